@@ -1,0 +1,34 @@
+# Every task of the project. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PARTS  := broker sdk order-service shipping-service notification-service
+COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
+           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe
+
+.PHONY: help setup lock run test lint clean
+
+help:             ## list the tasks
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+setup: $(VENV)/.ready   ## make .venv with everything in it, .venv/bin/broker included
+
+$(VENV)/.ready: requirements-dev.txt $(PARTS:%=%/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(PARTS:%=-e ./%)
+	touch $@
+
+lock: setup       ## compile every requirements.txt anew from its requirements.in
+	for part in broker order-service shipping-service notification-service; do \
+	    (cd $$part && ../$(BIN)/$(COMPILE) --upgrade -o requirements.txt requirements.in) || exit 1; done
+	$(BIN)/$(COMPILE) --upgrade -o requirements-dev.txt requirements-dev.in
+
+lint: setup       ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:            ## remove what the tasks made; the data of `make run` stays
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
