@@ -1,0 +1,33 @@
+"""Publish to the broker and receive from it: publisher, outbox, inbox, signatures."""
+
+from broker_client.errors import (
+    BrokerClientError,
+    BrokerRefused,
+    BrokerUnavailable,
+    InvalidSignature,
+    MalformedEvent,
+    UnsupportedDatabase,
+)
+from broker_client.event import Event
+from broker_client.inbox import Inbox
+from broker_client.outbox import Outbox
+from broker_client.publisher import Published, Publisher
+from broker_client.signatures import verify
+from broker_client.verdicts import DeadLetter, Retry
+
+__all__ = [
+    "BrokerClientError",
+    "BrokerRefused",
+    "BrokerUnavailable",
+    "DeadLetter",
+    "Event",
+    "Inbox",
+    "InvalidSignature",
+    "MalformedEvent",
+    "Outbox",
+    "Published",
+    "Publisher",
+    "Retry",
+    "UnsupportedDatabase",
+    "verify",
+]
