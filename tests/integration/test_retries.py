@@ -1,0 +1,288 @@
+"""What each answer of an endpoint leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from support.api import QUICK_RETRY, SLOW_RETRY, Api
+from support.broker_process import StartBroker, free_port
+from support.endpoint import Answer, Endpoint, always, by_attempt
+from support.eventually import eventually
+
+OK = Answer(200)
+
+
+def settled(api: Api, topic: str, name: str = "s") -> Callable[[], bool]:
+    """Say whether a subscription is owed nothing more."""
+    return lambda: api.ok_status(topic, name)["backlog"] == 0
+
+
+def dead_letters(api: Api, topic: str) -> Callable[[], int]:
+    """Count the dead letters of a subscription."""
+    return lambda: int(api.ok_status(topic)["dead_letters"])
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_settles(api: Api, topic: str, endpoint: Endpoint, status: int) -> None:
+    endpoint.script = always(Answer(status))
+    api.ok_subscribe(topic, endpoint.url)
+    api.ok_publish(topic, 1)
+
+    eventually(lambda: endpoint.requests and settled(api, topic)())
+
+    assert len(endpoint.requests) == 1
+    assert api.ok_status(topic)["dead_letters"] == 0
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        *(Answer(status) for status in (400, 401, 403, 404, 405, 409, 418, 500, 502, 503, 504)),
+        Answer(hang_up=True),
+        *(Answer(status, {"Location": "/elsewhere"}) for status in (301, 302, 303, 307, 308)),
+        Answer(304),
+        Answer(500, body=b"x" * 100_000),
+    ],
+    ids=lambda answer: f"{answer.status}-{len(answer.body)}-{answer.hang_up}",
+)
+def test_failure_is_tried_again(api: Api, topic: str, endpoint: Endpoint, failure: Answer) -> None:
+    endpoint.script = by_attempt(failure, failure, OK)
+    api.ok_subscribe(topic, endpoint.url)
+    sequence = api.ok_publish(topic, 1)
+
+    eventually(lambda: len(endpoint.requests) == 3 and settled(api, topic)())
+
+    assert [request.attempt for request in endpoint.requests] == [1, 2, 3]
+    assert {request.path for request in endpoint.requests} == {"/hook"}
+    assert endpoint.sequences == [sequence] * 3
+
+
+def test_time_out_is_tried_again(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = by_attempt(Answer(delay_s=2), OK)
+    api.ok_subscribe(topic, endpoint.url, timeout_s=0.3)
+    api.ok_publish(topic, 1)
+
+    eventually(lambda: len(endpoint.requests) == 2 and settled(api, topic)())
+
+    assert [request.attempt for request in endpoint.requests] == [1, 2]
+
+
+def test_slow_answer_within_the_timeout_settles(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(delay_s=0.5))
+    api.ok_subscribe(topic, endpoint.url, timeout_s=10)
+    api.ok_publish(topic, 1)
+
+    eventually(lambda: endpoint.requests and settled(api, topic)())
+
+    assert len(endpoint.requests) == 1
+
+
+def test_refused_connection_is_tried_again(api: Api, topic: str) -> None:
+    port = free_port()
+    api.ok_subscribe(
+        topic, f"http://127.0.0.1:{port}/hook", retry={**QUICK_RETRY, "max_attempts": 0}
+    )
+    sequence = api.ok_publish(topic, 1)
+    eventually(lambda: api.ok_status(topic)["last_error"])
+
+    with Endpoint(port=port) as endpoint:
+        eventually(lambda: endpoint.sequences == [sequence] and settled(api, topic)())
+
+        assert endpoint.requests[0].attempt > 1
+
+
+def test_unknown_host_is_tried_again(api: Api, topic: str, endpoint: Endpoint) -> None:
+    api.ok_subscribe(topic, "http://nowhere.invalid/hook")
+    sequence = api.ok_publish(topic, 1)
+    eventually(lambda: api.ok_status(topic)["last_error"])
+
+    api.put_subscription(topic, "s", endpoint=endpoint.url)
+
+    eventually(lambda: endpoint.sequences == [sequence])
+
+
+def test_wrong_protocol_is_tried_again(api: Api, topic: str, endpoint: Endpoint) -> None:
+    api.ok_subscribe(topic, endpoint.url.replace("http:", "https:"))
+    sequence = api.ok_publish(topic, 1)
+    eventually(lambda: api.ok_status(topic)["last_error"])
+
+    api.put_subscription(topic, "s", endpoint=endpoint.url)
+
+    eventually(lambda: endpoint.sequences == [sequence])
+
+
+def test_attempts_end_in_a_dead_letter(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(500))
+    api.ok_subscribe(topic, endpoint.url, retry={**QUICK_RETRY, "max_attempts": 3})
+    api.ok_publish(topic, 1)
+
+    eventually(dead_letters(api, topic))
+    shown = api.ok_status(topic)
+
+    assert [request.attempt for request in endpoint.requests] == [1, 2, 3]
+    assert (shown["dead_letters"], shown["backlog"], shown["retrying"]) == (1, 0, 0)
+
+
+def test_single_attempt_is_not_repeated(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(500))
+    api.ok_subscribe(topic, endpoint.url, retry={**QUICK_RETRY, "max_attempts": 1})
+    api.ok_publish(topic, 1)
+
+    eventually(dead_letters(api, topic))
+
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("status", [413, 415, 422])
+def test_permanent_refusal_is_a_dead_letter_at_once(
+    api: Api, topic: str, endpoint: Endpoint, status: int
+) -> None:
+    endpoint.script = lambda request: Answer(status) if request.key == "bad" else OK
+    api.ok_subscribe(topic, endpoint.url)
+    bad = api.ok_publish(topic, 1, key="bad")
+    eventually(dead_letters(api, topic))
+    good = api.ok_publish(topic, 2, key="good")
+
+    eventually(lambda: good in endpoint.sequences and settled(api, topic)())
+
+    assert endpoint.sequences == [bad, good]
+
+
+def test_dead_letter_lets_its_key_go_on(api: Api, topic: str, endpoint: Endpoint) -> None:
+    sequences = [0]
+    endpoint.script = lambda request: Answer(422) if request.sequence == sequences[0] else OK
+    sequences[0] = api.ok_publish(topic, 0, key="k")
+    sequences.append(api.ok_publish(topic, 1, key="k"))
+    api.ok_subscribe(topic, endpoint.url, start="beginning")
+
+    eventually(lambda: endpoint.sequences == sequences)
+
+
+def test_410_pauses_and_keeps_the_message(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(410))
+    api.ok_subscribe(topic, endpoint.url)
+    api.ok_publish(topic, 1)
+
+    shown = eventually(lambda: _paused(api.ok_status(topic)))
+    api.ok_publish(topic, 2)
+    api.put_subscription(topic, "s", timeout_s=3)
+
+    assert "410" in str(shown["paused_reason"]) or "gone" in str(shown["paused_reason"]).lower()
+    assert shown["dead_letters"] == 0
+    eventually(lambda: api.ok_status(topic)["backlog"] == 2)
+    assert api.ok_status(topic)["state"] == "paused"
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+def test_retry_after_is_obeyed_by_every_key(
+    api: Api, topic: str, endpoint: Endpoint, status: int, as_date: bool
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    value = format_datetime(until, usegmt=True) if as_date else "2"
+    endpoint.script = lambda request: (
+        Answer(status, {"Retry-After": value}) if len(endpoint.requests) == 1 else OK
+    )
+    api.ok_subscribe(topic, endpoint.url, retry={**QUICK_RETRY, "max_backoff_s": 0.05})
+    api.ok_publish(topic, 1, key="a")
+    eventually(lambda: endpoint.requests and api.ok_status(topic)["retrying"])
+    api.ok_publish(topic, 2, key="b")
+    api.ok_publish(topic, 3)
+
+    eventually(lambda: len(endpoint.requests) == 4)
+
+    # A date counts whole seconds, and time has passed since it was made.
+    first, *others = [request.at for request in endpoint.requests]
+    assert min(others) - first > (0.5 if as_date else 1.9)
+
+
+def test_waits_never_pass_the_longest_backoff(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = by_attempt(*[Answer(404)] * 9, OK)
+    retry = {"max_attempts": 10, "min_backoff_s": 0.01, "max_backoff_s": 0.02}
+    api.ok_subscribe(topic, endpoint.url, retry=retry)
+    api.ok_publish(topic, 1)
+
+    eventually(lambda: len(endpoint.requests) == 10)  # 2^9 times the shortest would be 5 s
+
+
+def test_backoff_keeps_a_retry_waiting(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = lambda request: Answer(500) if request.key == "bad" else OK
+    api.ok_subscribe(topic, endpoint.url, retry=SLOW_RETRY)
+    bad = api.ok_publish(topic, 0, key="bad")
+    eventually(lambda: api.ok_status(topic)["retrying"] == 1)
+
+    for n in range(20):
+        api.ok_publish(topic, n, key="good")
+    eventually(lambda: len(endpoint.requests) == 21)
+
+    assert endpoint.sequences.count(bad) == 1
+    assert api.ok_status(topic)["backlog"] == 1
+
+
+def test_waits_are_spread_by_jitter(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = by_attempt(Answer(404), OK)
+    retry = {"max_attempts": 5, "min_backoff_s": 1, "max_backoff_s": 1}
+    api.ok_subscribe(topic, endpoint.url, retry=retry)
+    for n in range(30):
+        api.ok_publish(topic, n)
+
+    eventually(lambda: len(endpoint.requests) == 60)
+
+    failed = {each.sequence: each.at for each in endpoint.requests if each.attempt == 1}
+    waits = [each.at - failed[each.sequence] for each in endpoint.requests if each.attempt == 2]
+    assert max(waits) - min(waits) > 0.3
+
+
+def test_later_waits_may_be_longer(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = by_attempt(*[Answer(404)] * 4, OK)
+    retry = {"max_attempts": 9, "min_backoff_s": 0.1, "max_backoff_s": 60}
+    api.ok_subscribe(topic, endpoint.url, retry=retry)
+    for n in range(20):
+        api.ok_publish(topic, n)
+
+    eventually(lambda: len(endpoint.requests) == 100)
+
+    def longest(attempt: int) -> float:
+        """The longest wait before an attempt: of 20 at full jitter, near its bound."""
+        at = {(each.sequence, each.attempt): each.at for each in endpoint.requests}
+        sequences = set(endpoint.sequences)
+        return max(at[each, attempt] - at[each, attempt - 1] for each in sequences)
+
+    assert longest(5) > 2 * longest(2)  # bounds 0.8 s and 0.1 s
+
+
+def test_new_messages_pass_a_failing_one_without_key(
+    api: Api, topic: str, endpoint: Endpoint
+) -> None:
+    first = [0]
+    endpoint.script = lambda request: Answer(500) if request.sequence == first[0] else OK
+    api.ok_subscribe(topic, endpoint.url, retry=SLOW_RETRY)
+    first[0] = api.ok_publish(topic, 0)
+    others = [api.ok_publish(topic, n) for n in range(1, 10)]
+
+    eventually(lambda: set(endpoint.sequences) >= set(others))
+
+
+def test_proxy_of_the_environment_is_not_used(
+    start_broker: StartBroker, endpoint: Endpoint
+) -> None:
+    with Endpoint() as proxy:
+        address = f"http://127.0.0.1:{proxy.port}"
+        names = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+        api = start_broker(**dict.fromkeys(names, address), NO_PROXY="", no_proxy="").api
+        api.ok_subscribe("t", endpoint.url)
+        api.ok_publish("t", 1)
+
+        eventually(lambda: endpoint.requests)
+
+        assert proxy.connections == 0
+
+
+def _paused(shown: dict[str, Any]) -> dict[str, Any] | None:
+    return shown if shown["state"] == "paused" else None

@@ -1,0 +1,1 @@
+"""Reusable parts of the tests: a real broker process, a real endpoint, a thin client."""

@@ -1,0 +1,149 @@
+"""The broker's HTTP interface, one method a call, nothing hidden."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from support.cloudevent import BATCH, STRUCTURED, Json, to_headers
+
+QUICK_RETRY = {"max_attempts": 8, "min_backoff_s": 0.05, "max_backoff_s": 0.2}
+SLOW_RETRY = {"max_attempts": 8, "min_backoff_s": 3600, "max_backoff_s": 3600}
+
+
+class Api:
+    """A client of one broker. Methods return the answer as it came; `ok_…` ones insist on 2xx."""
+
+    def __init__(self, base_url: str, timeout_s: float = 15.0) -> None:
+        self.base_url = base_url
+        self.http = httpx.Client(base_url=base_url, timeout=timeout_s, trust_env=False)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.http.close()
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- topics
+
+    def put_topic(self, topic: str, **config: Any) -> httpx.Response:
+        """Create or update a topic."""
+        return self.http.put(f"/v1/topics/{topic}", json=config)
+
+    def get_topic(self, topic: str) -> httpx.Response:
+        """Show a topic."""
+        return self.http.get(f"/v1/topics/{topic}")
+
+    def delete_topic(self, topic: str, *, force: bool = False) -> httpx.Response:
+        """Delete a topic; `force` with its subscriptions."""
+        params = {"force": "true"} if force else {}
+        return self.http.delete(f"/v1/topics/{topic}", params=params)
+
+    def browse(self, topic: str, **params: Any) -> httpx.Response:
+        """Read one page of a topic's messages."""
+        return self.http.get(f"/v1/topics/{topic}/messages", params=params)
+
+    def all_messages(self, topic: str, **params: Any) -> Iterator[Json]:
+        """Read all pages of a topic's messages."""
+        after: int | None = 0
+        while after is not None:
+            page = good(self.browse(topic, after=after, **params))
+            yield from page["messages"]
+            after = page["next"]
+
+    def get_message(self, topic: str, sequence: int | str) -> httpx.Response:
+        """Read one message."""
+        return self.http.get(f"/v1/topics/{topic}/messages/{sequence}")
+
+    # -- publish
+
+    def post(
+        self, topic: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Publish raw bytes with exactly these headers (and what HTTP needs)."""
+        return self.http.post(f"/v1/topics/{topic}/messages", content=body, headers=headers)
+
+    def publish(
+        self,
+        topic: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **attributes: str,
+    ) -> httpx.Response:
+        """Publish a JSON value in binary mode."""
+        if key is not None:
+            attributes["partitionkey"] = key
+        return self.post(
+            topic,
+            json.dumps(data).encode(),
+            {"content-type": "application/json", **to_headers(attributes), **(headers or {})},
+        )
+
+    def publish_event(
+        self, topic: str, event: Any, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Publish one structured event."""
+        return self.post(
+            topic, json.dumps(event).encode(), {"content-type": STRUCTURED, **(headers or {})}
+        )
+
+    def publish_batch(
+        self, topic: str, events: Iterable[Any], headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Publish a batch of structured events."""
+        body = json.dumps(list(events)).encode()
+        return self.post(topic, body, {"content-type": BATCH, **(headers or {})})
+
+    def ok_publish(self, topic: str, data: Any = None, **options: Any) -> int:
+        """Publish a JSON value and give its sequence."""
+        return int(good(self.publish(topic, data, **options))["sequence"])
+
+    # -- subscriptions
+
+    def put_subscription(self, topic: str, name: str, **fields: Any) -> httpx.Response:
+        """Create or update a subscription."""
+        return self.http.put(f"/v1/topics/{topic}/subscriptions/{name}", json=fields)
+
+    def get_subscription(self, topic: str, name: str) -> httpx.Response:
+        """Show a subscription."""
+        return self.http.get(f"/v1/topics/{topic}/subscriptions/{name}")
+
+    def list_subscriptions(self, topic: str) -> httpx.Response:
+        """List a topic's subscriptions."""
+        return self.http.get(f"/v1/topics/{topic}/subscriptions")
+
+    def delete_subscription(self, topic: str, name: str) -> httpx.Response:
+        """Delete a subscription."""
+        return self.http.delete(f"/v1/topics/{topic}/subscriptions/{name}")
+
+    def ok_subscribe(self, topic: str, endpoint: str, name: str = "s", **fields: Any) -> Json:
+        """Create a subscription that retries quickly, and give the answer."""
+        fields = {"endpoint": endpoint, "retry": QUICK_RETRY, **fields}
+        return good(self.put_subscription(topic, name, **fields))
+
+    def ok_status(self, topic: str, name: str = "s") -> Json:
+        """Show a subscription that must be there."""
+        return good(self.get_subscription(topic, name))
+
+
+def good(answer: httpx.Response) -> Json:
+    """Insist on a 2xx with a JSON object, and give it."""
+    assert answer.is_success, f"{answer.status_code}: {answer.text[:500]}"
+    body = answer.json()
+    assert isinstance(body, dict), body
+    return body

@@ -1,0 +1,166 @@
+"""A broker as its users run it: `broker serve`, set by its environment, on a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+
+from support.api import Api
+from support.eventually import eventually
+
+BROKER = Path(sys.executable).with_name("broker")
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 30.0
+STOP_S = 30.0
+
+
+def free_port() -> int:
+    """Find a TCP port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class BrokerProcess:
+    """`broker serve` on `folder`, always at the same port, so that it can be started again.
+
+    A setting of None is left out of the environment. Everything the broker prints goes to
+    `<folder>/broker.log`, over all its starts.
+    """
+
+    def __init__(self, folder: Path, **settings: str | None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.api = Api(self.base_url)
+        self.log_path = folder / "broker.log"
+        self._environment = {
+            name: value
+            for name, value in (self._clean_environment() | self._defaults() | settings).items()
+            if value is not None
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def _clean_environment() -> dict[str, str | None]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+
+    def _defaults(self) -> dict[str, str | None]:
+        return {
+            "BROKER_STORE": f"sqlite:///{self.folder / 'broker.db'}",
+            "BROKER_HOST": "127.0.0.1",
+            "BROKER_PORT": str(self.port),
+            "BROKER_GRPC_PORT": str(free_port()),
+            "BROKER_ALLOWED_TARGETS": "127.0.0.0/8,localhost",
+        }
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that was started last."""
+        assert self._process is not None, "never started"
+        return self._process
+
+    def start(self) -> BrokerProcess:
+        """Start it and wait until it is ready."""
+        self.launch()
+        eventually(self.is_ready, within_s=START_S)
+        return self
+
+    def set(self, **settings: str | None) -> None:
+        """Change settings; the next start has them."""
+        for name, value in settings.items():
+            self._environment.pop(name, None)
+            if value is not None:
+                self._environment[name] = value
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [BROKER, "serve"],
+                env=self._environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def is_ready(self) -> bool:
+        """Ask `/readyz`. Raises RuntimeError if the process has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"broker ended with {self.process.returncode}:\n{self.log()}")
+        try:
+            return httpx.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        """Everything it has printed so far."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def wait(self, within_s: float = STOP_S) -> int:
+        """Wait until it has ended by itself and give its exit code."""
+        return self.process.wait(within_s)
+
+    def stop(self) -> int:
+        """Ask it to stop (SIGTERM), wait, and give its exit code."""
+        self.process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kill -9 every one of its processes at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.api.http.close()
+        self.api = Api(self.base_url)
+
+    def close(self) -> None:
+        """Leave nothing of it behind."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self.api.close()
+
+    def worker(self) -> psutil.Process:
+        """Find the process that owns the store: the one that has a courier."""
+        return eventually(lambda: _parent(self.courier()))
+
+    def courier(self) -> psutil.Process:
+        """Find the process that sends the webhooks: a child of the worker, itself childless."""
+        return eventually(lambda: _deepest(psutil.Process(self.process.pid)))
+
+
+StartBroker = Callable[..., BrokerProcess]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Say whether a process is gone, or only waits for its parent to notice."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    try:
+        return process.parent()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _deepest(root: psutil.Process) -> psutil.Process | None:
+    """Give a grandchild of `root` (gunicorn, its worker, the worker's courier), if there is one."""
+    try:
+        grandchildren = [grandchild for child in root.children() for grandchild in child.children()]
+    except psutil.NoSuchProcess:
+        return None
+    return next(iter(grandchildren), None)

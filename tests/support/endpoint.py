@@ -1,0 +1,277 @@
+"""A real HTTP endpoint that records every request and answers by a script."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+from support.cloudevent import BATCH, STRUCTURED, Json, from_headers
+from support.eventually import eventually
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request: header names in lower case, body as sent, `at` on the monotonic clock."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def webhook_id(self) -> str:
+        """The `webhook-id` header."""
+        return self.headers["webhook-id"]
+
+    @property
+    def attempt(self) -> int:
+        """The `webhook-attempt` header."""
+        return int(self.headers["webhook-attempt"])
+
+    @property
+    def events(self) -> list[Json]:
+        """The events inside, structured, whatever the format they came in."""
+        media_type = self.headers.get("content-type", "").partition(";")[0]
+        if media_type == BATCH:
+            return list(json.loads(self.body))
+        if media_type == STRUCTURED:
+            return [json.loads(self.body)]
+        return [{**from_headers(self.headers)}]
+
+    @property
+    def key(self) -> str | None:
+        """The `partitionkey` of the first event."""
+        key = self.events[0].get("partitionkey")
+        return None if key is None else str(key)
+
+    @property
+    def sequences(self) -> list[int]:
+        """The sequence of each event inside."""
+        return [int(each["sequence"]) for each in self.events]
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the only event inside."""
+        (only,) = self.sequences
+        return only
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the endpoint replies. `hang_up` closes the connection without a word."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    delay_s: float = 0.0
+    hang_up: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is a 2xx that really goes out."""
+        return 200 <= self.status < 300 and not self.hang_up
+
+
+Script = Callable[[Received], Answer]
+
+
+def always(answer: Answer) -> Script:
+    """Give every request the same answer."""
+    return lambda _request: answer
+
+
+def by_attempt(*answers: Answer) -> Script:
+    """Answer the first attempt of a message with the first answer, and so on; the last stays."""
+    return lambda request: answers[min(request.attempt, len(answers)) - 1]
+
+
+def by_key(scripts: Mapping[str | None, Script], default: Script) -> Script:
+    """Choose the script by the message's key."""
+    return lambda request: scripts.get(request.key, default)(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of the timeline: a request has come (`answer` is None) or is being answered."""
+
+    request: Received
+    answer: Answer | None
+
+
+class Endpoint:
+    """A webhook receiver on loopback. `requests` and `timeline` grow as requests come in.
+
+    In the timeline an answer stands before its first byte leaves, so that whatever the broker does
+    because of it stands after it.
+    """
+
+    def __init__(self, script: Script = always(Answer()), port: int = 0) -> None:  # noqa: B008
+        self.script = script
+        self.timeline: list[Step] = []
+        self.faults: list[BaseException] = []
+        self.connections = 0
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._server = _Server(self, port)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="endpoint", daemon=True
+        )
+
+    def start(self) -> Endpoint:
+        """Begin to accept connections."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop listening and cut every open connection."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.cut_connections()
+        self._thread.join()
+
+    def __enter__(self) -> Endpoint:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The address to subscribe."""
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    @property
+    def requests(self) -> list[Received]:
+        """All requests so far, in the order in which they came."""
+        return [step.request for step in list(self.timeline) if step.answer is None]
+
+    @property
+    def sequences(self) -> list[int]:
+        """The sequences of all events so far, in the order in which they came."""
+        return [sequence for request in self.requests for sequence in request.sequences]
+
+    @property
+    def first_deliveries(self) -> list[int]:
+        """The sequences in the order in which they came for the first time."""
+        return list(dict.fromkeys(self.sequences))
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many different messages have come."""
+        eventually(lambda: len(set(self.sequences)) >= count, within_s=30)
+
+    def handle(self, request: Received) -> Answer:
+        """Record a request and say what to answer."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.timeline.append(Step(request, None))
+        try:
+            answer = self.script(request)
+            time.sleep(answer.delay_s)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+        self.timeline.append(Step(request, answer))
+        return answer
+
+
+class _Server(ThreadingHTTPServer):
+    """The socket side: knows its open connections, so that it can cut them."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, endpoint: Endpoint, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.endpoint = endpoint
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.endpoint.connections += 1
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut_connections(self) -> None:
+        for connection in list(self._open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # its peer was faster
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.endpoint.faults.append(error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the broker was killed while it sent
+            self.close_connection = True
+            return
+
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Received(self.command, self.path, headers, body, time.monotonic())
+        self._reply(self.server.endpoint.handle(request))
+
+    def do_GET(self) -> None:
+        self.do_POST()  # a redirect that was followed comes as a GET
+
+    def _reply(self, answer: Answer) -> None:
+        if answer.hang_up:
+            self.close_connection = True
+            return
+
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.status != 204:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: the timeline is the log."""
+
+
+def settled_before(timeline: Sequence[Step], earlier: int, later: int) -> bool:
+    """Say whether `earlier` got its 2xx before `later` was sent for the first time."""
+    acked = next(
+        at
+        for at, step in enumerate(timeline)
+        if step.answer is not None and step.answer.ok and earlier in step.request.sequences
+    )
+    sent = next(at for at, step in enumerate(timeline) if later in step.request.sequences)
+    return acked < sent
