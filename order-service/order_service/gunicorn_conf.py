@@ -1,0 +1,45 @@
+"""How gunicorn runs the service: `gunicorn --config python:order_service.gunicorn_conf`.
+
+Read by gunicorn before it starts a worker, so a wrong setting ends the start here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from order_service.settings import WrongSetting, read_settings
+
+try:
+    settings = read_settings(os.environ)
+except WrongSetting as wrong:
+    sys.exit(str(wrong))
+
+wsgi_app = "order_service:create_app()"
+bind = f"{settings.host}:{settings.port}"
+worker_class = "gthread"
+threads = 8
+graceful_timeout = 10
+control_socket_disable = True  # it would be a file on a root file system that is read-only
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  heartbeats
+
+
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # or it tells of every request
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Start what works beside the requests, in each worker after its fork."""
+    for part in worker.wsgi.extensions["background"]:
+        part.start()
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """Stop it, last started first; by now the last request is answered."""
+    app = getattr(worker, "wsgi", None)  # a worker that failed to boot has none
+    for part in reversed(app.extensions["background"] if app else []):
+        part.stop()

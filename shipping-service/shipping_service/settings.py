@@ -1,0 +1,65 @@
+"""The service's settings, read once from a mapping: the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+SECRETS = frozenset({"BROKER_API_KEY", "BROKER_WEBHOOK_SECRET"})
+
+HttpUrl = Annotated[str, Field(pattern="^https?://.+")]
+
+
+class WrongSetting(ValueError):
+    """A setting has a value that the service cannot work with."""
+
+
+def _database_url(value: str) -> str:
+    try:
+        supported = make_url(value).get_backend_name() in ("sqlite", "postgresql")
+    except ArgumentError:
+        supported = False
+    if not supported:
+        raise ValueError("allowed are sqlite:////path/to/file.db and postgresql://user@host/name")
+    return value
+
+
+class Settings(BaseModel):
+    """What the environment says; a field's variable is its name in capitals."""
+
+    model_config = ConfigDict(alias_generator=str.upper, frozen=True)
+
+    host: str = "0.0.0.0"  # noqa: S104  a container is reached from outside itself
+    port: Annotated[int, Field(ge=1, le=65535)] = 8002
+    database_url: Annotated[str, AfterValidator(_database_url)] = (
+        "sqlite:////data/shipping-service.db"
+    )
+    broker_url: HttpUrl = "http://127.0.0.1:8080"
+    broker_api_key: str | None = None
+    broker_webhook_url: HttpUrl = "http://127.0.0.1:8002"
+    """Where the broker reaches this service."""
+    broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None
+    """What the broker signs its requests with; without it the service makes one and keeps it."""
+    shipping_step_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
+    """Seconds that a shipment stays in a status before it moves on by itself."""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings; a variable that is set to nothing counts as absent.
+
+    Raises WrongSetting, which names every wrong variable, its value and what is allowed.
+    """
+    given = {name: value for name, value in environment.items() if value != ""}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as fault:
+        lines = (
+            f"{name}={'(hidden)' if name in SECRETS else repr(error['input'])}: {error['msg']}"
+            for error in fault.errors()
+            for name in error["loc"]
+        )
+        raise WrongSetting("\n".join(lines)) from None
