@@ -1,5 +1,6 @@
 """Publish to the broker and receive from it: publisher, outbox, inbox, signatures."""
 
+from broker_client.delivery import Delivery
 from broker_client.errors import (
     BrokerClientError,
     BrokerRefused,
@@ -20,6 +21,7 @@ __all__ = [
     "BrokerRefused",
     "BrokerUnavailable",
     "DeadLetter",
+    "Delivery",
     "Event",
     "Inbox",
     "InvalidSignature",

@@ -29,13 +29,21 @@ class BrokerRefused(BrokerClientError):
 
 
 class BrokerUnavailable(BrokerClientError):
-    """The broker could not be reached, or could not do the work now; the same request may be repeated.
+    """The broker could not be reached or did not do the work; the request may be repeated as it is.
 
-    `retry_after_s` is the wait the broker asked for, if it did.
+    `status` is the HTTP status of its last answer, None where there was none; `retry_after_s` the
+    wait it asked for, if it did.
     """
 
-    def __init__(self, message: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.retry_after_s = retry_after_s
 
 

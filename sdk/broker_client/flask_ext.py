@@ -1,20 +1,48 @@
-"""Receives webhooks in a Flask application."""
+"""The Flask extension: handlers for topics, and the subscriptions that feed them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from flask import Flask
+from flask import Flask, Response, g, request
 
-from broker_client.event import Event
+from broker_client.delivery import Delivery, is_batch, read_deliveries
+from broker_client.errors import InvalidSignature, MalformedEvent
+from broker_client.formats import dump_json
+from broker_client.handlers import Handler, Handlers, Registration
 from broker_client.inbox import Inbox
+from broker_client.reception import Reception
+from broker_client.replies import Reply, problem, reply_to_batch, reply_to_one
+from broker_client.secret_table import ensure_secret
+from broker_client.settings import SubscriberSettings, read_settings
+from broker_client.signatures import verify
+from broker_client.subscriptions import SubscriptionKeeper, WantedSubscription
+from broker_client.transport import Transport
 
-Handler = Callable[[Event, Any], object]
 H = TypeVar("H", bound=Handler)
+
+# For bodies that nobody has vouched for yet, where the application sets no limit.
+_MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 class Subscriber:
-    """Receives the events of topics in a Flask application."""
+    """Receives topics in a Flask application, each event once.
+
+    A handler is called with the event and what `transaction` gives; the inbox's record of the
+    event and the handler's effects are committed together. `transaction` opens a unit of work that
+    commits on a clean exit and rolls back on an exception, such as `sessionmaker.begin`; it is
+    `inbox.transaction` unless given. Whatever a handler raises rolls back, and the event is
+    delivered again; `Retry` says when, `DeadLetter` that it shall not be.
+
+    The handlers' subscriptions are created in the background, and again should the broker lose
+    them. Settings in `app.config`: `BROKER_URL`, `BROKER_WEBHOOK_URL` (the base URL under which the
+    broker reaches this application), and optionally `BROKER_SUBSCRIBER_NAME` (the application's
+    name), `BROKER_API_KEY`, `BROKER_WEBHOOK_PATH` (`/webhooks`), `BROKER_WEBHOOK_SECRET` (one is
+    made and kept in the inbox's database) and `BROKER_SUBSCRIBE` (true).
+    """
+
+    _settings: SubscriberSettings
+    _secret: str | None
 
     def __init__(
         self,
@@ -24,10 +52,25 @@ class Subscriber:
         transaction: Callable[[], AbstractContextManager[Any]] | None = None,
     ) -> None:
         self._inbox = inbox
+        self._transaction = inbox.transaction if transaction is None else transaction
+        self._handlers = Handlers()
+        self._keeper: SubscriptionKeeper | None = None
+        if app is not None:
+            self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Register the routes and begin to subscribe."""
-        raise NotImplementedError
+        """Add the webhooks' route, and begin to create the subscriptions.
+
+        Raises ValueError for a missing or wrong setting.
+        """
+        self.stop()
+        self._settings = read_settings(app.config, app.name)
+        self._secret = self._settings.webhook_secret
+        self._keeper = self._new_keeper() if self._settings.subscribe else None
+        rule = f"{self._settings.webhook_path}/<topic>"
+        app.add_url_rule(rule, "broker_webhook", self._receive, methods=["POST"])
+        app.extensions["broker_subscriber"] = self
+        self.start()
 
     def on(
         self,
@@ -37,18 +80,111 @@ class Subscriber:
         types: Sequence[str] | None = None,
         **fields: Any,
     ) -> Callable[[H], H]:
-        """Handle a topic's events with the decorated function."""
-        raise NotImplementedError
+        """Handle a topic's events, or those of some `types`, with the decorated function.
+
+        `subscription` has the subscriber's name unless given. Several handlers of one subscription
+        run in one transaction, in the order of their decoration. `fields` are the subscription's,
+        such as `max_in_flight=1`; `start` is "beginning" and `ordering` "key" unless given.
+        """
+
+        def register(handler: H) -> H:
+            wanted = None if types is None else frozenset(types)
+            self._handlers.add(Registration(topic, subscription, wanted, fields, handler))
+            if self._keeper is not None:
+                self._keeper.ring()
+            return handler
+
+        return register
 
     def start(self) -> None:
-        """Begin to create the subscriptions, in the background."""
-        raise NotImplementedError
+        """Create the subscriptions in the background, unless that has begun in this process."""
+        if self._keeper is not None:
+            self._keeper.start()
 
     def stop(self) -> None:
-        """Stop renewing the subscriptions."""
-        raise NotImplementedError
+        """Stop renewing the subscriptions; they stay at the broker."""
+        if self._keeper is not None:
+            self._keeper.stop()
 
     @property
     def ready(self) -> bool:
-        """Say whether all subscriptions exist."""
-        raise NotImplementedError
+        """Say whether this process has seen all its subscriptions exist.
+
+        True where `BROKER_SUBSCRIBE` is off: then they are somebody else's care.
+        """
+        self.start()
+        return self._keeper is None or self._keeper.ready
+
+    @property
+    def delivery(self) -> Delivery:
+        """Return the delivery being handled: its attempt, sequence and the like."""
+        delivery: Delivery = g.broker_delivery
+        return delivery
+
+    def _new_keeper(self) -> SubscriptionKeeper:
+        transport = Transport(self._settings.url, api_key=self._settings.api_key)
+        return SubscriptionKeeper(transport, wanted=self._wanted, secret=self._known_secret)
+
+    def _wanted(self) -> list[WantedSubscription]:
+        found = self._handlers.subscriptions(self._settings.subscriber_name)
+        return [
+            WantedSubscription(topic, name, {**self._default_fields(topic), **fields})
+            for (topic, name), fields in found.items()
+        ]
+
+    def _default_fields(self, topic: str) -> dict[str, Any]:
+        endpoint = self._settings.endpoint(topic)
+        return {"endpoint": endpoint, "start": "beginning", "ordering": "key"}
+
+    def _known_secret(self) -> str:
+        if self._secret is None:
+            self._secret = ensure_secret(self._inbox.database, self._settings.subscriber_name)
+        return self._secret
+
+    def _receive(self, topic: str) -> Response:
+        # A server that loads the application before it forks has no keeper's thread here yet.
+        self.start()
+        reply = self._reply(topic)
+        body = None if reply.document is None else dump_json(reply.document)
+        return Response(body, reply.status, reply.headers, content_type=reply.content_type)
+
+    def _reply(self, topic: str) -> Reply:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if request.max_content_length is None:
+            request.max_content_length = _MAX_BODY_BYTES
+        body = request.get_data(cache=False)
+        try:
+            verify(self._known_secret(), headers, body)
+            deliveries = read_deliveries(topic, headers, body)
+        except InvalidSignature as error:
+            return problem(401, "invalid_signature", "The signature is not valid", str(error))
+        except MalformedEvent as error:
+            return problem(422, "malformed_event", "This is no CloudEvents event", str(error))
+        return self._take(topic, headers, deliveries)
+
+    def _take(self, topic: str, headers: Mapping[str, str], deliveries: list[Delivery]) -> Reply:
+        named = deliveries[0].subscription if deliveries else None
+        subscription = self._handlers.find_subscription(
+            topic, named, self._settings.subscriber_name
+        )
+        if subscription is None:
+            return problem(
+                404,
+                "subscription_not_found",
+                "Nothing here handles this subscription",
+                f"register a handler for topic {topic}, or delete the subscription",
+            )
+
+        reception = self._reception(topic, subscription)
+        if is_batch(headers):
+            return reply_to_batch(reception.take_batch(deliveries))
+        return reply_to_one(reception.take(deliveries[0]))
+
+    def _reception(self, topic: str, subscription: str) -> Reception:
+        def handle(delivery: Delivery, session: Any) -> None:
+            g.broker_delivery = delivery
+            name = self._settings.subscriber_name
+            for handler in self._handlers.matching(topic, subscription, delivery.event, name):
+                handler(delivery.event, session)
+
+        return Reception(self._inbox, f"{topic}/{subscription}", self._transaction, handle)

@@ -8,7 +8,7 @@ class Verdict(Exception):
 
 
 class Retry(Verdict):
-    """Deliver the message again, after `after_s` seconds or after the subscription's own backoff."""
+    """Deliver the message again after `after_s` seconds, or after the subscription's backoff."""
 
     name = "retry"
 

@@ -1,0 +1,69 @@
+"""A delivery: an event, and what the broker says about this attempt to deliver it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from broker_client.event import Event
+from broker_client.formats import BATCH, media_type
+
+_DIGITS = re.compile(r"\d{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event as it came in a webhook request.
+
+    `sequence` is its place in the topic, `attempt` counts from 1, `replayed` says that it was
+    asked for again, `webhook_id` is the same on every attempt. `subscription` is None, and
+    `sequence` too, where the sender is another than the broker.
+    """
+
+    event: Event
+    topic: str
+    subscription: str | None
+    sequence: int | None
+    attempt: int
+    replayed: bool
+    webhook_id: str
+
+
+def is_batch(headers: Mapping[str, str]) -> bool:
+    """Say whether a request is in batch mode; header names are in lower case."""
+    return media_type(headers) == BATCH
+
+
+def read_deliveries(topic: str, headers: Mapping[str, str], body: bytes) -> list[Delivery]:
+    """Read a webhook request in any mode; header names are in lower case.
+
+    Returns one delivery, or those of a batch in their order. Raises MalformedEvent.
+    """
+    events = Event.batch_from_http(body) if is_batch(headers) else [Event.from_http(headers, body)]
+    return [_delivery(topic, headers, event) for event in events]
+
+
+def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
+    event, sequence = _take_sequence(event)
+    _, separator, subscription = headers.get("webhook-subscription", "").partition("/")
+    return Delivery(
+        event=event,
+        topic=topic,
+        subscription=subscription if separator else None,
+        sequence=sequence,
+        attempt=_number(headers.get("webhook-attempt")) or 1,
+        replayed=headers.get("webhook-replay", "").lower() == "true",
+        webhook_id=headers.get("webhook-id", ""),
+    )
+
+
+def _take_sequence(event: Event) -> tuple[Event, int | None]:
+    """Take the broker's `sequence` out of the event: the publisher did not put it there."""
+    sequence = _number(event.extensions.get("sequence"))
+    if sequence is None:
+        return event, None
+    others = {name: value for name, value in event.extensions.items() if name != "sequence"}
+    return replace(event, extensions=others), sequence
+
+
+def _number(value: object) -> int | None:
+    return int(str(value)) if _DIGITS.fullmatch(str(value)) else None

@@ -1,0 +1,119 @@
+"""Keeping an application's subscriptions in being at the broker."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broker_client.background import Background, Failures, Pulse
+from broker_client.formats import dump_json
+from broker_client.transport import Transport
+
+RENEW_S = 60.0
+"""How often each subscription is put again, should the broker have lost it."""
+_MAX_BACKOFF_S = 10.0
+_CREATED = 201
+
+logger = logging.getLogger("broker_client.subscriptions")
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSubscription:
+    """A subscription that shall exist: `fields` is what is put, without the secret."""
+
+    topic: str
+    name: str
+    fields: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Return its path at the broker."""
+        return f"/v1/topics/{self.topic}/subscriptions/{self.name}"
+
+
+class SubscriptionKeeper:
+    """Puts the wanted subscriptions in the background, at the start and again every minute.
+
+    `wanted` and `secret` are asked anew each time; failures are tried again after a growing wait.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        wanted: Callable[[], Sequence[WantedSubscription]],
+        secret: Callable[[], str],
+        renew_s: float = RENEW_S,
+    ) -> None:
+        self._transport = transport
+        self._wanted = wanted
+        self._secret = secret
+        self._renew_s = renew_s
+        self._made: set[str] = set()
+        self._background = Background("subscriptions", self._run)
+
+    @property
+    def ready(self) -> bool:
+        """Say whether each wanted subscription has been put by this process."""
+        return all(subscription.path in self._made for subscription in self._wanted())
+
+    def start(self) -> None:
+        """Begin, unless begun in this process."""
+        self._background.start()
+
+    def stop(self) -> None:
+        """Stop; the subscriptions stay."""
+        self._background.stop()
+
+    def ring(self) -> None:
+        """Look at what is wanted now."""
+        self._background.ring()
+
+    def _run(self, pulse: Pulse) -> None:
+        failures = Failures(logger, "Subscribing", _MAX_BACKOFF_S)
+        while not pulse.stopping:
+            pulse.silence()
+            try:
+                self._put_all()
+            except Exception as error:
+                pulse.pause(failures.note(error))
+            else:
+                failures.end()
+                pulse.rest(self._renew_s)
+
+    def _put_all(self) -> None:
+        # All get their turn before the first failure counts: one bad field holds up no other.
+        faults = [fault for one in self._wanted() if (fault := self._try(one)) is not None]
+        if faults:
+            raise faults[0]
+
+    def _try(self, subscription: WantedSubscription) -> Exception | None:
+        try:
+            self._put(subscription)
+        except Exception as error:
+            return error
+        return None
+
+    def _put(self, subscription: WantedSubscription) -> None:
+        body = dump_json({**subscription.fields, "secret": self._secret()})
+        answer = self._transport.call(
+            "PUT",
+            subscription.path,
+            content=body.encode(),
+            content_type="application/json",
+            max_attempts=1,
+        )
+        created = answer.status == _CREATED
+        if created or subscription.path not in self._made:
+            _log_put(subscription, created)
+        self._made.add(subscription.path)
+
+
+def _log_put(subscription: WantedSubscription, created: bool) -> None:
+    logger.info(
+        "Subscription %s of topic %s %s",
+        subscription.name,
+        subscription.topic,
+        "is created" if created else "is there",
+        extra={"action": "subscribed"},
+    )
