@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from support.api import QUICK_RETRY, SLOW_RETRY, Api
-from support.broker_process import StartBroker, free_port
-from support.endpoint import Answer, Endpoint, always, by_attempt
+from support.broker_process import BrokerProcess, StartBroker, free_port
+from support.endpoint import SELF_SIGNED, Answer, Endpoint, always, by_attempt
 from support.eventually import eventually
 
 OK = Answer(200)
@@ -47,8 +47,11 @@ def test_2xx_settles(api: Api, topic: str, endpoint: Endpoint, status: int) -> N
         *(Answer(status, {"Location": "/elsewhere"}) for status in (301, 302, 303, 307, 308)),
         Answer(304),
         Answer(500, body=b"x" * 100_000),
+        Answer(raw=b"this is no HTTP\r\n\r\n"),
+        Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Le"),
+        Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut short"),
     ],
-    ids=lambda answer: f"{answer.status}-{len(answer.body)}-{answer.hang_up}",
+    ids=lambda answer: f"{answer.status}-{answer.raw}-{answer.hang_up}-{len(answer.body)}",
 )
 def test_failure_is_tried_again(api: Api, topic: str, endpoint: Endpoint, failure: Answer) -> None:
     endpoint.script = by_attempt(failure, failure, OK)
@@ -70,6 +73,38 @@ def test_time_out_is_tried_again(api: Api, topic: str, endpoint: Endpoint) -> No
     eventually(lambda: len(endpoint.requests) == 2 and settled(api, topic)())
 
     assert [request.attempt for request in endpoint.requests] == [1, 2]
+
+
+def test_answer_that_never_ends_is_a_time_out(api: Api, topic: str, endpoint: Endpoint) -> None:
+    endpoint.script = by_attempt(Answer(500, endless=True, pause_s=0.02), OK)
+    api.ok_subscribe(topic, endpoint.url, timeout_s=0.5)
+    api.ok_publish(topic, 1)
+
+    eventually(lambda: len(endpoint.requests) == 2 and settled(api, topic)())
+
+
+def test_flood_of_an_answer_fills_no_memory(
+    broker: BrokerProcess, topic: str, endpoint: Endpoint
+) -> None:
+    endpoint.script = by_attempt(Answer(500, endless=True), OK)
+    broker.api.ok_subscribe(topic, endpoint.url, timeout_s=1)
+    broker.api.ok_publish(topic, 1)
+
+    eventually(lambda: len(endpoint.requests) == 2 and settled(broker.api, topic)())
+
+    for process in (broker.courier(), broker.worker()):
+        assert process.memory_info().rss < 400 * 1024 * 1024
+
+
+def test_self_signed_certificate_is_not_trusted(api: Api, topic: str, endpoint: Endpoint) -> None:
+    with Endpoint(certificate=SELF_SIGNED) as untrusted:
+        api.ok_subscribe(topic, untrusted.url.replace("127.0.0.1", "localhost"))
+        sequence = api.ok_publish(topic, 1)
+        eventually(lambda: api.ok_status(topic)["last_error"])
+        assert untrusted.requests == []
+
+    api.put_subscription(topic, "s", endpoint=endpoint.url)
+    eventually(lambda: endpoint.sequences == [sequence])
 
 
 def test_slow_answer_within_the_timeout_settles(api: Api, topic: str, endpoint: Endpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 
 import httpx
@@ -9,7 +10,15 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from support.cloudevent import encode_value, from_headers, same_data, to_headers
-from support.endpoint import Answer, Endpoint, Received, always, by_attempt, settled_before
+from support.endpoint import (
+    SELF_SIGNED,
+    Answer,
+    Endpoint,
+    Received,
+    always,
+    by_attempt,
+    settled_before,
+)
 from support.eventually import eventually
 from support.problem import read_problem
 from support.signature import expected_entry, new_secret, verify
@@ -101,3 +110,25 @@ def test_read_problem_refuses_a_plain_error(endpoint: Endpoint) -> None:
 
     with pytest.raises(AssertionError):
         read_problem(httpx.get(endpoint.url), 404)
+
+
+def test_endpoint_speaks_tls() -> None:
+    with Endpoint(certificate=SELF_SIGNED) as endpoint:
+        answer = httpx.post(endpoint.url, verify=ssl.create_default_context(cafile=SELF_SIGNED))
+
+    assert answer.status_code == 200
+
+
+def test_endpoint_can_answer_what_is_no_http(endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(raw=b"this is no HTTP\r\n\r\n"))
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(endpoint.url)
+
+
+def test_endpoint_can_answer_without_end(endpoint: Endpoint) -> None:
+    endpoint.script = always(Answer(endless=True))
+
+    with httpx.stream("POST", endpoint.url) as answer:
+        parts = answer.iter_bytes(100_000)
+        assert [len(next(parts)) for _ in range(5)] == [100_000] * 5

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from support.cloudevent import BATCH, STRUCTURED, Json, from_headers
 from support.eventually import eventually
+
+# A certificate for localhost with its key, valid for a hundred years; nobody trusts it.
+SELF_SIGNED = Path(__file__).with_name("self_signed.pem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +72,25 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the endpoint replies. `hang_up` closes the connection without a word."""
+    """What the endpoint replies.
+
+    `hang_up` closes the connection without a word, `raw` sends these bytes instead of HTTP, and
+    `endless` follows the body with more until the broker has had enough, `pause_s` apart.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     delay_s: float = 0.0
     hang_up: bool = False
+    raw: bytes | None = None
+    endless: bool = False
+    pause_s: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether the answer is a 2xx that really goes out."""
-        return 200 <= self.status < 300 and not self.hang_up
+        return 200 <= self.status < 300 and not self.hang_up and self.raw is None
 
 
 Script = Callable[[Received], Answer]
@@ -114,15 +126,21 @@ class Endpoint:
     because of it stands after it.
     """
 
-    def __init__(self, script: Script = always(Answer()), port: int = 0) -> None:  # noqa: B008
+    def __init__(
+        self,
+        script: Script = always(Answer()),  # noqa: B008
+        port: int = 0,
+        certificate: Path | None = None,
+    ) -> None:
         self.script = script
+        self.scheme = "http" if certificate is None else "https"
         self.timeline: list[Step] = []
         self.faults: list[BaseException] = []
         self.connections = 0
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = _Server(self, port)
+        self._server = _Server(self, port, certificate)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="endpoint", daemon=True
         )
@@ -158,7 +176,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The address to subscribe."""
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
 
     @property
     def requests(self) -> list[Received]:
@@ -202,9 +220,15 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, endpoint: Endpoint, port: int) -> None:
+    def __init__(self, endpoint: Endpoint, port: int, certificate: Path | None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.endpoint = endpoint
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._open: set[socket.socket] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -250,7 +274,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_POST()  # a redirect that was followed comes as a GET
 
     def _reply(self, answer: Answer) -> None:
-        if answer.hang_up:
+        if answer.hang_up or answer.raw is not None:
+            self.wfile.write(answer.raw or b"")
             self.close_connection = True
             return
 
@@ -258,9 +283,14 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if answer.status != 204:
-            self.send_header("Content-Length", str(len(answer.body)))
+            length = 10**12 if answer.endless else len(answer.body)
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(answer.body)
+        while answer.endless:
+            self.wfile.write(b"x" * 1000)
+            self.wfile.flush()
+            time.sleep(answer.pause_s)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: the timeline is the log."""
