@@ -1,0 +1,1 @@
+"""Measure what the broker does in a second, beside what a user would write without it."""

@@ -1,0 +1,71 @@
+"""Run wrk, the loader, and read what it says."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+SCRIPT = Path(__file__).with_name("publish.lua")
+# Longer than any pause under test: wrk only counts what passes it, it does not give up.
+TIMEOUT_S = 30
+OUTCOME = re.compile(r"^outcome (\{.*\})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk sends, and how hard: closed loop, one request after the other on each connection."""
+
+    url: str
+    content_type: str
+    body: Path
+    connections: int
+    seconds: float
+    partition_keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """How the requests ended: the answered include the refused (4xx, 5xx)."""
+
+    seconds: float
+    answered: int
+    refused: int
+    broken: int
+
+    @property
+    def accepted(self) -> int:
+        """Count the requests that were answered with success."""
+        return self.answered - self.refused
+
+
+def wrk_command(load: Load) -> list[str]:
+    """Build the command line."""
+    return [
+        "wrk",
+        "--threads=1",
+        f"--connections={load.connections}",
+        f"--duration={round(load.seconds)}s",
+        f"--timeout={TIMEOUT_S}s",
+        f"--script={SCRIPT}",
+        load.url,
+        "--",
+        load.content_type,
+        str(load.body),
+        str(load.partition_keys),
+    ]
+
+
+def run_wrk(load: Load) -> LoadOutcome:
+    """Load the server for the given time."""
+    done = subprocess.run(wrk_command(load), capture_output=True, text=True, check=True)
+    return parse_outcome(done.stdout)
+
+
+def parse_outcome(output: str) -> LoadOutcome:
+    """Find the line that publish.lua prints in the output of wrk. Raises ValueError if none is."""
+    found = OUTCOME.search(output)
+    if found is None:
+        raise ValueError(f"wrk printed no outcome: {output!r}")
+    return msgspec.json.decode(found[1], type=LoadOutcome)

@@ -1,0 +1,57 @@
+"""How many messages a second are taken durably, one a request."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from bench.loader import Load, LoadOutcome, run_wrk
+from bench.messages import JSON, order
+from bench.result import CountsDiffer, Result, cost_since
+from bench.servers import ServerUnderTest, running_baseline, running_broker
+from bench.topic import Topic
+
+
+def measure_baseline(folder: Path, seconds: float, connections: int) -> Result:
+    """Publish to the baseline app, then count the rows in its database."""
+    with running_baseline(folder) as server:
+        url = f"{server.process.url}/topics/bench/messages"
+        outcome, result = _load(server, url, folder, seconds, connections)
+        with closing(sqlite3.connect(server.database)) as connection:
+            (stored,) = connection.execute("SELECT count(*) FROM message").fetchone()
+    check_stored(outcome.accepted, stored, connections)
+    return result
+
+
+def measure_publishes(folder: Path, seconds: float, connections: int) -> Result:
+    """Publish to a topic nobody subscribes to, then ask the broker how many it holds."""
+    with running_broker(folder) as server:
+        topic = Topic.created(server.process)
+        outcome, result = _load(server, topic.messages_url, folder, seconds, connections)
+        check_stored(outcome.accepted, topic.final_count(), connections)
+    return result
+
+
+def _load(
+    server: ServerUnderTest, url: str, folder: Path, seconds: float, connections: int
+) -> tuple[LoadOutcome, Result]:
+    body = folder / "message.json"
+    body.write_bytes(order())
+    cpu_s = server.cpu_seconds()
+    outcome = run_wrk(Load(url, JSON, body, connections, seconds))
+    result = Result(
+        messages=outcome.accepted,
+        seconds=outcome.seconds,
+        cost=cost_since(cpu_s, server),
+        refused=outcome.refused,
+    )
+    return outcome, result
+
+
+def check_stored(accepted: int, stored: int, unanswered: int) -> None:
+    """Compare what was answered 201 with what is stored.
+
+    The loader drops what is under way when its time is over: up to `unanswered` messages may be
+    stored without an answer. Raises CountsDiffer.
+    """
+    if not 0 < accepted <= stored <= accepted + unanswered:
+        raise CountsDiffer(f"{accepted} messages were accepted, but {stored} are stored")

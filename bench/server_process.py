@@ -1,0 +1,132 @@
+"""A server started for one case on a free port, and ended with it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = "127.0.0.1"
+START_S = 30.0
+STOP_S = 30.0
+POLL_S = 0.02
+
+
+class ServerFailed(Exception):
+    """A server did not start, or did not end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A running server: its own process and the port it listens on."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Give the root of its HTTP API."""
+        return f"http://{HOST}:{self.port}"
+
+    def get(self, path: str) -> Any:
+        """GET a JSON document."""
+        return self._call("GET", path, None)
+
+    def put(self, path: str, document: Mapping[str, Any]) -> Any:
+        """PUT a JSON document, return the one in the answer."""
+        return self._call("PUT", path, msgspec.json.encode(document))
+
+    def _call(self, method: str, path: str, body: bytes | None) -> Any:
+        connection = HTTPConnection(HOST, self.port, timeout=START_S)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 300:
+            raise ServerFailed(f"{method} {path} was answered {answer.status}: {content!r}")
+        return msgspec.json.decode(content)
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    command: list[str],
+    *,
+    port: int,
+    ready_path: str,
+    log: Path,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[ServerProcess]:
+    """Start a server, wait until it answers 200, end it on leaving the block.
+
+    Raises ServerFailed, with the end of its log, if it is not ready within START_S.
+    """
+    with log.open("wb") as output:
+        # A session of its own: an interrupt from the keyboard reaches the bench alone, which
+        # then ends its servers in order.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environ),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        server = ServerProcess(process.pid, port)
+        _wait_until_ready(process, server, ready_path, log)
+        yield server
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], server: ServerProcess, ready_path: str, log: Path
+) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if _answers(server.port, ready_path):
+            return
+        time.sleep(POLL_S)
+    said = log.read_text(errors="replace")[-2000:]
+    raise ServerFailed(f"{process.args!r} is not ready; it said:\n{said}")
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        raise ServerFailed(f"{process.args!r} did not end within {STOP_S:.0f} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its session: only what it started itself
+        process.wait()

@@ -1,0 +1,85 @@
+"""The servers under load: the broker and the baseline, each on an empty database."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.process_tree import Memory, cpu_seconds, memory
+from bench.server_process import HOST, ServerProcess, free_port, running
+
+# The fastest of 1 to 4 workers with 1 to 64 threads on two cores.
+BASELINE_WORKERS = 2
+BASELINE_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUnderTest:
+    """A server whose cost is measured."""
+
+    process: ServerProcess
+    database: Path
+
+    def cpu_seconds(self) -> float:
+        """Sum the processor time that it and its children have used."""
+        return cpu_seconds(self.process.pid)
+
+    def memory(self) -> Memory:
+        """Sum the memory that it and its children hold."""
+        return memory(self.process.pid)
+
+    def database_bytes(self) -> int:
+        """Sum the database file and what belongs to it (WAL, shared memory)."""
+        files = self.database.parent.glob(self.database.name + "*")
+        return sum(file.stat().st_size for file in files)
+
+
+def broker_command() -> Path:
+    """Name the command that `make setup` installs beside this interpreter."""
+    return Path(sys.executable).with_name("broker")
+
+
+@contextmanager
+def running_broker(folder: Path) -> Iterator[ServerUnderTest]:
+    """Serve an empty broker, as its users start it."""
+    database, port = folder / "broker.db", free_port()
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("BROKER_")}
+    environ |= {
+        "BROKER_STORE": f"sqlite:///{database.absolute()}",
+        "BROKER_HOST": HOST,
+        "BROKER_PORT": str(port),
+        "BROKER_GRPC_PORT": str(free_port()),
+        "BROKER_ALLOWED_TARGETS": "127.0.0.0/8",
+    }
+    server = running(
+        [str(broker_command()), "serve"],
+        port=port,
+        ready_path="/readyz",
+        log=folder / "broker.log",
+        environ=environ,
+    )
+    with server as process:
+        yield ServerUnderTest(process, database)
+
+
+@contextmanager
+def running_baseline(folder: Path) -> Iterator[ServerUnderTest]:
+    """Serve the baseline app under gunicorn, on an empty database."""
+    database, port = folder / "baseline.db", free_port()
+    with _gunicorn(folder, database, port) as process:
+        yield ServerUnderTest(process, database)
+
+
+def _gunicorn(folder: Path, database: Path, port: int) -> AbstractContextManager[ServerProcess]:
+    command = [sys.executable, "-m", "gunicorn", "bench.baseline_app:create_app()"]
+    command += ["--worker-class=gthread", f"--workers={BASELINE_WORKERS}"]
+    command += [f"--threads={BASELINE_THREADS}", f"--bind={HOST}:{port}", "--no-control-socket"]
+    return running(
+        command,
+        port=port,
+        ready_path="/readyz",
+        log=folder / "baseline.log",
+        environ=os.environ | {"BASELINE_DATABASE": str(database)},
+    )
