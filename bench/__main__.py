@@ -21,7 +21,7 @@ from bench.servers import broker_command
 FOLDER = ROOT / "build" / "bench"
 ROUNDS, SECONDS = 3, 10
 QUICK_ROUNDS, QUICK_SECONDS = 1, 5
-DONE, FAILED, WRONG_USE = 0, 1, 2
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CountsDiffer, PublishFailed, ServerFailed, subprocess.CalledProcessError) as error:
         print(f"failed\n{error}\nLook into the newest folder in {FOLDER}.", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     report = build_report(machine, options.seconds, cases, rounds)
     print(to_text(report))
     if options.json is not None:

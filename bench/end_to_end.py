@@ -73,6 +73,6 @@ def measure_end_to_end(folder: Path, seconds: float, connections: int, flow: Flo
         messages=stored,
         seconds=last_at - started_at,
         cost=cost,
-        refused=outcome.refused,
+        errors=outcome.errors,
         backlog=backlog,
     )

@@ -39,6 +39,11 @@ class LoadOutcome:
         """Count the requests that were answered with success."""
         return self.answered - self.refused
 
+    @property
+    def errors(self) -> int:
+        """Count the requests that were refused, cut off, or not answered within TIMEOUT_S."""
+        return self.refused + self.broken
+
 
 def wrk_command(load: Load) -> list[str]:
     """Build the command line."""

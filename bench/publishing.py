@@ -42,7 +42,7 @@ def _load(
         messages=outcome.accepted,
         seconds=outcome.seconds,
         cost=cost_since(cpu_s, server),
-        refused=outcome.refused,
+        errors=outcome.errors,
     )
     return outcome, result
 

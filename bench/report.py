@@ -31,7 +31,7 @@ class Summary:
     rss_bytes: float
     database_bytes: float
     backlog: float
-    refused: float
+    errors: float
     latency: Latency | None
 
 
@@ -74,7 +74,7 @@ def summarize(name: str, rounds: Sequence[Round]) -> Summary:
         rss_bytes=median(result.cost.memory.rss_bytes for result in results),
         database_bytes=median(result.cost.database_bytes for result in results),
         backlog=median(result.backlog for result in results),
-        refused=median(result.refused for result in results),
+        errors=median(result.errors for result in results),
         latency=_median_latency([r.latency for r in results if r.latency is not None]),
     )
 
@@ -124,7 +124,7 @@ def _preface(report: Report) -> list[str]:
 def throughput_table(report: Report) -> str:
     """Lay out the cases that measure a rate."""
     head = ["throughput", "messages/s", "lowest-highest", "x baseline", "CPU s/1,000"]
-    head += ["RSS (PSS) MB", "database MB", "backlog", "refused"]
+    head += ["RSS (PSS) MB", "database MB", "backlog", "errors"]
     rows = [
         [
             report.titles[name],
@@ -135,7 +135,7 @@ def throughput_table(report: Report) -> str:
             f"{found.rss_bytes / MB:.0f} ({found.pss_bytes / MB:.0f})",
             f"{found.database_bytes / MB:.0f}",
             f"{found.backlog:,.0f}",
-            f"{found.refused:,.0f}",
+            f"{found.errors:,.0f}",
         ]
         for name, found in report.summaries.items()
         if found.latency is None

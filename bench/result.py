@@ -33,13 +33,13 @@ class Latency:
 class Result:
     """The messages of one case, the time they took, and what that cost the server.
 
-    `refused` counts requests, `backlog` the messages not yet delivered when publishing ended.
+    `errors` counts requests, `backlog` the messages not yet delivered when publishing ended.
     """
 
     messages: int
     seconds: float
     cost: Cost
-    refused: int = 0
+    errors: int = 0
     backlog: int = 0
     latency: Latency | None = None
 

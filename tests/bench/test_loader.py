@@ -23,6 +23,10 @@ def test_accepted_leaves_the_refused_out() -> None:
     assert parse_outcome(OUTPUT).accepted == 5500
 
 
+def test_errors_are_refused_or_broken() -> None:
+    assert parse_outcome(OUTPUT).errors == 73
+
+
 def test_output_without_outcome_is_refused() -> None:
     with pytest.raises(ValueError, match="no outcome"):
         parse_outcome("unable to connect to 127.0.0.1:9111 Connection refused\n")
