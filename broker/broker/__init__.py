@@ -1,0 +1,3 @@
+"""A durable, ordered webhook broker."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The hot path: what is asked for every message, answered without Flask."""

@@ -1,0 +1,127 @@
+"""The front door: the hot path, and everything else handed to Flask."""
+
+import itertools
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol, TypeAlias
+
+from broker.api.problems import CONTENT_TYPE, problem
+from broker.api.publish import Answer, Disconnected, Receive, Scope, publish
+from broker.auth import Keys
+from broker.errors import BrokerError
+from broker.service import Broker
+
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+_TOPICS, _MESSAGES = "/v1/topics/", "/messages"
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
+_PROBLEM = (b"content-type", CONTENT_TYPE.encode())
+
+
+class Lifespan(Protocol):
+    """Starts and stops what stands behind the door."""
+
+    async def start(self) -> Broker:
+        """Start; raises with a sentence for the operator."""
+
+    async def stop(self) -> None:
+        """Stop in good order."""
+
+
+class Front:
+    """The ASGI application."""
+
+    def __init__(
+        self, lifespan: Lifespan, control: Callable[[Broker], AsgiApp], keys: Keys
+    ) -> None:
+        self._lifespan = lifespan
+        self._make_control = control
+        self._keys = keys
+        self._ids = (b"%s-%d" % (secrets.token_hex(6).encode(), n) for n in itertools.count(1))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the worker's lifespan."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = self._request_id(scope)
+        topic = _published_topic(scope)
+        try:
+            self._keys.require(scope["path"], scope["headers"])
+            if topic is None:
+                await self._control(scope, receive, _with_request_id(send, request_id))
+                return
+            answer = await publish(self._broker, topic, scope, receive)
+        except BrokerError as error:
+            answer = refusal(error)
+        except Disconnected:
+            return
+        except Exception:
+            log.exception("A request failed.", extra={"request_id": request_id.decode()})
+            answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
+        await _answer(send, answer, request_id)
+
+    def _request_id(self, scope: Scope) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                return bytes(value)
+        return next(self._ids)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._broker = await self._lifespan.start()
+        except Exception as error:
+            log.critical("The broker cannot start. %s", error, extra={"action": "start_failed"})
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._control = self._make_control(self._broker)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._lifespan.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def refusal(error: BrokerError) -> Answer:
+    """Render a refusal."""
+    headers = [_PROBLEM]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return error.status, headers, problem(error)
+
+
+def _published_topic(scope: Scope) -> str | None:
+    """Return the topic of a publish request, None for any other request."""
+    path: str = scope["path"]
+    if scope["method"] != "POST" or not (path.startswith(_TOPICS) and path.endswith(_MESSAGES)):
+        return None
+    topic = path[len(_TOPICS) : -len(_MESSAGES)]
+    return None if "/" in topic or not topic else topic
+
+
+async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:
+    status, headers, body = answer
+    headers += ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_request_id(send: Send, request_id: bytes) -> Send:
+    async def sending(event: MutableMapping[str, Any]) -> None:
+        if event["type"] == "http.response.start":
+            event["headers"] = [*event.get("headers", ()), (b"x-request-id", request_id)]
+        await send(event)
+
+    return sending

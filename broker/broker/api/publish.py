@@ -1,0 +1,88 @@
+"""`POST /v1/topics/{topic}/messages`."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+
+from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge
+from broker.service import Broker
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+MAX_ID = 1024
+_JSON = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) -> Answer:
+    """Append one message or a batch; answer once it is durable."""
+    content_type = idempotency_key = None
+    length = 0
+    headers = scope["headers"]
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value.decode("latin-1")
+        elif name == b"idempotency-key":
+            idempotency_key = _key_in(value)
+        elif name == b"content-length":
+            length = int(value)
+    limit = broker.body_limit(content_type or "")
+    body = await read_body(receive, length, limit)
+    batch, messages = broker.read(topic, content_type or "", headers, body, idempotency_key)
+    appended = await broker.publish(topic, messages)
+    if batch:
+        return 201, [_JSON], _encode({"messages": appended})
+    location = f"/v1/topics/{quote(topic)}/messages/{appended[0].sequence}".encode()
+    return 201, [_JSON, (b"location", location)], _encode(appended[0])
+
+
+async def read_body(receive: Receive, length: int, limit: int) -> bytes:
+    """Take in a request's body; refuse one that is too long before reading on."""
+    if length > limit:
+        raise _too_large(length, limit)
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise Disconnected
+    body: bytes = event.get("body", b"")
+    if not event.get("more_body"):
+        if len(body) > limit:
+            raise _too_large(len(body), limit)
+        return body
+    parts = [body]
+    size = len(body)
+    while event.get("more_body"):
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Disconnected
+        part = event.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(size, limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(size: int, limit: int) -> MessageTooLarge:
+    return MessageTooLarge(f"The request may have {limit} bytes; this one has {size} or more.")
+
+
+def _key_in(value: bytes) -> str:
+    """Return the key of an Idempotency-Key header, quoted (as its draft has it) or bare."""
+    text = value.strip()
+    if len(text) > 1 and text[:1] == text[-1:] == b'"':
+        text = text[1:-1].replace(b'\\"', b'"').replace(b"\\\\", b"\\")
+    if not text or len(text) > MAX_ID:
+        rule = f"must have 1 to {MAX_ID} characters"
+        raise InvalidRequest([Fault("Idempotency-Key", rule)])
+    try:
+        return text.decode("ascii")
+    except UnicodeDecodeError:
+        raise MalformedRequest("An Idempotency-Key is ASCII.") from None

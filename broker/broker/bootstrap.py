@@ -1,0 +1,105 @@
+"""Putting the parts together: the only place that knows which they are."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from a2wsgi import WSGIMiddleware
+
+from broker import __version__
+from broker.api.asgi import AsgiApp, Front
+from broker.auth import Keys
+from broker.config import Settings, settings_from
+from broker.control import create_app
+from broker.dispatch.couriers import Couriers
+from broker.dispatch.dispatcher import Dispatcher
+from broker.service import Broker
+from broker.store.opening import open_store
+from broker.store.port import Store
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+FLASK_THREADS = 10
+EXIT_AFTER_FAILURE_S = 0.25
+
+
+class LoopBridge:
+    """Takes Flask's threads to the event loop."""
+
+    def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
+        self.broker = broker
+        self._loop = loop
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and return what it returns."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class Worker:
+    """The life of the broker in one worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store: Store | None = None
+        self._dispatcher: Dispatcher | None = None
+
+    async def start(self) -> Broker:
+        """Open the store, take over what it holds, begin to deliver."""
+        settings = self._settings
+        store = self._store = open_store(settings.store, self._fail)
+        await store.open()
+        broker = Broker(store, settings)
+        broker.load()
+        couriers = Couriers(settings.allowed_targets, store.lock_descriptor())
+        self._dispatcher = Dispatcher(store, couriers, broker.subscriptions, self._fail)
+        broker.dispatcher = self._dispatcher
+        await self._dispatcher.start()
+        log.info(
+            "broker %s serves on %s:%d, with its data in %s.",
+            __version__,
+            settings.host,
+            settings.port,
+            settings.store,
+            extra={"action": "started"},
+        )
+        return broker
+
+    async def stop(self) -> None:
+        """Finish what is out, then close the store."""
+        if self._dispatcher is not None:
+            await self._dispatcher.stop(self._settings.drain_s)
+        if self._store is not None:
+            await self._store.close()
+        log.info("The broker has stopped.", extra={"action": "stopped"})
+
+    def _fail(self, reason: str) -> None:
+        """End the process soon: a new one recovers from what is on disk.
+
+        The pause lets those who wait hear that their outcome is unknown.
+        """
+        log.critical("The worker ends, to recover: %s.", reason, extra={"action": "worker_failed"})
+        asyncio.get_running_loop().call_later(EXIT_AFTER_FAILURE_S, os._exit, 1)
+
+
+def create_front(settings: Settings) -> Front:
+    """Build the ASGI application."""
+
+    def control(broker: Broker) -> AsgiApp:
+        app = create_app(LoopBridge(broker, asyncio.get_running_loop()))
+        return WSGIMiddleware(app, workers=FLASK_THREADS)  # type: ignore[arg-type, return-value]
+
+    if not settings.api_keys:
+        log.warning(
+            "API keys are off: whoever reaches this port may do everything. "
+            "Set BROKER_API_KEYS=on and BROKER_ADMIN_KEY to change that.",
+            extra={"action": "keys_off"},
+        )
+    return Front(Worker(settings), control, Keys(settings.admin_key if settings.api_keys else None))
+
+
+def asgi_app() -> Front:
+    """Build the application from the process's environment; gunicorn calls this in the worker."""
+    return create_front(settings_from(os.environ))

@@ -1,0 +1,13 @@
+"""gunicorn's own messages, in the broker's log."""
+
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+
+class Quiet(Logger):  # type: ignore[misc]
+    """Leaves formatting and destination to broker.logs; there is no access log."""
+
+    def setup(self, cfg: Any) -> None:
+        """Keep the handlers that configure_logging has set."""
+        self.cfg = cfg

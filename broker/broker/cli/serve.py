@@ -1,0 +1,66 @@
+"""`broker serve`: gunicorn around one worker."""
+
+import resource
+import sys
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from broker.bootstrap import asgi_app
+from broker.config import Settings
+from broker.logs import configure_logging
+
+# Shorter than the time a stop may take, which one idle connection would otherwise use up.
+KEEP_ALIVE_S = 3
+STOP_MARGIN_S = 10
+BACKLOG = 2048
+
+
+class Gunicorn(BaseApplication):  # type: ignore[misc]
+    """gunicorn, configured here and nowhere else."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Apply the options."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Build the application, in the worker."""
+        return asgi_app()
+
+
+def serve(settings: Settings) -> int:
+    """Run until told to stop; return the exit code."""
+    configure_logging(settings.log_level, settings.log_format)
+    _allow_many_connections()
+    Gunicorn(options_for(settings)).run()
+    return 0
+
+
+def options_for(settings: Settings) -> dict[str, Any]:
+    """Say how gunicorn is run: one worker, because one process owns the store."""
+    return {
+        "bind": [f"{settings.host}:{settings.port}"],
+        "worker_class": "asgi",
+        "workers": 1,
+        "asgi_loop": "uvloop",
+        "asgi_lifespan": "on",
+        "keepalive": KEEP_ALIVE_S,
+        "graceful_timeout": round(settings.drain_s) + STOP_MARGIN_S,
+        "timeout": 60,
+        "backlog": BACKLOG,
+        "worker_connections": 10_000,
+        "control_socket_disable": True,
+        "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,
+        "logger_class": "broker.cli.gunicorn_logging.Quiet",
+        "proc_name": "broker",
+    }
+
+
+def _allow_many_connections() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,459 @@
+"""CloudEvents 1.0: events read from HTTP requests, and rendered for endpoints and readers.
+
+Sources: CloudEvents 1.0.2, its JSON event format and its HTTP protocol binding.
+
+Structured events have two readers. The typed one accepts what nearly every publisher sends and
+costs next to nothing; whatever it does not accept goes to the careful one, which alone decides what
+is wrong and names every fault. The careful one therefore also accepts all that the typed one does.
+"""
+
+import binascii
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Literal, NoReturn, TypeAlias
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from broker.errors import Fault, InvalidRequest, MalformedRequest
+from broker.model import NewMessage
+
+Attributes: TypeAlias = dict[str, str | int | bool]
+HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+MAX_BATCH_EVENTS = 1000
+MAX_ATTRIBUTES = 100
+
+_URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
+_TIMESTAMP = (
+    r"\A\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)"
+    r"(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)\Z"
+)
+_Text = Annotated[str, Meta(min_length=1)]
+_Uri = Annotated[str, Meta(pattern=_URI_REFERENCE)]
+_Timestamp = Annotated[str, Meta(pattern=_TIMESTAMP)]
+
+_ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
+_FORBIDDEN_TEXT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)  # CloudEvents 1.0.2, section "Type System", String
+_NEEDS_ENCODING = re.compile(r"[^\x21\x23\x24\x26-\x7e]")
+_HEADER_SAFE = bytes(c for c in range(0x21, 0x7F) if c not in b'"%')
+_JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.IGNORECASE)
+
+_encode = msgspec.json.Encoder().encode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+class _Event(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    specversion: Literal["1.0"]
+    id: _Text
+    source: _Uri
+    type: _Text
+    subject: _Text | None = None
+    time: _Timestamp | None = None
+    datacontenttype: _Text | None = None
+    dataschema: _Uri | None = None
+    partitionkey: _Text | None = None
+    deliverat: _Timestamp | None = None
+    expirytime: _Timestamp | None = None
+    traceparent: _Text | None = None
+    tracestate: _Text | None = None
+    data: Raw | UnsetType = UNSET
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_batch = msgspec.json.Decoder(list[_Event]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_decode_attributes = msgspec.json.Decoder(Attributes).decode
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read_binary(
+    topic: str,
+    headers: HeaderList,
+    body: bytes,
+    idempotency_key: str | None,
+    new_id: Callable[[], str],
+    now: float,
+) -> NewMessage:
+    """Read an event in binary mode; what the headers leave out is filled in."""
+    attributes, faults = _attributes_in_headers(headers)
+    chosen = "id" in attributes or idempotency_key is not None
+    if "id" not in attributes:
+        attributes["id"] = idempotency_key if idempotency_key is not None else new_id()
+    attributes.setdefault("specversion", "1.0")
+    attributes.setdefault("source", f"/topics/{topic}")
+    attributes.setdefault("type", topic)
+    if "time" not in attributes:
+        attributes["time"] = rfc3339(now)
+    faults += _faults_of(attributes)
+    if faults:
+        raise InvalidRequest(faults)
+    return _message(attributes, body or None, chosen)
+
+
+def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
+    """Read one event in structured mode."""
+    _require_utf8(body)
+    try:
+        return _message_of(_decode_event(body))
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError as error:
+        _malformed(error)
+    try:
+        members = _decode_object(body)
+    except msgspec.ValidationError:
+        raise MalformedRequest("A structured event is a JSON object.") from None
+    faults: list[Fault] = []
+    message = _careful_message(members, idempotency_key, "", faults)
+    if message is None:
+        raise InvalidRequest(faults)
+    return message
+
+
+def read_batch(body: bytes) -> list[NewMessage]:
+    """Read a batch of events: a JSON array of 1 to 1,000 structured ones."""
+    _require_utf8(body)
+    try:
+        events = _decode_batch(body)
+    except msgspec.ValidationError:
+        return _careful_batch(body)
+    except msgspec.DecodeError as error:
+        _malformed(error)
+    _require_batch_size(len(events))
+    try:
+        return [_message_of(event) for event in events]
+    except msgspec.ValidationError:
+        return _careful_batch(body)
+
+
+def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
+    """Say how a request with this Content-Type carries its event."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type.startswith("application/cloudevents-batch"):
+        return "batch"
+    return "structured" if media_type.startswith("application/cloudevents") else "binary"
+
+
+def _message_of(event: _Event) -> NewMessage:
+    data = event.data
+    event.data = UNSET
+    attributes = _encode(event)
+    if not attributes.isascii() or b"\\" in attributes or b"\x7f" in attributes:
+        raise msgspec.ValidationError("text that only the careful reader judges")
+    if data is UNSET:
+        content = None
+    elif event.datacontenttype is None or is_json(event.datacontenttype):
+        content = bytes(data)
+    else:
+        content = _content(data)
+    return NewMessage(
+        event.id,
+        event.source,
+        event.partitionkey,
+        attributes,
+        content,
+        _fingerprint(
+            event.type,
+            event.subject,
+            event.partitionkey,
+            event.deliverat,
+            event.datacontenttype,
+            content,
+        ),
+    )
+
+
+def _careful_batch(body: bytes) -> list[NewMessage]:
+    try:
+        events = _decode_objects(body)
+    except msgspec.ValidationError:
+        raise MalformedRequest("A batch is a JSON array of events, each a JSON object.") from None
+    _require_batch_size(len(events))
+    faults: list[Fault] = []
+    messages = [
+        _careful_message(members, None, f"[{position}].", faults)
+        for position, members in enumerate(events)
+    ]
+    if faults:
+        raise InvalidRequest(faults)
+    return [message for message in messages if message is not None]
+
+
+def _careful_message(
+    members: dict[str, Raw], idempotency_key: str | None, prefix: str, faults: list[Fault]
+) -> NewMessage | None:
+    """Read one event; append what is wrong with it to `faults` and then return None."""
+    data, data_base64 = members.pop("data", None), members.pop("data_base64", None)
+    found: list[Fault] = []
+    attributes = _attributes_in_members(members, found)
+    if idempotency_key is not None:
+        attributes.setdefault("id", idempotency_key)
+    found += _faults_of(attributes)
+    content: bytes | None = None
+    if data is not None and data_base64 is not None:
+        found.append(Fault("data_base64", "give either data or data_base64, not both"))
+    elif data_base64 is not None:
+        content = _content_in_base64(data_base64, found)
+    elif data is not None:
+        media_type = attributes.get("datacontenttype")
+        content = bytes(data) if is_json(media_type) else _content(data)
+    if found:
+        faults += [Fault(prefix + fault.field, fault.message) for fault in found]
+        return None
+    return _message(attributes, content, chosen=True)
+
+
+def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMessage:
+    text = {name: str(value) for name, value in attributes.items()}
+    fingerprint = (
+        _fingerprint(
+            text["type"],
+            text.get("subject"),
+            text.get("partitionkey"),
+            text.get("deliverat"),
+            text.get("datacontenttype"),
+            data,
+        )
+        if chosen
+        else None
+    )
+    key = text.get("partitionkey")
+    return NewMessage(text["id"], text["source"], key, _encode(attributes), data, fingerprint)
+
+
+def _fingerprint(
+    type_: str,
+    subject: str | None,
+    key: str | None,
+    deliver_at: str | None,
+    content_type: str | None,
+    data: bytes | None,
+) -> bytes:
+    """Digest what makes two events with one identity different: no attribute can hold a NUL."""
+    told = f"{type_}\0{subject}\0{key}\0{deliver_at}\0{content_type}\0{data is None}\0"
+    return sha256(told.encode() + data if data is not None else told.encode()).digest()
+
+
+def _attributes_in_headers(headers: HeaderList) -> tuple[Attributes, list[Fault]]:
+    attributes: Attributes = {}
+    faults: list[Fault] = []
+    for name, value in headers:
+        if name == b"content-type":
+            attributes["datacontenttype"] = value.decode("latin-1").strip()
+        elif name.startswith(b"ce-"):
+            attribute = name[3:].decode("latin-1")
+            if attribute in attributes:
+                faults.append(Fault(attribute, "is given twice"))
+            elif attribute == "datacontenttype":
+                faults.append(Fault(attribute, "in binary mode it is the Content-Type header"))
+            else:
+                _add_header_value(attribute, value, attributes, faults)
+    if attributes.get("datacontenttype") == "":
+        del attributes["datacontenttype"]
+    return attributes, faults
+
+
+def _add_header_value(
+    attribute: str, value: bytes, attributes: Attributes, faults: list[Fault]
+) -> None:
+    try:
+        attributes[attribute] = decode_header_value(value)
+    except UnicodeDecodeError:
+        faults.append(Fault(attribute, "percent-encode it as UTF-8"))
+
+
+def decode_header_value(value: bytes) -> str:
+    """Undo the HTTP binding's quoting and percent-encoding; raise UnicodeDecodeError if not UTF-8."""
+    if len(value) > 1 and value[:1] == b'"' == value[-1:]:
+        value = re.sub(rb"\\(.)", rb"\1", value[1:-1])
+    return (unquote_to_bytes(value) if b"%" in value else value).decode()
+
+
+def encode_header_value(value: str | int | bool) -> str:
+    """Render an attribute as the HTTP binding wants it in a header."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or not _NEEDS_ENCODING.search(value):
+        return str(value)
+    return quote_from_bytes(value.encode(), safe=_HEADER_SAFE)
+
+
+def _attributes_in_members(members: dict[str, Raw], faults: list[Fault]) -> Attributes:
+    attributes: Attributes = {}
+    for name, raw in members.items():
+        value = msgspec.json.decode(raw)
+        if value is None:
+            continue
+        if isinstance(value, (str, bool)) or (isinstance(value, int) and -(2**31) <= value < 2**31):
+            attributes[name] = value
+        else:
+            faults.append(Fault(name, "must be a string, a boolean or a 32-bit integer"))
+            attributes[name] = ""
+    return attributes
+
+
+def _content_in_base64(raw: Raw, faults: list[Fault]) -> bytes | None:
+    value = msgspec.json.decode(raw)
+    try:
+        if isinstance(value, str):
+            return b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    faults.append(Fault("data_base64", "must be a string in base64"))
+    return None
+
+
+def _content(data: Raw) -> bytes:
+    """Return what `data` stands for where datacontenttype is not JSON: a string is its own text."""
+    value = bytes(data)
+    if value[:1] != b'"':
+        return value
+    text: str = msgspec.json.decode(value)
+    return text.encode()
+
+
+_REQUIRED = ("specversion", "id", "source", "type")
+_URIS = {"source", "dataschema"}
+_TIMESTAMPS = {"time", "deliverat", "expirytime"}
+_TEXTS = {*_REQUIRED, *_URIS, *_TIMESTAMPS, "subject", "datacontenttype", "partitionkey"}
+
+
+def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
+    faults = [
+        Fault(name, "is required by CloudEvents 1.0")
+        for name in _REQUIRED
+        if name not in attributes
+    ]
+    for name, value in attributes.items():
+        if (fault := _fault_of(name, value)) is not None:
+            faults.append(Fault(name, fault))
+    if len(attributes) > MAX_ATTRIBUTES:
+        faults.append(Fault("attributes", f"there may be at most {MAX_ATTRIBUTES}"))
+    return faults
+
+
+def _fault_of(name: str, value: str | int | bool) -> str | None:
+    if name == "data" or not _ATTRIBUTE_NAME.fullmatch(name):
+        return "attribute names are 1 to 64 lower-case letters and digits, and never data"
+    if not isinstance(value, str):
+        return "must be a string" if name in _TEXTS else None
+    if name == "specversion" and value != "1.0":
+        return 'must be "1.0"'
+    if name in _TEXTS and not value:
+        return "must not be empty"
+    if _FORBIDDEN_TEXT.search(value):
+        return "must hold no control characters"
+    if name in _URIS and not re.search(_URI_REFERENCE, value):
+        return "must be a URI reference (RFC 3986)"
+    if name in _TIMESTAMPS and not re.search(_TIMESTAMP, value):
+        return "must be a time as in RFC 3339, for example 2026-01-31T12:00:00Z"
+    return None
+
+
+def _require_utf8(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedRequest(f"JSON is UTF-8; byte {error.start} of the body is not.") from None
+
+
+def _require_batch_size(count: int) -> None:
+    if not 1 <= count <= MAX_BATCH_EVENTS:
+        rule = f"a batch holds 1 to {MAX_BATCH_EVENTS} events; this one has {count}"
+        raise InvalidRequest([Fault("events", rule)])
+
+
+def _malformed(error: msgspec.DecodeError) -> NoReturn:
+    raise MalformedRequest(f"The body is not JSON: {error}.") from None
+
+
+# -- rendering -------------------------------------------------------------------------------------
+
+
+def is_json(datacontenttype: str | int | bool | None) -> bool:
+    """Say whether data of this media type is a JSON value; without one it is."""
+    return datacontenttype is None or _JSON_TYPE.search(str(datacontenttype)) is not None
+
+
+def attributes_of(attributes: bytes) -> Attributes:
+    """Decode stored attributes."""
+    return _decode_attributes(attributes)
+
+
+def binary_headers(attributes: bytes, data: bytes | None, sequence: int) -> list[str]:
+    """Render the header lines of a binary-mode request, Content-Type first.
+
+    Data without a datacontenttype is JSON if it can be read as such, as in the JSON event format.
+    """
+    decoded = _decode_attributes(attributes)
+    content_type = decoded.pop("datacontenttype", None)
+    if content_type is None:
+        plain = data is not None and not _is_json_text(data)
+        content_type = "application/octet-stream" if plain else "application/json"
+    lines = [f"content-type: {content_type}"]
+    decoded["sequence"] = sequence
+    lines += [f"ce-{name}: {encode_header_value(value)}" for name, value in decoded.items()]
+    return lines
+
+
+def structured(attributes: bytes, data: bytes | None, sequence: int) -> bytes:
+    """Render one event as JSON, its place in the log as the attribute `sequence`."""
+    if b'"sequence":' in attributes:
+        decoded = _decode_attributes(attributes)
+        decoded.pop("sequence", None)
+        attributes = _encode(decoded)
+    head = b'%s,"sequence":%d' % (attributes[:-1], sequence)
+    if data is None:
+        return head + b"}"
+    return b"%s,%s}" % (head, _data_member(attributes, data))
+
+
+def _data_member(attributes: bytes, data: bytes) -> bytes:
+    content_type = (
+        _decode_attributes(attributes).get("datacontenttype")
+        if b'"datacontenttype":' in attributes
+        else None
+    )
+    if is_json(content_type):
+        if _is_json_text(data):
+            return b'"data":' + data
+    else:
+        try:
+            return b'"data":' + _encode(data.decode())
+        except UnicodeDecodeError:
+            pass
+    return b'"data_base64":"' + b64encode(data) + b'"'
+
+
+def _is_json_text(data: bytes) -> bool:
+    try:
+        _decode_raw(data)
+        data.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def rfc3339(at: float) -> str:
+    """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> float | None:
+    """Return the Unix seconds of an RFC 3339 time, or None if it is not one."""
+    if not re.search(_TIMESTAMP, text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,181 @@
+"""The broker's settings, read once from the environment."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from broker.targets import AllowedTargets, parse_allowed_targets
+
+T = TypeVar("T")
+_MIB = 1024 * 1024
+_TRUE, _FALSE = {"true", "on", "yes", "1"}, {"false", "off", "no", "0"}
+
+
+class WrongSetting(Exception):
+    """One or more settings cannot be used; the text has a line for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a broker was started with. Sizes are in bytes, `_s` in seconds."""
+
+    store: str = "sqlite:////data/broker.db"
+    host: str = "0.0.0.0"  # noqa: S104 a container's own network; the compose file publishes it on loopback
+    port: int = 8080
+    grpc_port: int = 50051
+    public_url: str | None = None
+    log_level: str = "info"
+    log_format: str = "json"
+    api_keys: bool = False
+    admin_key: str | None = None
+    allowed_targets: AllowedTargets = field(default_factory=AllowedTargets)
+    auto_create_topics: bool = True
+    max_message_bytes: int = _MIB
+    max_batch_bytes: int = 16 * _MIB
+    min_free_bytes: int = 256 * _MIB
+    drain_s: float = 20.0
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Read every `BROKER_…` variable; raise WrongSetting that tells all faults at once.
+
+    A variable that is absent or empty has its default.
+    """
+    values: dict[str, object] = {}
+    faults: list[str] = []
+    for variable, (name, parse, allowed) in _VARIABLES.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            values[name] = parse(text)
+        except ValueError:
+            shown = "…" if name == "admin_key" else text
+            faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
+    if values.get("api_keys") and "admin_key" not in values:
+        faults.append(
+            "BROKER_ADMIN_KEY is not set; allowed: a key of at least 16 characters, "
+            "needed because BROKER_API_KEYS is on"
+        )
+    if faults:
+        raise WrongSetting("\n".join(faults))
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def sqlite_path(store: str) -> str:
+    """Return the file named by a `sqlite:///…` URL (SQLAlchemy's form: a fourth slash = absolute)."""
+    return store.removeprefix("sqlite:///")
+
+
+def _store(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/") and not rest.endswith("/"):
+        if os.path.basename(rest) in {"", ".", "..", ":memory:"}:
+            raise ValueError(text)
+        return text
+    raise ValueError(text)
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(text)
+        return text.lower()
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _host(text: str) -> str:
+    if any(c.isspace() or c in "/?#@" for c in text):
+        raise ValueError(text)
+    return text
+
+
+def _admin_key(text: str) -> str:
+    if len(text) < 16:
+        raise ValueError(text)
+    return text
+
+
+def _targets(text: str) -> AllowedTargets:
+    return parse_allowed_targets(part.strip() for part in text.split(",") if part.strip())
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
+    "BROKER_STORE": (
+        "store",
+        _store,
+        "sqlite:///<path of a file>, for example sqlite:////data/broker.db",
+    ),
+    "BROKER_HOST": ("host", _host, "a host name or address to listen on"),
+    "BROKER_PORT": ("port", _integer(1, 65535), "a whole number from 1 to 65535"),
+    "BROKER_GRPC_PORT": ("grpc_port", _integer(1, 65535), "a whole number from 1 to 65535"),
+    "BROKER_PUBLIC_URL": ("public_url", _url, "an http or https URL"),
+    "BROKER_LOG_LEVEL": (
+        "log_level",
+        _one_of("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+    ),
+    "BROKER_LOG_FORMAT": ("log_format", _one_of("json", "text"), "json or text"),
+    "BROKER_API_KEYS": ("api_keys", _boolean, "on or off"),
+    "BROKER_ADMIN_KEY": ("admin_key", _admin_key, "a key of at least 16 characters"),
+    "BROKER_ALLOWED_TARGETS": (
+        "allowed_targets",
+        _targets,
+        "host names and CIDRs, separated by commas, for example 10.0.0.0/8,order-service",
+    ),
+    "BROKER_AUTO_CREATE_TOPICS": ("auto_create_topics", _boolean, "true or false"),
+    "BROKER_MAX_MESSAGE_BYTES": (
+        "max_message_bytes",
+        _integer(1024, 64 * _MIB),
+        f"a whole number of bytes from 1024 to {64 * _MIB}",
+    ),
+    "BROKER_MAX_BATCH_BYTES": (
+        "max_batch_bytes",
+        _integer(1024, 256 * _MIB),
+        f"a whole number of bytes from 1024 to {256 * _MIB}",
+    ),
+    "BROKER_MIN_FREE_BYTES": (
+        "min_free_bytes",
+        _integer(0, 2**50),
+        "a whole number of bytes, 0 or more",
+    ),
+    "BROKER_DRAIN_S": ("drain_s", _seconds(0, 600), "seconds from 0 to 600"),
+}

@@ -1,0 +1,73 @@
+"""The control plane: a Flask application with a blueprint per noun."""
+
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from broker.api.problems import CONTENT_TYPE, HttpRefusal, problem
+from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
+from broker.service import Broker
+
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class Bridge(Protocol):
+    """The way from Flask's threads to the event loop, where the broker lives."""
+
+    broker: Broker
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and return what it returns."""
+
+
+def bridge() -> Bridge:
+    """Return the bridge of the application that serves this request."""
+    found: Bridge = current_app.extensions["broker"]
+    return found
+
+
+def create_app(to_broker: Bridge) -> Flask:
+    """Build the application."""
+    from broker.control import messages, ops, subscriptions, topics
+
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.strict_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["broker"] = to_broker
+    for module in (topics, subscriptions, messages, ops):
+        app.register_blueprint(module.blueprint)
+    app.register_error_handler(BrokerError, _refuse)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _fail)
+    return app
+
+
+def _refuse(error: BrokerError) -> Response:
+    response = Response(problem(error), error.status, content_type=CONTENT_TYPE)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _refuse_http(error: HTTPException) -> Response:
+    if error.code == 404:
+        return _refuse(RouteNotFound(f"Nothing is served at {request.path}."))
+    if error.code == 405:
+        allowed = sorted(error.valid_methods or ())  # type: ignore[attr-defined]
+        response = _refuse(MethodNotAllowed(f"{request.path} takes {', '.join(allowed)}."))
+        response.headers["Allow"] = ", ".join(allowed)
+        return response
+    response = _refuse(HttpRefusal(error.code or 500, error.description))
+    if error.code in {301, 302, 307, 308}:
+        response.headers["Location"] = error.get_response().headers.get("Location", "")
+    return response
+
+
+def _fail(error: Exception) -> Response:
+    current_app.logger.error("A request failed.", exc_info=error)
+    return _refuse(BrokerError("Something went wrong here; the broker's log says what."))

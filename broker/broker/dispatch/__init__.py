@@ -1,0 +1,1 @@
+"""Turning messages into deliveries, attempts and settlements."""

@@ -1,0 +1,341 @@
+"""The courier: a child process that signs requests and makes them.
+
+It owns no storage and takes no decisions. It ends when the worker does: the socket between them
+closes, and on Linux the kernel ends it at once. libcurl moves all transfers on in one thread and is
+told by epoll which sockets have something, so that its cost depends on the transfers that move and
+not on those that wait.
+"""
+
+import ctypes
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+from collections import defaultdict
+from hashlib import sha256
+
+import msgspec
+import pycurl
+
+from broker.cloudevents import binary_headers, structured
+from broker.dispatch.frames import (
+    MAX_ANSWER_BYTES,
+    Endpoint,
+    Forget,
+    Job,
+    Outcome,
+    decode_for_courier,
+    framed,
+    split,
+)
+from broker.signing import signature_header
+from broker.targets import AllowedTargets, parse_allowed_targets
+
+MAX_BATCH_ANSWER_BYTES = 64 * 1024
+MAX_DISCARDED_BYTES = 256 * 1024
+CONNECTIONS_KEPT = 1024
+CONNECT_TIMEOUT_MS = 10_000
+IDLE_WAIT_S = 60.0
+
+_PR_SET_PDEATHSIG = 1
+_TOLD_HEADERS = re.compile(rb"(?i)(retry-after|webhook-[a-z-]+):[ \t]*([^\r\n]*)")
+_CONTENT_TYPES = {
+    "structured": "content-type: application/cloudevents+json; charset=UTF-8",
+    "batch": "content-type: application/cloudevents-batch+json; charset=UTF-8",
+}
+_EVENTS = {
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+    pycurl.POLL_REMOVE: 0,
+}
+_ERRORS = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "the endpoint's name does not resolve",
+    pycurl.E_COULDNT_CONNECT: "the endpoint refused the connection",
+    pycurl.E_OPERATION_TIMEDOUT: "the endpoint did not answer in time",
+    pycurl.E_GOT_NOTHING: "the endpoint closed the connection without an answer",
+    pycurl.E_RECV_ERROR: "the connection broke before the answer",
+    pycurl.E_SEND_ERROR: "the connection broke while sending",
+    pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
+    pycurl.E_PEER_FAILED_VERIFICATION: "the endpoint's TLS certificate cannot be trusted",
+}
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """What the worker tells a courier at its start."""
+
+    allowed_targets: list[str]
+    user_agent: str
+
+
+class Transfer:
+    """One reusable handle and what its present request has met."""
+
+    __slots__ = ("answer", "curl", "discarded", "endpoint", "headers", "job", "started", "vetoed")
+
+    def __init__(self, curl: pycurl.Curl, endpoint: Endpoint) -> None:
+        self.curl = curl
+        self.endpoint = endpoint
+        self.headers: list[bytes] = []
+        self.answer = b""
+        self.discarded = 0
+        self.vetoed = ""
+        self.job = 0
+        self.started = 0.0
+
+    def begin(self, job: int) -> None:
+        """Forget the request before."""
+        self.headers.clear()
+        self.answer = b""
+        self.discarded = 0
+        self.vetoed = ""
+        self.job = job
+        self.started = time.monotonic()
+
+    def receive(self, chunk: bytes) -> int:
+        """Keep the beginning of the answer; end a transfer that does not stop sending."""
+        batch = self.endpoint.format == "batch"
+        room = (MAX_BATCH_ANSWER_BYTES if batch else MAX_ANSWER_BYTES) - len(self.answer)
+        self.answer += chunk[: max(room, 0)]
+        self.discarded += len(chunk)
+        return len(chunk) if self.discarded <= MAX_DISCARDED_BYTES else 0
+
+    def outcome(self, error: int) -> Outcome:
+        """Say how the request ended."""
+        took = round((time.monotonic() - self.started) * 1000)
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        too_long = error == pycurl.E_WRITE_ERROR and self.discarded > MAX_DISCARDED_BYTES
+        if error and not too_long:
+            reason = self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
+            return Outcome(self.job, 0, reason, took)
+        told = [_TOLD_HEADERS.match(line) for line in self.headers if line[:1] in b"wWrR"]
+        headers = {
+            match[1].decode().lower(): match[2].decode("latin-1").strip() for match in told if match
+        }
+        if 200 <= status < 300 and not headers and self.endpoint.format != "batch":
+            return Outcome(self.job, status, "", took)
+        return Outcome(self.job, status, "", took, headers, self.answer)
+
+
+class Courier:
+    """Takes jobs from the worker, tells it their outcomes."""
+
+    def __init__(self, peer: socket.socket, targets: AllowedTargets, user_agent: str) -> None:
+        self._peer = peer
+        self._targets = targets
+        self._user_agent = user_agent
+        self._endpoints: dict[int, Endpoint] = {}
+        self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
+        self._busy: dict[pycurl.Curl, Transfer] = {}
+        self._wanted: dict[int, int] = {}
+        self._registered: dict[int, int] = {}
+        self._buffer = bytearray()
+        self._epoll = select.epoll()
+        self._epoll.register(peer.fileno(), select.EPOLLIN)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS_KEPT)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+
+    def run(self) -> None:
+        """Work until the worker is gone."""
+        peer = self._peer.fileno()
+        while True:
+            for descriptor, events in self._epoll.poll(self._wait_s(), 512):
+                if descriptor == peer:
+                    if not self._receive():
+                        return
+                elif self._wanted.get(descriptor):
+                    self._multi.socket_action(descriptor, _bits(events))
+                else:
+                    self._unregister(descriptor)
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._report()
+
+    def _wait_s(self) -> float:
+        wait_ms = self._multi.timeout()
+        return wait_ms / 1000 if wait_ms >= 0 else IDLE_WAIT_S
+
+    def _watch(self, what: int, descriptor: int, _: pycurl.CurlMulti, __: object) -> None:
+        """Hear from libcurl what it waits for.
+
+        A socket stays registered when its transfer ends: the connection's next request then needs no
+        system call here. It is unregistered once it has something that nobody wants.
+        """
+        wanted = _EVENTS[what]
+        self._wanted[descriptor] = wanted
+        registered = self._registered.get(descriptor)
+        if wanted and wanted != registered:
+            self._registered[descriptor] = wanted
+            if registered is None:
+                self._epoll.register(descriptor, wanted)
+            else:
+                self._epoll.modify(descriptor, wanted)
+
+    def _unregister(self, descriptor: int) -> None:
+        if self._registered.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def _close_socket(self, descriptor: int) -> int:
+        self._unregister(descriptor)
+        self._wanted.pop(descriptor, None)
+        os.close(descriptor)
+        return 0
+
+    def _receive(self) -> bool:
+        data = self._peer.recv(1 << 20)
+        self._buffer += data
+        for body in split(self._buffer):
+            frame = decode_for_courier(body)
+            if isinstance(frame, Endpoint):
+                self._endpoints[frame.id] = frame
+                self._free.pop(frame.id, None)
+            elif isinstance(frame, Forget):
+                self._endpoints.pop(frame.id, None)
+                self._free.pop(frame.id, None)
+            else:
+                for job in frame.jobs:
+                    self._start(job)
+        return bool(data)
+
+    def _start(self, job: Job) -> None:
+        endpoint = self._endpoints[job.endpoint]
+        free = self._free[job.endpoint]
+        transfer = free.pop() if free else self._new_transfer(endpoint)
+        transfer.begin(job.id)
+        headers, body = _request(endpoint, job, time.time())
+        transfer.curl.setopt(pycurl.HTTPHEADER, headers)
+        transfer.curl.setopt(pycurl.POSTFIELDS, body)
+        self._busy[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+
+    def _new_transfer(self, endpoint: Endpoint) -> Transfer:
+        curl = pycurl.Curl()
+        transfer = Transfer(curl, endpoint)
+
+        def open_socket(_: int, address: tuple[int, int, int, tuple[str, int]]) -> object:
+            family, kind, protocol, where = address
+            if not self._targets.allow(_host(endpoint.url), where[0]):
+                transfer.vetoed = f"the address {where[0]} is not an allowed target"
+                return pycurl.SOCKET_BAD
+            return socket.socket(family, kind, protocol)
+
+        for option, value in (
+            (pycurl.URL, endpoint.url),
+            (pycurl.POST, 1),
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.PROXY, ""),
+            (pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT_MS, endpoint.timeout_ms)),
+            (pycurl.TIMEOUT_MS, endpoint.timeout_ms),
+            (pycurl.USERAGENT, self._user_agent),
+            (pycurl.HEADERFUNCTION, transfer.headers.append),
+            (pycurl.WRITEFUNCTION, transfer.receive),
+            (pycurl.OPENSOCKETFUNCTION, open_socket),
+            (pycurl.CLOSESOCKETFUNCTION, self._close_socket),
+        ):
+            curl.setopt(option, value)
+        return transfer
+
+    def _report(self) -> None:
+        outcomes: list[Outcome] = []
+        more = 1
+        while more:
+            more, succeeded, failed = self._multi.info_read(256)
+            outcomes += [self._end(curl, 0) for curl in succeeded]
+            outcomes += [self._end(curl, error) for curl, error, _ in failed]
+        if outcomes:
+            self._peer.sendall(framed(outcomes))
+
+    def _end(self, curl: pycurl.Curl, error: int) -> Outcome:
+        transfer = self._busy.pop(curl)
+        outcome = transfer.outcome(error)
+        self._multi.remove_handle(curl)
+        if self._endpoints.get(transfer.endpoint.id) is transfer.endpoint:
+            self._free[transfer.endpoint.id].append(transfer)
+        return outcome
+
+
+def _request(endpoint: Endpoint, job: Job, now: float) -> tuple[list[str], bytes]:
+    """Render and sign one request: its header lines and its body."""
+    first = job.items[0]
+    if endpoint.format == "binary":
+        headers = binary_headers(first.attributes, first.data, first.seq)
+        body = first.data if first.data is not None else b""
+        webhook_id = f"{endpoint.webhook_id_prefix}{first.seq}"
+    elif endpoint.format == "structured":
+        headers = [_CONTENT_TYPES["structured"], f"ce-sequence: {first.seq}"]
+        body = structured(first.attributes, first.data, first.seq)
+        webhook_id = f"{endpoint.webhook_id_prefix}{first.seq}"
+    else:
+        headers = [_CONTENT_TYPES["batch"]]
+        events = [structured(item.attributes, item.data, item.seq) for item in job.items]
+        body = b"[%s]" % b",".join(events)
+        webhook_id = endpoint.webhook_id_prefix + batch_id([item.seq for item in job.items])
+    timestamp = int(now)
+    keys = endpoint.keys
+    if len(keys) > 1:
+        until = (now + 1, *endpoint.old_keys_until)
+        keys = [key for key, end in zip(keys, until, strict=True) if end > now]
+    headers += endpoint.headers
+    headers += (
+        f"webhook-id: {webhook_id}",
+        f"webhook-timestamp: {timestamp}",
+        f"webhook-signature: {signature_header(keys, webhook_id, timestamp, body)}",
+        f"webhook-attempt: {job.attempt}",
+        "expect:",
+    )
+    return headers, body
+
+
+def batch_id(seqs: list[int]) -> str:
+    """Name a batch by its members, so that it keeps its name as long as it has the same ones."""
+    first, last = seqs[0], seqs[-1]
+    if last - first == len(seqs) - 1:
+        return f"{first}-{last}"
+    members = sha256(",".join(map(str, seqs)).encode()).hexdigest()[:16]
+    return f"{first}-{last}-{members}"
+
+
+def _host(url: str) -> str:
+    authority = url.split("://", 1)[1].split("/", 1)[0].split("?", 1)[0]
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+def _bits(events: int) -> int:
+    bits = 0
+    if events & (select.EPOLLIN | select.EPOLLHUP):
+        bits |= pycurl.CSELECT_IN
+    if events & select.EPOLLOUT:
+        bits |= pycurl.CSELECT_OUT
+    if events & select.EPOLLERR:
+        bits |= pycurl.CSELECT_ERR
+    return bits
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel end this process with the worker, and never outlive a worker that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def main() -> None:
+    """Run a courier: arguments are the socket's descriptor, the worker's pid, an Introduction."""
+    descriptor, parent, introduction = sys.argv[1:]
+    _end_with_parent(int(parent))
+    told = msgspec.json.decode(introduction, type=Introduction)
+    peer = socket.socket(fileno=int(descriptor))
+    Courier(peer, parse_allowed_targets(told.allowed_targets), told.user_agent).run()
+
+
+if __name__ == "__main__":
+    main()

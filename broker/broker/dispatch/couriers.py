@@ -1,0 +1,164 @@
+"""The worker's side of the courier: starting it, feeding it, hearing from it, replacing it."""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from broker import __version__
+from broker.dispatch.courier import Introduction
+from broker.dispatch.frames import (
+    Endpoint,
+    Forget,
+    Item,
+    Job,
+    Jobs,
+    Outcome,
+    decode_outcomes,
+    framed,
+    split,
+)
+from broker.targets import AllowedTargets
+
+log = logging.getLogger(__name__)
+
+SOCKET_BUFFER_BYTES = 1 << 20
+RESTART_PAUSE_S = 0.1
+
+
+class Sender(Protocol):
+    """Who sent a job and waits to hear how it ended."""
+
+    def ended(self, job: int, outcome: Outcome) -> None:
+        """Hear the outcome."""
+
+    def lost(self, job: int) -> None:
+        """Hear that the job ended without an outcome: the courier is gone."""
+
+
+class Couriers(asyncio.Protocol):
+    """One courier process, replaced whenever it ends."""
+
+    def __init__(self, targets: AllowedTargets, inherited: int | None) -> None:
+        introduction = Introduction(targets.names(), f"broker/{__version__}")
+        self._introduction = msgspec.json.encode(introduction).decode()
+        self._inherited = inherited
+        self._senders: dict[int, Sender] = {}
+        self._endpoints: dict[int, Endpoint] = {}
+        self._buffer = bytearray()
+        self._last_job = 0
+        self._stopping = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the process and connect to it."""
+        mine, theirs = socket.socketpair()
+        for end in (mine, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        inherited = [] if self._inherited is None else [self._inherited]
+        self._child = subprocess.Popen(  # noqa: S603, ASYNC220 our own module; the fork takes 1 ms
+            [
+                sys.executable,
+                "-m",
+                "broker.dispatch.courier",
+                str(theirs.fileno()),
+                str(os.getpid()),
+                self._introduction,
+            ],
+            pass_fds=[theirs.fileno(), *inherited],
+        )
+        theirs.close()
+        loop = asyncio.get_running_loop()
+        self._buffer.clear()
+        transport, _ = await loop.create_connection(lambda: self, sock=mine)
+        self._transport = transport
+        for endpoint in self._endpoints.values():
+            transport.write(framed(endpoint))
+
+    async def stop(self) -> None:
+        """End the process; its unanswered jobs stay unanswered."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def alive(self) -> bool:
+        """Say whether jobs can be sent now."""
+        return self._transport is not None
+
+    def set_endpoint(self, endpoint: Endpoint) -> None:
+        """Tell where and how the endpoint's next jobs go."""
+        self._endpoints[endpoint.id] = endpoint
+        if self._transport is not None:
+            self._transport.write(framed(endpoint))
+
+    def forget_endpoint(self, id_: int) -> None:
+        """Drop an endpoint that gets no more jobs."""
+        self._endpoints.pop(id_, None)
+        if self._transport is not None:
+            self._transport.write(framed(Forget(id_)))
+
+    def send(
+        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item]]]
+    ) -> list[int]:
+        """Have requests made, given as attempt number and items; return their job ids."""
+        first = self._last_job + 1
+        jobs = [
+            Job(first + offset, endpoint, attempt, items)
+            for offset, (attempt, items) in enumerate(requests)
+        ]
+        self._last_job += len(jobs)
+        ids = [job.id for job in jobs]
+        self._senders.update(dict.fromkeys(ids, sender))
+        if self._transport is not None:
+            self._transport.write(framed(Jobs(jobs)))
+        return ids
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Hand outcomes to those who wait for them."""
+        self._buffer += data
+        for body in split(self._buffer):
+            for outcome in decode_outcomes(body):
+                self._senders.pop(outcome.job).ended(outcome.job, outcome)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Start another courier; what this one had not answered ended without an outcome."""
+        self._transport = None
+        if self._stopping:
+            return
+        log.error("The courier ended; starting another.", extra={"action": "courier_restart"})
+        task = asyncio.create_task(self._replace(), name="courier restart")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            await asyncio.to_thread(self._child.wait)
+        lost, self._senders = self._senders, {}
+        started = time.monotonic()
+        await asyncio.sleep(RESTART_PAUSE_S)
+        await self.start()
+        for job, sender in lost.items():
+            sender.lost(job)
+        log.info(
+            "A new courier is at work after %.1f s; %d requests are sent again.",
+            time.monotonic() - started,
+            len(lost),
+            extra={"action": "courier_restarted"},
+        )

@@ -1,0 +1,111 @@
+"""Keeps a pump at work for every shard that this process owns."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+
+from broker.dispatch.couriers import Couriers
+from broker.dispatch.pump import Pump
+from broker.store.port import Shard, Store
+from broker.subscription import Subscription
+
+log = logging.getLogger(__name__)
+
+DRAIN_POLL_S = 0.01
+
+
+class Dispatcher:
+    """Owns the pumps and the couriers."""
+
+    def __init__(
+        self,
+        store: Store,
+        couriers: Couriers,
+        subscriptions: Mapping[tuple[str, str], Subscription],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._couriers = couriers
+        self._subscriptions = subscriptions
+        self._failed = failed
+        self._pumps: dict[tuple[str, str], Pump] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the courier, then a pump for each shard as it is claimed."""
+        await self._couriers.start()
+        self._watch(self._claim(), "claim of shards")
+
+    async def stop(self, drain_s: float) -> None:
+        """Send nothing more, wait for what is out, then end. Call it before the store closes."""
+        for pump in self._pumps.values():
+            pump.drain()
+        deadline = time.monotonic() + drain_s
+        while self._in_flight() and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_S)
+        # A turn for each pump, so that what has just been settled reaches the store.
+        await asyncio.sleep(DRAIN_POLL_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._couriers.stop()
+
+    def pump(self, topic: str, subscription: str) -> Pump | None:
+        """Return the pump at work for a subscription, if it is owned here."""
+        return self._pumps.get((topic, subscription))
+
+    def configure(self, subscription: Subscription) -> None:
+        """Tell a subscription's pump of its new configuration."""
+        pump = self._pumps.get((subscription.topic, subscription.name))
+        if pump is not None:
+            pump.configure(subscription)
+
+    def alive(self) -> bool:
+        """Say whether deliveries are being made."""
+        return self._couriers.alive()
+
+    def _in_flight(self) -> int:
+        return sum(pump.in_flight() for pump in self._pumps.values())
+
+    async def _claim(self) -> None:
+        async for shard in self._store.claim():
+            self._watch(self._pump(shard), f"pump {shard.topic}/{shard.subscription}")
+
+    async def _pump(self, shard: Shard) -> None:
+        name = (shard.topic, shard.subscription)
+        subscription = self._subscriptions.get(name)
+        if subscription is None:
+            return  # dropped before its first turn
+        pump = self._pumps[name] = Pump(
+            shard,
+            subscription,
+            self._couriers,
+            f"msg_{self._store.log_id}_{shard.topic_id}_",
+            random=random.random,
+            now=time.time,
+            monotonic=time.monotonic,
+        )
+        try:
+            await pump.run()
+        finally:
+            if self._pumps.get(name) is pump:
+                del self._pumps[name]
+
+    def _watch(self, coroutine: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that fails would leave a subscription silent: end the worker, which recovers."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical(
+                "The task %s failed.",
+                task.get_name(),
+                exc_info=error,
+                extra={"action": "task_failed"},
+            )
+            self._failed(f"the task {task.get_name()} failed")

@@ -1,0 +1,98 @@
+"""What worker and courier say to each other: length-prefixed msgpack over a socket pair."""
+
+import struct
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+MAX_ANSWER_BYTES = 1024
+
+
+class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
+    """Where and how a subscription's requests are sent. Sent anew whenever it changes.
+
+    `keys` sign each request, the newest first; `old_keys_until` is when all but the first of them stop,
+    in Unix seconds. `headers` are complete lines.
+    """
+
+    id: int
+    url: str
+    format: str
+    keys: list[bytes]
+    old_keys_until: list[float]
+    timeout_ms: int
+    headers: list[str]
+    webhook_id_prefix: str
+
+
+class Item(Struct, frozen=True, array_like=True, gc=False):
+    """One message of a job."""
+
+    seq: int
+    attributes: bytes
+    data: bytes | None
+
+
+class Job(Struct, frozen=True, array_like=True, gc=False):
+    """One request to make. `attempt` is 1 for the first."""
+
+    id: int
+    endpoint: int
+    attempt: int
+    items: list[Item]
+
+
+class Jobs(Struct, frozen=True, array_like=True, tag="jobs"):
+    """Requests to make, in order."""
+
+    jobs: list[Job]
+
+
+class Forget(Struct, frozen=True, array_like=True, tag="forget"):
+    """An endpoint that will get no more jobs."""
+
+    id: int
+
+
+class Outcome(Struct, frozen=True, array_like=True, gc=False):
+    """How a request ended. `status` is 0 where no answer came, and `error` then says why.
+
+    `headers` has the answer's Retry-After and Webhook-… headers, in lower case; `body` up to 1 KiB of
+    it, more where a batch's answer singles out positions.
+    """
+
+    job: int
+    status: int
+    error: str = ""
+    duration_ms: int = 0
+    headers: dict[str, str] | None = None
+    body: bytes = b""
+
+
+ToCourier: TypeAlias = Endpoint | Jobs | Forget
+
+encode = msgspec.msgpack.Encoder().encode
+decode_for_courier = msgspec.msgpack.Decoder(ToCourier).decode
+decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+
+_LENGTH = struct.Struct("<I")
+
+
+def framed(value: object) -> bytes:
+    """Encode one frame."""
+    body = encode(value)
+    return _LENGTH.pack(len(body)) + body
+
+
+def split(buffer: bytearray) -> Iterator[bytes]:
+    """Take every complete frame's body off the front of a buffer."""
+    start, end = 0, len(buffer)
+    while end - start >= 4:
+        (length,) = _LENGTH.unpack_from(buffer, start)
+        if end - start - 4 < length:
+            break
+        yield bytes(buffer[start + 4 : start + 4 + length])
+        start += 4 + length
+    del buffer[:start]

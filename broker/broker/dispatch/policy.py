@@ -1,0 +1,64 @@
+"""What becomes of a delivery after one attempt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from broker.backoff import backoff_s
+from broker.dispatch.frames import Outcome
+from broker.subscription import RetryPolicy
+
+PERMANENT = frozenset({413, 415, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The endpoint took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt is due at `due_at`, in Unix seconds."""
+
+    due_at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Given up, for the reason told."""
+
+    reason: str
+
+
+Decision: TypeAlias = Ack | Retry | Dead
+ACK = Ack()
+
+
+def succeeded(outcome: Outcome) -> bool:
+    """Say whether an endpoint took what it was sent."""
+    return 200 <= outcome.status < 300
+
+
+def decide(
+    outcome: Outcome,
+    attempt: int,
+    policy: RetryPolicy,
+    now: float,
+    random: Callable[[], float],
+) -> Decision:
+    """Say what becomes of a delivery whose `attempt`, counted from 1, ended so."""
+    if succeeded(outcome):
+        return ACK
+    reason = reason_of(outcome)
+    if outcome.status in PERMANENT:
+        return Dead(reason)
+    if policy.max_attempts and attempt >= policy.max_attempts:
+        return Dead(f"{reason}; given up after {attempt} attempts")
+    wait_s = backoff_s(attempt, policy.min_backoff_s, policy.max_backoff_s, random)
+    return Retry(now + wait_s, reason)
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Say in a few words why an attempt failed."""
+    return f"the endpoint answered {outcome.status}" if outcome.status else outcome.error

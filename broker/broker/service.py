@@ -1,0 +1,340 @@
+"""The use cases, the same for every door."""
+
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from uuid_utils import uuid7
+
+from broker import subscription as subscription_fields
+from broker import topic as topic_fields
+from broker.cloudevents import (
+    HeaderList,
+    mode_of,
+    parse_time,
+    read_batch,
+    read_binary,
+    read_structured,
+)
+from broker.config import Settings
+from broker.dispatch.dispatcher import Dispatcher
+from broker.errors import (
+    EditConflict,
+    Fault,
+    IdReused,
+    InvalidRequest,
+    MessageNotFound,
+    MessageTooLarge,
+    OutcomeUnknown,
+    StorageFull,
+    StoreUnavailable,
+    SubscriptionNotFound,
+    TopicInUse,
+    TopicNotFound,
+)
+from broker.model import Appended, Message, NewMessage
+from broker.names import checked_name
+from broker.signing import new_secret
+from broker.store.port import Conflict, IdTaken, Store, TopicStats, Unavailable
+from broker.subscription import Start, Subscription
+from broker.topic import Topic
+from broker.views import subscription_view, topic_view
+
+MAX_ATTRIBUTES_BYTES = 64 * 1024
+FREE_CHECK_S = 0.5
+MAX_PAGE = 1000
+
+
+class Broker:
+    """What can be asked of a broker. Every method runs on the worker's event loop.
+
+    Each raises a BrokerError for what it refuses, and has then changed nothing.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, now: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._now = now
+        self._topics: dict[str, Topic] = {}
+        self._free_checked_at = 0.0
+        self._full = False
+        self.subscriptions: dict[tuple[str, str], Subscription] = {}
+        self.dispatcher: Dispatcher | None = None
+
+    def load(self) -> None:
+        """Take over the configuration that the store holds."""
+        for document, _ in self._store.documents("topic/").values():
+            topic = Topic.from_document(document)
+            self._topics[topic.name] = topic
+        for document, _ in self._store.documents("subscription/").values():
+            subscription = Subscription.from_document(document)
+            self.subscriptions[(subscription.topic, subscription.name)] = subscription
+
+    def ready(self) -> list[str]:
+        """Return what keeps the broker from working; nothing if it is ready."""
+        reasons = []
+        if (failure := self._store.writable()) is not None:
+            reasons.append(failure)
+        if self.dispatcher is None or not self.dispatcher.alive():
+            reasons.append("deliveries are not being made: the courier is not running")
+        return reasons
+
+    # -- publish -----------------------------------------------------------------------------------
+
+    def body_limit(self, content_type: str) -> int:
+        """Return how many bytes a publish request of this type may have."""
+        if mode_of(content_type) == "batch":
+            return self._settings.max_batch_bytes
+        # JSON may write a byte of data as six (\\u0000); whether the data fits is judged when read.
+        return 6 * self._settings.max_message_bytes + MAX_ATTRIBUTES_BYTES
+
+    def read(
+        self,
+        topic: str,
+        content_type: str,
+        headers: HeaderList,
+        body: bytes,
+        idempotency_key: str | None,
+    ) -> tuple[bool, list[NewMessage]]:
+        """Read a publish request: whether it is a batch, and its messages."""
+        mode = mode_of(content_type)
+        if mode == "batch":
+            if idempotency_key is not None:
+                rule = "cannot be used with a batch: give each event its own id"
+                raise InvalidRequest([Fault("Idempotency-Key", rule)])
+            messages = read_batch(body)
+        elif mode == "structured":
+            messages = [read_structured(body, idempotency_key)]
+        else:
+            now = self._now()
+            messages = [read_binary(topic, headers, body, idempotency_key, _new_id, now)]
+        limit = self._settings.max_message_bytes
+        for message in messages:
+            if message.data is not None and len(message.data) > limit:
+                raise MessageTooLarge(
+                    f"A message may have {limit} bytes of data; this one has {len(message.data)}."
+                )
+            if len(message.attributes) > MAX_ATTRIBUTES_BYTES:
+                raise MessageTooLarge(
+                    f"A message may have {MAX_ATTRIBUTES_BYTES} bytes of attributes; "
+                    f"this one has {len(message.attributes)}."
+                )
+        return mode == "batch", messages
+
+    async def publish(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
+        """Store messages, all or none; return once they are on disk."""
+        if topic not in self._topics:
+            await self._ensure_topic(topic)
+        self._require_room()
+        try:
+            return await self._store.append(topic, messages)
+        except IdTaken as taken:
+            raise IdReused(
+                f'The id "{taken.id}" from source "{taken.source}" names a different message '
+                "already. Give this one an id of its own; nothing of the request was stored."
+            ) from None
+        except Unavailable:
+            raise OutcomeUnknown from None
+
+    def _require_room(self) -> None:
+        now = time.monotonic()
+        if now - self._free_checked_at > FREE_CHECK_S:
+            self._free_checked_at = now
+            self._full = self._store.free_bytes() < self._settings.min_free_bytes
+        if self._full:
+            raise StorageFull(
+                f"Less than {self._settings.min_free_bytes} bytes are free where the broker keeps "
+                "its data. What is stored goes on being delivered; publish again once there is room."
+            )
+
+    # -- topics ------------------------------------------------------------------------------------
+
+    async def put_topic(self, name: str, body: Mapping[str, object]) -> tuple[bool, dict[str, Any]]:
+        """Create or update a topic; return whether it was created, and its view."""
+        checked_name("topic", name)
+        before = self._topics.get(name)
+        topic = topic_fields.updated(before or Topic(name, created_at=self._now()), body)
+        if before is None:
+            await self._create_topic(topic)
+        elif topic != before:
+            await self._put_document(f"topic/{name}", topic.to_document())
+            self._topics[name] = topic
+        return before is None, self.topic_view(name)
+
+    async def _ensure_topic(self, name: str) -> None:
+        if name in self._topics:
+            return
+        checked_name("topic", name)
+        if not self._settings.auto_create_topics:
+            raise TopicNotFound(name)
+        self._require_room()
+        await self._create_topic(Topic(name, created_at=self._now()))
+
+    async def _create_topic(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        try:
+            await self._store.create_topic(topic.name, topic.to_document())
+        except Conflict:
+            pass  # another request created it a moment ago
+        except Unavailable:
+            raise OutcomeUnknown from None
+
+    def topic(self, name: str) -> Topic:
+        """Return a topic's configuration."""
+        topic = self._topics.get(name)
+        if topic is None:
+            checked_name("topic", name)
+            raise TopicNotFound(name)
+        return topic
+
+    def topic_view(self, name: str) -> dict[str, Any]:
+        """Show one topic."""
+        return topic_view(self.topic(name), self._stats(name), self._names_of(name))
+
+    def list_topics(self) -> list[dict[str, Any]]:
+        """Show every topic, in the order of names."""
+        return [self.topic_view(name) for name in sorted(self._topics)]
+
+    async def delete_topic(self, name: str, *, force: bool) -> None:
+        """Remove a topic and all it holds; with subscriptions only by force."""
+        self.topic(name)
+        names = self._names_of(name)
+        if names and not force:
+            raise TopicInUse(
+                f'Topic "{name}" has the subscriptions {", ".join(names)}. '
+                "Delete them first, or repeat with ?force=true to delete them too."
+            )
+        del self._topics[name]
+        for subscription in names:
+            del self.subscriptions[(name, subscription)]
+        await self._durably(self._store.drop_topic(name))
+
+    def _names_of(self, topic: str) -> list[str]:
+        return sorted(name for owner, name in self.subscriptions if owner == topic)
+
+    def _stats(self, topic: str) -> TopicStats:
+        return self._store.topic_stats(topic)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    async def browse(
+        self, topic: str, after: int, limit: int, key: str | None, type_: str | None
+    ) -> tuple[Sequence[Message], int | None]:
+        """Return messages after a sequence, oldest first, and where to read on."""
+        self.topic(topic)
+        return await self._store.read(topic, after, limit, key, type_)
+
+    async def message(self, topic: str, sequence: int) -> Message:
+        """Return one message."""
+        self.topic(topic)
+        found, _ = await self._store.read(topic, sequence - 1, 1)
+        if not found or found[0].seq != sequence:
+            raise MessageNotFound(topic, sequence)
+        return found[0]
+
+    # -- subscriptions -----------------------------------------------------------------------------
+
+    async def put_subscription(
+        self, topic: str, name: str, body: Mapping[str, object]
+    ) -> tuple[bool, dict[str, Any]]:
+        """Create or update a subscription; return whether it was created, and its view.
+
+        The view of a new one has its secret, which is shown nowhere else.
+        """
+        checked_name("topic", topic)
+        checked_name("subscription", name)
+        before = self.subscriptions.get((topic, name))
+        if before is None:
+            return True, await self._create_subscription(topic, name, body)
+        after, _ = subscription_fields.updated(before, body, self._now())
+        if after != before:
+            await self._put_document(f"subscription/{topic}/{name}", after.to_document())
+            self.subscriptions[(topic, name)] = after
+            self._configure(after)
+        return False, await self.subscription_view(topic, name)
+
+    async def _create_subscription(
+        self, topic: str, name: str, body: Mapping[str, object]
+    ) -> dict[str, Any]:
+        secret = body.get("secret")
+        fresh = Subscription(
+            topic,
+            name,
+            secret if isinstance(secret, str) else new_secret(),
+            created_at=self._now(),
+        )
+        subscription, start = subscription_fields.updated(fresh, body, self._now())
+        await self._ensure_topic(topic)
+        first = await self._first_sequence(topic, start)
+        if (topic, name) in self.subscriptions:
+            raise EditConflict("The same subscription is being created by another request.")
+        self.subscriptions[(topic, name)] = subscription
+        await self._durably(
+            self._store.create_subscription(topic, name, subscription.to_document(), first)
+        )
+        return {**await self.subscription_view(topic, name), "secret": subscription.secret}
+
+    async def _first_sequence(self, topic: str, start: Start) -> int:
+        end = self._stats(topic).last_sequence + 1
+        if start == "now":
+            return end
+        if start == "beginning":
+            return 1
+        if isinstance(start, int):
+            return max(1, min(start, end))
+        at = parse_time(start)
+        return end if at is None else await self._store.locate(topic, at)
+
+    def _configure(self, subscription: Subscription) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.configure(subscription)
+
+    def subscription(self, topic: str, name: str) -> Subscription:
+        """Return a subscription's configuration."""
+        self.topic(topic)
+        subscription = self.subscriptions.get((topic, name))
+        if subscription is None:
+            checked_name("subscription", name)
+            raise SubscriptionNotFound(topic, name)
+        return subscription
+
+    async def subscription_view(self, topic: str, name: str) -> dict[str, Any]:
+        """Show one subscription and how far it is."""
+        subscription = self.subscription(topic, name)
+        pump = self.dispatcher.pump(topic, name) if self.dispatcher is not None else None
+        stats = await self._store.shard_stats(topic, name)
+        return subscription_view(subscription, stats, pump, self._now())
+
+    async def list_subscriptions(self, topic: str) -> list[dict[str, Any]]:
+        """Show a topic's subscriptions, in the order of names."""
+        self.topic(topic)
+        return [await self.subscription_view(topic, name) for name in self._names_of(topic)]
+
+    async def delete_subscription(self, topic: str, name: str) -> None:
+        """Remove a subscription and what it holds."""
+        self.subscription(topic, name)
+        del self.subscriptions[(topic, name)]
+        await self._durably(self._store.drop_subscription(topic, name))
+
+    # -- within ------------------------------------------------------------------------------------
+
+    async def _put_document(self, key: str, document: dict[str, Any]) -> None:
+        found = self._store.documents(key).get(key)
+        await self._durably(self._store.put_document(key, document, found[1] if found else 0))
+
+    async def _durably(self, write: Coroutine[Any, Any, Any]) -> None:
+        if (failure := self._store.writable()) is not None:
+            write.close()
+            raise StoreUnavailable(failure)
+        try:
+            await write
+        except Conflict:
+            raise EditConflict from None
+        except Unavailable:
+            raise OutcomeUnknown from None
+
+
+def _new_id() -> str:
+    return str(uuid7())

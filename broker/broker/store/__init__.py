@@ -1,0 +1,1 @@
+"""Where topics, messages and subscriptions live."""

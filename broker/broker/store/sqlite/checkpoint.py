@@ -1,0 +1,55 @@
+"""Moving committed pages from the write-ahead log into the file, off the event loop."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from broker.store.sqlite.connection import open_reader
+
+POLL_S = 1.0
+# A log of more frames than this is made to start over; until then it starts over only if the writer
+# happens to pause. 4,096 frames are 32 MiB.
+RESTART_FRAMES = 4096
+
+
+class Checkpointer:
+    """A thread that checkpoints about once a second while there is something to do.
+
+    A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with one
+    that does not pause; the RESTART that follows holds it up for the few pages that are left.
+    """
+
+    def __init__(self, path: Path, commits: Callable[[], int]) -> None:
+        self._path = path
+        self._commits = commits
+        self._seen = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for a checkpoint under way."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection = open_reader(self._path)
+        connection.execute("PRAGMA query_only=OFF")
+        with contextlib.closing(connection):
+            while not self._stop.wait(POLL_S):
+                commits = self._commits()
+                if commits != self._seen:
+                    self._seen = commits
+                    self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        # One that is busy or fails loses nothing: the log stays, and the next one tries again.
+        with contextlib.suppress(sqlite3.Error):
+            _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames > RESTART_FRAMES:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -1,0 +1,113 @@
+"""Opening the file: the lock on its folder, the pragmas, the migrations."""
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+
+from broker.store.port import Locked, Unusable
+from broker.store.sqlite.queries import SQL, migrations
+
+_LOCK_WAIT_S = 5.0
+_PRAGMAS = (
+    "page_size=8192",
+    "journal_mode=WAL",
+    "synchronous=FULL",  # in WAL mode: an fsync for every commit
+    "wal_autocheckpoint=0",  # the checkpointer does it, off the event loop
+    "temp_store=MEMORY",
+    "foreign_keys=OFF",
+)
+
+
+class FolderLock:
+    """The exclusive right to a data folder.
+
+    It is an flock on an open file, so it ends with the last process that holds the descriptor. The
+    courier inherits it: no new owner can start while an old courier could still send.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """Return the open descriptor, for a child to inherit."""
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def acquire(self) -> None:
+        """Take the lock, waiting a few seconds for a broker that is on its way out."""
+        descriptor = _create_lock_file(self._path)
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise Locked(
+                    f"Another broker is using {self._path.parent}. "
+                    "Stop it first, or give this one a BROKER_STORE of its own."
+                )
+            time.sleep(0.02)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give up this process's hold."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _create_lock_file(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unusable(
+            f"The data folder {path.parent} cannot be written ({error.strerror}). "
+            f"Make it writable for user {os.getuid()}, or set BROKER_STORE to another place."
+        ) from None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the file for the one who writes it, at the newest schema. Raises Unusable."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        _migrate(connection)
+    except sqlite3.Error as error:
+        raise Unusable(f"{path} cannot be used as a store: {error}.") from None
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the file for reading beside the writer."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA cache_size=-16384")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = list(migrations())
+    if version > known[-1][0]:
+        raise Unusable(
+            f"The store was written by a newer broker (schema {version}, this one knows "
+            f"{known[-1][0]}). Run that version, or restore a backup."
+        )
+    for number, script in known:
+        if number > version:
+            connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    if connection.execute(SQL["log_id"]).fetchone() is None:
+        connection.execute(SQL["insert_log"], (secrets.token_hex(4), time.time()))

@@ -1,0 +1,153 @@
+"""Group commit: what arrives while one commit runs is written by the next."""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from broker.store.port import Unavailable
+from broker.store.sqlite.queries import SQL
+
+log = logging.getLogger(__name__)
+
+LAZY_S = 0.05
+IDLE_TURNS = 2
+QUICK_COMMIT_S = 0.003
+_WEIGHT = 0.1
+
+
+class Writer(Protocol):
+    """Something that has rows of its own to write with the next group."""
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write within the open transaction."""
+
+    def written(self) -> None:
+        """Hear that what was written is durable."""
+
+
+class Group:
+    """One transaction in the making."""
+
+    __slots__ = ("messages", "publish_keys", "statements", "waiters", "writers")
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Any, ...]] = []
+        self.publish_keys: list[tuple[Any, ...]] = []
+        self.writers: dict[Writer, None] = {}
+        self.statements: list[tuple[str, tuple[Any, ...]]] = []
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write everything but the COMMIT."""
+        connection.execute("BEGIN IMMEDIATE")
+        if self.messages:
+            connection.executemany(SQL["insert_message"], self.messages)
+        if self.publish_keys:
+            connection.executemany(SQL["insert_publish_key"], self.publish_keys)
+        for writer in self.writers:
+            writer.write(connection)
+        for name, parameters in self.statements:
+            connection.execute(SQL[name], parameters)
+
+
+class GroupCommit:
+    """The only writer of the file.
+
+    COMMIT runs on the event loop while the disk is quick, because handing it to a thread costs more
+    than it frees, and in a thread when it is slow, so that nothing else waits for it. Two idle turns
+    of the loop before each group let in what has already arrived; a timer would halve the rate.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, failed: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._failed = failed
+        self._open = Group()
+        self._bell = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = ThreadPoolExecutor(1, "commit")
+        self._commit_s = 0.0
+        self.failure: str | None = None
+        self.commits = 0
+
+    @property
+    def open(self) -> Group:
+        """The group that the next commit writes; call `ring` or `ring_lazily` after adding to it."""
+        return self._open
+
+    def ring(self) -> None:
+        """Have the open group committed now."""
+        self._bell.set()
+
+    def ring_lazily(self) -> None:
+        """Have the open group committed within LAZY_S."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LAZY_S, self._bell.set)
+
+    def durable(self) -> asyncio.Future[None]:
+        """Return a future that ends once everything added so far is on disk.
+
+        It is the caller's own: cancelling it disturbs nobody else.
+        """
+        waiter = asyncio.get_running_loop().create_future()
+        if self.failure is not None:
+            waiter.set_exception(Unavailable(self.failure))
+        else:
+            self._open.waiters.append(waiter)
+        return waiter
+
+    async def run(self) -> None:
+        """Commit group after group until cancelled; return only when a commit has failed."""
+        while self.failure is None:
+            await self._bell.wait()
+            for _ in range(IDLE_TURNS):
+                await asyncio.sleep(0)
+            await self._commit_open()
+
+    async def close(self) -> None:
+        """Commit what is left. Call it once `run` has ended."""
+        if self.failure is None:
+            await self._commit_open()
+        self._thread.shutdown()
+
+    async def _commit_open(self) -> None:
+        self._bell.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        group, self._open = self._open, Group()
+        try:
+            group.write(self._connection)
+            await self._commit()
+        except sqlite3.Error as error:
+            self._fail(group, error)
+            return
+        self.commits += 1
+        for writer in group.writers:
+            writer.written()
+        for waiter in group.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _commit(self) -> None:
+        started = time.perf_counter()
+        if self._commit_s < QUICK_COMMIT_S:
+            self._connection.commit()
+        else:
+            loop = asyncio.get_running_loop()
+            await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))
+        took = time.perf_counter() - started
+        self._commit_s += _WEIGHT * (took - self._commit_s)
+
+    def _fail(self, group: Group, error: sqlite3.Error) -> None:
+        """Tell every waiter, and never try the COMMIT again: after a failed fsync the kernel may have
+        dropped the pages, and a second try would report success for what is gone."""
+        self.failure = f"the store failed: {error}"
+        log.critical("A commit failed: %s", error, extra={"action": "commit_failed"})
+        for waiter in (*group.waiters, *self._open.waiters):
+            if not waiter.done():
+                waiter.set_exception(Unavailable(self.failure))
+        self._failed(self.failure)

@@ -1,0 +1,230 @@
+"""The topics' logs: appending, recognising repeats, reading, and the newest part in memory."""
+
+import sqlite3
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from broker.model import Appended, Message, NewMessage
+from broker.store.port import IdTaken
+from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.queries import SQL
+
+TAIL_BYTES = 32 * 1024 * 1024
+MESSAGE_OVERHEAD_BYTES = 200
+SOURCES_REMEMBERED = 10_000
+
+
+class Follower(Protocol):
+    """Something to be woken when a topic has grown."""
+
+    def ring(self) -> None:
+        """Hear that there is something new."""
+
+
+class TopicLog:
+    """One topic's place in the log. `last_seq` counts what is being written, `durable_seq` does not."""
+
+    __slots__ = (
+        "bytes",
+        "durable_seq",
+        "followers",
+        "id",
+        "last_seq",
+        "message_count",
+        "name",
+        "tail",
+        "window_s",
+    )
+
+    def __init__(
+        self, id_: int, name: str, last_seq: int = 0, message_count: int = 0, bytes_: int = 0
+    ) -> None:
+        self.id = id_
+        self.name = name
+        self.last_seq = self.durable_seq = last_seq
+        self.message_count = message_count
+        self.bytes = bytes_
+        self.window_s = 86400.0
+        self.tail: deque[Message] = deque()
+        self.followers: list[Follower] = []
+
+
+class Log:
+    """Every topic's messages."""
+
+    def __init__(
+        self, group: GroupCommit, reader: sqlite3.Connection, now: Callable[[], float]
+    ) -> None:
+        self._group = group
+        self._reader = reader
+        self._now = now
+        self._written: list[tuple[TopicLog, Message]] = []
+        self._writing: list[tuple[TopicLog, Message]] = []
+        self._ids = RecentIds(reader)
+        self._tails: deque[TopicLog] = deque()
+        self._tail_bytes = 0
+
+    async def append(self, topic: TopicLog, messages: Sequence[NewMessage]) -> list[Appended]:
+        """Queue messages for the next group and wait until they are on disk."""
+        now = self._now()
+        appended = self._place(topic, messages, now)
+        group = self._group
+        group.open.writers[self] = None
+        group.ring()
+        await group.durable()
+        return appended
+
+    def _place(self, topic: TopicLog, messages: Sequence[NewMessage], now: float) -> list[Appended]:
+        """Give each message its sequence, or that of the one it repeats; all or none."""
+        first_seen = self._ids.find(topic, messages, now)
+        seq = topic.last_seq
+        group, written = self._group.open, self._written
+        appended: list[Appended] = []
+        for position, message in enumerate(messages):
+            known = first_seen.get(position)
+            if known is not None and known <= 0:  # the repeat of one in this very batch
+                known = appended[-known].sequence
+            if known is not None:
+                appended.append(Appended(message.id, known, True))
+                continue
+            seq += 1
+            stored = Message(seq, message.key, message.attributes, message.data, now)
+            written.append((topic, stored))
+            group.messages.append(
+                (topic.id, seq, message.key, message.attributes, message.data, now)
+            )
+            if message.fingerprint is not None:
+                row = (topic.id, message.source, message.id, seq, message.fingerprint, now)
+                group.publish_keys.append(row)
+                self._ids.add(row)
+            topic.bytes += _size(stored)
+            appended.append(Appended(message.id, seq, False))
+        topic.message_count += seq - topic.last_seq
+        topic.last_seq = seq
+        return appended
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write the counts of the topics that have grown."""
+        self._writing, self._written = self._written, []
+        self._ids.rotate()
+        connection.executemany(
+            SQL["update_topic_counts"],
+            [
+                (topic.last_seq, topic.message_count, topic.bytes, topic.id)
+                for topic in {topic.id: topic for topic, _ in self._writing}.values()
+            ],
+        )
+
+    def written(self) -> None:
+        """Keep what is durable now as the newest part, and wake those who follow."""
+        grown: dict[int, TopicLog] = {}
+        for topic, message in self._writing:
+            topic.durable_seq = message.seq
+            if topic.followers:
+                topic.tail.append(message)
+                self._tails.append(topic)
+                self._tail_bytes += _size(message) + MESSAGE_OVERHEAD_BYTES
+            grown[topic.id] = topic
+        self._writing = []
+        while self._tail_bytes > TAIL_BYTES:
+            self._forget(self._tails.popleft())
+        for topic in grown.values():
+            for follower in topic.followers:
+                follower.ring()
+
+    def _forget(self, topic: TopicLog) -> None:
+        # A dropped topic's tail is emptied at once, and its entries here come to nothing.
+        if topic.tail:
+            self._tail_bytes -= _size(topic.tail.popleft()) + MESSAGE_OVERHEAD_BYTES
+
+    def drop_tail(self, topic: TopicLog) -> None:
+        """Forget the newest part of a topic that is dropped."""
+        while topic.tail:
+            self._forget(topic)
+
+    def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
+        """Return up to `limit` durable messages after a seq, from memory where they are there."""
+        limit = min(limit, topic.durable_seq - after)
+        if limit <= 0:
+            return ()
+        tail = topic.tail
+        if tail and after + 1 >= tail[0].seq:
+            start = after + 1 - tail[0].seq
+            return [tail[place] for place in range(start, start + limit)]
+        rows = self._reader.execute(SQL["read_messages"], (topic.id, after, limit))
+        return [Message(*row) for row in rows]
+
+
+class RecentIds:
+    """Which ids have been seen, looked up only where an id could be a repeat."""
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+        self._open: dict[tuple[int, str, str], tuple[int, bytes]] = {}
+        self._writing: dict[tuple[int, str, str], tuple[int, bytes]] = {}
+        # An id above the highest that a source has used cannot be a repeat. Ids made from the time
+        # always are, so for them no look-up is needed, however long the window.
+        self._highest: OrderedDict[tuple[int, str], str] = OrderedDict()
+
+    def add(self, row: tuple[int, str, str, int, bytes, float]) -> None:
+        """Remember an id that is about to be written."""
+        topic, source, id_, seq, fingerprint, _ = row
+        self._open[(topic, source, id_)] = (seq, fingerprint)
+        if id_ > self._highest.get((topic, source), ""):
+            self._highest[(topic, source)] = id_
+
+    def rotate(self) -> None:
+        """Begin a new group: what the one before wrote is in the table by now."""
+        self._writing, self._open = self._open, {}
+
+    def find(self, topic: TopicLog, messages: Sequence[NewMessage], now: float) -> dict[int, int]:
+        """Return, by position, the seq that a repeat already has.
+
+        For the repeat of a message in this same sequence it is minus the position of the first.
+        Raises IdTaken where the fingerprints differ.
+        """
+        found: dict[int, int] = {}
+        here: dict[tuple[str, str], tuple[int, bytes]] = {}
+        for position, message in enumerate(messages):
+            fingerprint = message.fingerprint
+            if fingerprint is None:
+                continue
+            identity = (message.source, message.id)
+            known = here.get(identity)
+            if known is None:
+                known = self._find(topic, message.source, message.id, now)
+                if known is None:
+                    here[identity] = (-position, fingerprint)
+                    continue
+            if known[1] != fingerprint:
+                raise IdTaken(message.source, message.id)
+            found[position] = known[0]
+        return found
+
+    def _find(self, topic: TopicLog, source: str, id_: str, now: float) -> tuple[int, bytes] | None:
+        identity = (topic.id, source, id_)
+        known = self._open.get(identity) or self._writing.get(identity)
+        if known is not None or id_ > self._highest_of(topic.id, source):
+            return known
+        row = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
+        if row is None or row[2] <= now - topic.window_s:
+            return None
+        return row[0], row[1]
+
+    def _highest_of(self, topic: int, source: str) -> str:
+        highest = self._highest.get((topic, source))
+        if highest is None:
+            (highest,) = self._reader.execute(SQL["highest_publish_id"], (topic, source)).fetchone()
+            pending = (*self._open, *self._writing)
+            highest = max(
+                [highest or "", *(id_ for t, s, id_ in pending if (t, s) == (topic, source))]
+            )
+            self._highest[(topic, source)] = highest
+            if len(self._highest) > SOURCES_REMEMBERED:
+                self._highest.popitem(last=False)
+        return highest
+
+
+def _size(message: Message) -> int:
+    return len(message.attributes) + (len(message.data) if message.data is not None else 0)

@@ -1,0 +1,24 @@
+"""The named statements of queries.sql."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def _load() -> dict[str, str]:
+    text = files("broker.store.sqlite").joinpath("queries.sql").read_text("utf-8")
+    parts = _NAME.split(text)
+    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def migrations() -> Iterator[tuple[int, str]]:
+    """Yield every migration's number and script, in order."""
+    folder = files("broker.store.sqlite").joinpath("migrations")
+    for script in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if script.name.endswith(".sql"):
+            yield int(script.name.removesuffix(".sql")), script.read_text("utf-8")
+
+
+SQL = _load()

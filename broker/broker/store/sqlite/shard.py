@@ -1,0 +1,207 @@
+"""A subscription's position and its exception rows."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Iterable, Sequence
+
+from broker.model import ExceptionRow, FailedAttempt, Message
+from broker.store.port import Changes, Due, LeaseLost
+from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.log import Log, TopicLog
+from broker.store.sqlite.queries import SQL
+
+WINDOW = 8192
+
+
+class SqliteShard:
+    """The one shard of a subscription. It adds what it has to write to the open group."""
+
+    def __init__(
+        self,
+        id_: int,
+        subscription: str,
+        topic: TopicLog,
+        position: int,
+        covered: Iterable[int],
+        with_rows: bool,
+        log: Log,
+        group: GroupCommit,
+        reader: sqlite3.Connection,
+    ) -> None:
+        self.id = id_
+        self.topic = topic.name
+        self.topic_id = topic.id
+        self.subscription = subscription
+        self.bell = asyncio.Event()
+        self._ever_rows = with_rows
+        self._topic = topic
+        self._log = log
+        self._group = group
+        self._reader = reader
+        self._written_position = position
+        self._fetched = position
+        self._outstanding: dict[int, None] = {}
+        self._covered = set(covered)
+        self._rows: dict[int, ExceptionRow | None] = {}
+        self._failed: list[FailedAttempt] = []
+        self._writing = False
+        self._lost = False
+        topic.followers.append(self)
+
+    # -- the port --------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        return WINDOW - len(self._outstanding)
+
+    async def fetch(self, limit: int) -> Sequence[Message]:
+        self._require_owned()
+        page = self._log.page(self._topic, self._fetched, min(limit, self.room()))
+        if page:
+            self._fetched = page[-1].seq
+            self._outstanding.update(dict.fromkeys([message.seq for message in page]))
+        return page
+
+    def covers(self, seq: int) -> bool:
+        if not self._covered or seq not in self._covered:
+            return False
+        self._covered.discard(seq)
+        return True
+
+    async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
+        await self._rows_durable()
+        parameters = (self._topic.id, self.id, now, limit + len(skip))
+        found = map(_due, self._reader.execute(SQL["due"], parameters))
+        return [due for due in found if due.row.seq not in skip][:limit]
+
+    async def next_due_at(self, skip: frozenset[int]) -> float | None:
+        await self._rows_durable()
+        if not self._ever_rows:
+            return None
+        rows = self._reader.execute(SQL["next_due_at"], (self.id, len(skip) + 1))
+        return next((due_at for seq, due_at in rows if seq not in skip), None)
+
+    async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
+        await self._rows_durable()
+        parameters = (self._topic.id, self.id, key, after, limit)
+        return [_due(row) for row in self._reader.execute(SQL["held"], parameters)]
+
+    async def waiting_keys(self) -> Sequence[str]:
+        self._require_owned()
+        if not self._ever_rows:
+            return []
+        return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id,))]
+
+    async def regroup(self, by_key: bool) -> None:
+        await self._rows_durable()
+        if not self._ever_rows:
+            return
+        names = ("hold_behind_first", "free_first_held") if by_key else ("free_all_held",)
+        self._group.open.statements += [(name, (self.id,)) for name in names]
+        self._group.ring()
+        await self._group.durable()
+
+    def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
+        self._require_owned()
+        outstanding, rows = self._outstanding, self._rows
+        self._ever_rows |= bool(changes.put)
+        for row in changes.put:
+            rows[row.seq] = row
+            outstanding.pop(row.seq, None)
+        for seq in changes.done:
+            outstanding.pop(seq, None)
+        for seq in changes.drop:
+            rows[seq] = None
+        self._failed += changes.failed
+        self._group.open.writers[self] = None
+        if soon:
+            self._group.ring()
+        else:
+            self._group.ring_lazily()
+        return self._group.durable() if soon else _LAZILY
+
+    # -- within the store ------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Hear that the topic has grown."""
+        self.bell.set()
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write the position, and the rows that have changed."""
+        if self._lost:
+            return
+        rows, self._rows = self._rows, {}
+        failed, self._failed = self._failed, []
+        self._writing = bool(rows or failed)
+        if rows:
+            self._write_rows(connection, rows)
+        if failed:
+            connection.executemany(
+                SQL["put_attempt"],
+                [
+                    (self.id, f.seq, f.attempt, f.at, f.status, f.error, f.duration_ms, f.answer)
+                    for f in failed
+                ],
+            )
+        position = self.position()
+        if position != self._written_position:
+            connection.execute(SQL["update_position"], (position, self.id))
+            self._written_position = position
+
+    def _write_rows(
+        self, connection: sqlite3.Connection, rows: dict[int, ExceptionRow | None]
+    ) -> None:
+        put = [
+            (self.id, seq, row.key, row.state, row.attempts, row.due_at, row.reason)
+            for seq, row in rows.items()
+            if row is not None
+        ]
+        dropped = [(self.id, seq) for seq, row in rows.items() if row is None]
+        if put:
+            connection.executemany(SQL["put_exception"], put)
+        if dropped:
+            connection.executemany(SQL["drop_exception"], dropped)
+            connection.executemany(SQL["drop_attempts"], dropped)
+
+    def written(self) -> None:
+        """Hear that what was written is durable."""
+        self._writing = False
+
+    def position(self) -> int:
+        """Return the seq at or below which everything is done or has a row."""
+        return next(iter(self._outstanding), self._fetched + 1) - 1
+
+    def unsettled(self) -> int:
+        """Count the messages above the position that are neither done nor have a row."""
+        return len(self._outstanding) + self._topic.durable_seq - self._fetched
+
+    def lose(self) -> None:
+        """Give up the shard: the subscription is gone."""
+        self._lost = True
+        self._topic.followers.remove(self)
+        self.bell.set()
+
+    def _require_owned(self) -> None:
+        if self._lost:
+            raise LeaseLost(f"{self.topic}/{self.subscription}")
+
+    async def _rows_durable(self) -> None:
+        """Wait for rows that are on their way to the file, which is what readers see."""
+        self._require_owned()
+        while self._rows or self._writing:
+            self._group.ring()
+            await self._group.durable()
+            self._require_owned()
+
+
+class _Lazily:
+    """An awaitable for a commit that nobody needs to wait for."""
+
+    def __await__(self):  # type: ignore[no-untyped-def]
+        return iter(())
+
+
+_LAZILY = _Lazily()
+
+
+def _due(row: Sequence[object]) -> Due:
+    return Due(ExceptionRow(*row[:6]), Message(*row[6:]))  # type: ignore[arg-type]
