@@ -11,6 +11,9 @@ from broker_client.formats import dump_json, join_document, read_batch, read_eve
 from broker_client.uuid7 import uuid7
 
 _NAME = re.compile(r"[a-z0-9]+")
+_URI_REFERENCE = re.compile(r"[^\s<>\"{}|\\^`]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_INTEGERS = range(-(2**31), 2**31)
 _REQUIRED = ("id", "source", "type")
 _OPTIONAL = ("subject", "datacontenttype", "dataschema", "partitionkey")
 _OWN = frozenset({"specversion", "time", "data", *_REQUIRED, *_OPTIONAL})
@@ -47,9 +50,12 @@ class Event:
 
     def __post_init__(self) -> None:
         for name in _REQUIRED:
-            _check_text(name, getattr(self, name), required=True)
+            _check_text(name, getattr(self, name))
         for name in _OPTIONAL:
-            _check_text(name, getattr(self, name), required=False)
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        for name in ("source", "dataschema"):
+            _check_uri(name, getattr(self, name))
         if self.time is not None and self.time.tzinfo is None:
             raise MalformedEvent("time needs a time zone")
         for name, value in self.extensions.items():
@@ -112,18 +118,26 @@ class Event:
         return cls(data=data, time=time, extensions=extensions, **known)
 
 
-def _check_text(name: str, value: object, required: bool) -> None:
-    if value is None and not required:
-        return
+def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise MalformedEvent(f"{name} must be a text that is not empty")
+    if _CONTROL.search(value):
+        raise MalformedEvent(f"{name} must not hold control characters")
+
+
+def _check_uri(name: str, value: str | None) -> None:
+    if value is not None and _URI_REFERENCE.fullmatch(value) is None:
+        raise MalformedEvent(f"{name} must be a URI reference, not {value!r}")
 
 
 def _check_extension(name: str, value: object) -> None:
     if name in _OWN or _NAME.fullmatch(name) is None:
         raise MalformedEvent(f"{name!r} is no extension's name: lower-case letters and digits")
-    if not isinstance(value, str | int):
-        raise MalformedEvent(f"the extension {name} must be a text, an integer or a boolean")
+    if isinstance(value, str):
+        if _CONTROL.search(value):
+            raise MalformedEvent(f"{name} must not hold control characters")
+    elif not isinstance(value, int) or value not in _INTEGERS:
+        raise MalformedEvent(f"{name} must be a text, a boolean or an integer of 32 bits")
 
 
 def _content_type(data: Any) -> str | None:

@@ -44,6 +44,16 @@ def verify(secret: str | Iterable[str], headers: Mapping[str, str], body: bytes)
         raise InvalidSignature(faults[-1] if faults else None)
 
 
+def sign(secret: str, webhook_id: str, at: datetime, body: bytes) -> dict[str, str]:
+    """Return the headers that a sender adds; for testing a receiver. `at` is aware."""
+    signature = _webhook(secret).sign(webhook_id, at.astimezone(UTC), body.decode("latin-1"))
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(floor(at.timestamp())),
+        "webhook-signature": signature,
+    }
+
+
 def new_secret() -> str:
     """Return a new random secret of 32 bytes, `whsec_…`."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode("ascii")
