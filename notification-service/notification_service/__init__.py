@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import cast
 
@@ -22,14 +23,14 @@ from notification_service.models import Base
 from notification_service.problems import register_problems
 from notification_service.sender import Sender
 from notification_service.settings import Settings, read_settings
-from notification_service.webhooks import handle_events
+from notification_service.webhooks import handle_events, purge_inbox
 
 
 def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     """Build the app from its settings, by default the process's environment.
 
-    Nothing runs beside the requests until `app.extensions["background"]` is started.
-    Raises WrongSetting.
+    Subscribing begins at once; what else works beside the requests waits until
+    `app.extensions["background"]` is started. Raises WrongSetting.
     """
     settings = read_settings(os.environ if environment is None else environment)
     database = Database(settings.database_url)
@@ -48,7 +49,11 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["database"] = database
     app.extensions["journal"] = journal
     app.extensions["subscriber"] = subscriber
-    app.extensions["background"] = [*sender_loops(settings, database), subscriber]
+    app.extensions["background"] = [
+        *sender_loops(settings, database),
+        Loop("inbox", partial(purge_inbox, inbox)),
+        subscriber,
+    ]
     register_problems(app)
     app.register_blueprint(notifications.bp)
     app.register_blueprint(health.bp)
@@ -63,7 +68,7 @@ def broker_config(settings: Settings) -> dict[str, object]:
         "BROKER_SUBSCRIBER_NAME": "notification-service",
         "BROKER_WEBHOOK_URL": settings.broker_webhook_url,
         "BROKER_WEBHOOK_SECRET": settings.broker_webhook_secret,
-        "BROKER_SUBSCRIBE": False,  # started with the rest, see the docstring of create_app
+        "BROKER_SUBSCRIBE": settings.broker_subscribe,
     }
 
 

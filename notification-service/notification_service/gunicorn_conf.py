@@ -23,6 +23,7 @@ wsgi_app = "notification_service:create_app()"
 bind = f"{settings.host}:{settings.port}"
 worker_class = "gthread"
 threads = 8
+keepalive = 75  # seconds; a client that reuses connections should be the one to close them
 graceful_timeout = 10
 control_socket_disable = True  # it would be a file on a root file system that is read-only
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  heartbeats

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from broker_client import DeadLetter, Event
+from broker_client import DeadLetter, Event, Inbox
 from broker_client.flask_ext import Subscriber
 from notification_service.journal import Journal
 from notification_service.story import SHIPMENT_NEWS, News, order_news, shipment_news
+
+KEPT_S = 30 * 86_400  # well past the week that the broker keeps messages for
+PURGE_EVERY_S = 3600.0
 
 
 def handle_events(subscriber: Subscriber, journal: Journal) -> None:
@@ -31,3 +34,9 @@ def read_news(tell: Callable[[Event], News], event: Event) -> News:
         return tell(event)
     except ValidationError as fault:
         raise DeadLetter(f"nothing to tell: {fault}") from fault
+
+
+def purge_inbox(inbox: Inbox) -> float:
+    """Forget events that are too old to come again; return the seconds until the next time."""
+    inbox.purge(KEPT_S)
+    return PURGE_EVERY_S

@@ -42,6 +42,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["database"] = database
+    app.extensions["publisher"] = publisher
     app.extensions["orders"] = book
     app.extensions["background"] = [outbox, *demo_loops(settings, book)]
     register_problems(app)

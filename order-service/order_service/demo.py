@@ -52,7 +52,7 @@ class Demo:
         with self.orders.database.write() as session:
             if not take_turn(session, now, now + self.interval_s):
                 return None
-            return self.orders.add(session, random_order(self.random))
+            return self.orders.add(session, random_order(self.random), now)
 
 
 def take_turn(session: Session, now: float, next_at: float) -> bool:

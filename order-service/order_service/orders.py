@@ -55,9 +55,9 @@ class Orders:
     def place(self, wanted: NewOrder) -> Order:
         """Take an order, and tell it through the outbox."""
         with self.database.write() as session:
-            return self.add(session, wanted)
+            return self.add(session, wanted, self.clock())
 
-    def add(self, session: Session, wanted: NewOrder) -> Order:
+    def add(self, session: Session, wanted: NewOrder, now: float) -> Order:
         """Take an order within a transaction that the caller has open."""
         order = Order(
             id=uuid7(),
@@ -65,7 +65,7 @@ class Orders:
             item_id=wanted.item_id,
             quantity=wanted.quantity,
             price_cents=int(wanted.price * 100),
-            created_at=self.clock(),
+            created_at=now,
         )
         session.add(order)
         self.outbox.add(session, "order", order_created(order))

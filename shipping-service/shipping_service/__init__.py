@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import cast
 
@@ -20,14 +21,14 @@ from shipping_service.depot import Depot
 from shipping_service.models import Base
 from shipping_service.problems import register_problems
 from shipping_service.settings import Settings, read_settings
-from shipping_service.webhooks import handle_orders
+from shipping_service.webhooks import handle_orders, purge_inbox
 
 
 def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     """Build the app from its settings, by default the process's environment.
 
-    Nothing runs beside the requests until `app.extensions["background"]` is started.
-    Raises WrongSetting.
+    Subscribing begins at once; what else works beside the requests waits until
+    `app.extensions["background"]` is started. Raises WrongSetting.
     """
     settings = read_settings(os.environ if environment is None else environment)
     database = Database(settings.database_url)
@@ -47,9 +48,15 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     handle_orders(subscriber, depot)
 
     app.extensions["database"] = database
+    app.extensions["publisher"] = publisher
     app.extensions["depot"] = depot
     app.extensions["subscriber"] = subscriber
-    app.extensions["background"] = [outbox, Loop("shipments", depot.step), subscriber]
+    app.extensions["background"] = [
+        outbox,
+        Loop("shipments", depot.step),
+        Loop("inbox", partial(purge_inbox, inbox)),
+        subscriber,
+    ]
     register_problems(app)
     app.register_blueprint(shipments.bp)
     app.register_blueprint(health.bp)
@@ -64,5 +71,5 @@ def broker_config(settings: Settings) -> dict[str, object]:
         "BROKER_SUBSCRIBER_NAME": "shipping-service",
         "BROKER_WEBHOOK_URL": settings.broker_webhook_url,
         "BROKER_WEBHOOK_SECRET": settings.broker_webhook_secret,
-        "BROKER_SUBSCRIBE": False,  # started with the rest, see the docstring of create_app
+        "BROKER_SUBSCRIBE": settings.broker_subscribe,
     }

@@ -13,22 +13,28 @@ from broker_client import Event, Outbox
 from broker_client.uuid7 import uuid7
 from shipping_service.database import Database
 from shipping_service.models import Shipment
+from shipping_service.problems import Problem
 from shipping_service.status import Status, next_status
 
 BATCH = 100
 LOOK_S = 0.25
 
 
-class ShipmentNotFound(LookupError):
+class ShipmentNotFound(Problem):
     """No shipment is registered for this order."""
 
+    def __init__(self, order_id: str) -> None:
+        detail = f"No shipment is registered for order {order_id}."
+        super().__init__(404, "shipment_not_found", detail)
 
-class IllegalTransition(ValueError):
+
+class IllegalTransition(Problem):
     """A shipment cannot go from its status to the wanted one."""
 
     def __init__(self, status: Status, wanted: Status) -> None:
         allowed = " or ".join(status.following) or "nothing else"
-        super().__init__(f"A shipment that is {status} can become {allowed}, not {wanted}.")
+        detail = f"A shipment that is {status} can become {allowed}, not {wanted}."
+        super().__init__(409, "illegal_transition", detail)
 
 
 @dataclass(frozen=True, slots=True)

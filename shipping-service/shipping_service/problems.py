@@ -54,7 +54,7 @@ def read_query(model: type[Parsed]) -> Parsed:
 def _refusal(fault: ValidationError) -> Problem:
     faults = fault.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
-        return Problem(400, "malformed_json", f"The body is no JSON document: {faults[0]['msg']}.")
+        return Problem(400, "malformed_json", f"Send a JSON document. {faults[0]['msg']}.")
 
     errors = [
         {"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]}

@@ -40,6 +40,8 @@ class Settings(BaseModel):
     )
     broker_url: HttpUrl = "http://127.0.0.1:8080"
     broker_api_key: str | None = None
+    broker_subscribe: bool = True
+    """Whether the service creates its subscriptions itself."""
     broker_webhook_url: HttpUrl = "http://127.0.0.1:8002"
     """Where the broker reaches this service."""
     broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None

@@ -8,8 +8,8 @@ from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, Field
 
-from shipping_service.depot import Depot, IllegalTransition, ShipmentNotFound
-from shipping_service.problems import Problem, read_body, read_query
+from shipping_service.depot import Depot
+from shipping_service.problems import read_body, read_query
 from shipping_service.status import Status
 
 bp = Blueprint("shipments", __name__)
@@ -54,15 +54,3 @@ def show_shipment(order_id: str) -> ResponseReturnValue:
 def change_status(order_id: str) -> ResponseReturnValue:
     """Move a shipment on."""
     return depot().change(order_id, read_body(NewStatus).status).to_dict()
-
-
-@bp.errorhandler(ShipmentNotFound)
-def refuse_unknown(error: ShipmentNotFound) -> ResponseReturnValue:
-    """Answer 404."""
-    raise Problem(404, "shipment_not_found", f"No shipment is registered for order {error}.")
-
-
-@bp.errorhandler(IllegalTransition)
-def refuse_transition(error: IllegalTransition) -> ResponseReturnValue:
-    """Answer 409 with what is allowed."""
-    raise Problem(409, "illegal_transition", str(error))

@@ -7,9 +7,12 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.orm import Session
 
-from broker_client import DeadLetter, Event
+from broker_client import DeadLetter, Event, Inbox
 from broker_client.flask_ext import Subscriber
 from shipping_service.depot import Depot
+
+KEPT_S = 30 * 86_400  # well past the week that the broker keeps messages for
+PURGE_EVERY_S = 3600.0
 
 
 class NewOrder(BaseModel):
@@ -28,3 +31,9 @@ def handle_orders(subscriber: Subscriber, depot: Depot) -> None:
         except ValidationError as fault:
             raise DeadLetter(f"no order that can be shipped: {fault}") from fault
         depot.register(session, order.id)
+
+
+def purge_inbox(inbox: Inbox) -> float:
+    """Forget events that are too old to come again; return the seconds until the next time."""
+    inbox.purge(KEPT_S)
+    return PURGE_EVERY_S
