@@ -19,12 +19,17 @@ PAGE = bytes(4096)
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Processor, disk and versions; `sync_ms` is the median of a 4 KiB append with fdatasync."""
+    """Processor, disk and versions.
+
+    `load` is how many processes were running in the minute before the bench; `sync_ms` the median
+    of a 4 KiB append with fdatasync.
+    """
 
     processor: str
     cores: int
     memory_bytes: int
     kernel: str
+    load: float
     sync_ms: float
     python: str
     sqlite: str
@@ -40,6 +45,7 @@ def describe_machine(folder: Path) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=platform.release(),
+        load=round(os.getloadavg()[0], 2),
         sync_ms=round(median_sync_ns(folder) / NS_PER_MS, 3),
         python=platform.python_version(),
         sqlite=sqlite3.sqlite_version,

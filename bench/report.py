@@ -115,7 +115,7 @@ def _preface(report: Report) -> list[str]:
     return [
         f"{len(report.rounds)} round(s), {report.seconds:g} s of load a case; medians over rounds",
         f"{machine.processor}, {machine.cores} cores, Linux {machine.kernel};"
-        f" a 4 KiB sync takes {machine.sync_ms} ms",
+        f" load before the run {machine.load:.2f}; a 4 KiB sync takes {machine.sync_ms} ms",
         f"Python {machine.python}, SQLite {machine.sqlite}, {packages};"
         f" wrk {machine.wrk}, nginx {machine.nginx}",
     ]

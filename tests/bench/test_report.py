@@ -12,7 +12,9 @@ from bench.process_tree import Memory
 from bench.report import build_report, summarize, table, to_json, to_text
 from bench.result import Cost, Latency, Result
 
-MACHINE = Machine("a processor", 2, 10**9, "6", 0.3, "3.14", "3.50", "4", "1", {"broker": "1.0"})
+MACHINE = Machine(
+    "a processor", 2, 10**9, "6", 0.0, 0.3, "3.14", "3.50", "4", "1", {"broker": "1.0"}
+)
 
 
 def result(messages: int) -> Result:
