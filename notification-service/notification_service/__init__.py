@@ -9,7 +9,6 @@ from functools import partial
 from random import Random
 from typing import cast
 
-from apprise import Apprise
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
@@ -21,7 +20,7 @@ from notification_service.database import Database
 from notification_service.journal import Journal
 from notification_service.models import Base
 from notification_service.problems import register_problems
-from notification_service.sender import Sender
+from notification_service.sender import Sender, open_channel
 from notification_service.settings import Settings, read_settings
 from notification_service.webhooks import handle_events, purge_inbox
 
@@ -73,8 +72,11 @@ def broker_config(settings: Settings) -> dict[str, object]:
 
 
 def sender_loops(settings: Settings, database: Database) -> list[Background]:
-    """Return the loop that sends notifications, or nothing where there is no channel."""
-    if not settings.notify_urls:
-        return []
-    channels = [Apprise(url) for url in settings.notify_urls]
-    return [Loop("sender", Sender(database, channels, time.time, Random()).step)]
+    """Return a loop for each channel that sends what is owed to it."""
+    return [
+        Loop(
+            f"sender {number}",
+            Sender(database, number, open_channel(url), time.time, Random()).step,
+        )
+        for number, url in enumerate(settings.notify_urls, start=1)
+    ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from apprise import Apprise, NotifyFormat
+from apprise import Apprise, NotifyBase, NotifyFormat
 from sqlalchemy import select, update
 
 from notification_service.database import Database
@@ -23,10 +23,9 @@ MAX_BACKOFF_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to send a notification through a channel."""
+    """One try to send a notification."""
 
     notification_id: int
-    channel: int
     number: int
     title: str
     text: str
@@ -34,14 +33,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends what is due, once through each channel, by whichever worker claims it first.
+    """Sends what is due through one channel, whichever worker claims it first.
 
     A notification is stored before it is sent, so a channel that fails loses nothing; it is tried
     again for some two hours. A process that dies between sending and noting it sends once more.
+    Each channel has a sender of its own: one that is slow or away holds up no other.
     """
 
     database: Database
-    channels: Sequence[Apprise]
+    number: int
+    channel: Apprise
     clock: Callable[[], float]
     random: Random
 
@@ -50,8 +51,7 @@ class Sender:
         attempt = self.claim()
         if attempt is None:
             return LOOK_S
-        channel = self.channels[attempt.channel - 1]
-        sent = channel.notify(attempt.text, attempt.title, body_format=NotifyFormat.TEXT)
+        sent = self.channel.notify(attempt.text, attempt.title, body_format=NotifyFormat.TEXT)
         self.note(attempt, bool(sent))
         return 0
 
@@ -61,7 +61,7 @@ class Sender:
         due = (
             select(Sending, Notification)
             .join(Notification)
-            .where(Sending.due_at <= now, Sending.channel <= len(self.channels))
+            .where(Sending.due_at <= now, Sending.channel == self.number)
             .order_by(Sending.due_at, Sending.notification_id)
             .limit(1)
             .with_for_update(skip_locked=True, of=Sending)
@@ -75,7 +75,6 @@ class Sender:
             sending.due_at = now + LEASE_S
             return Attempt(
                 notification_id=notification.id,
-                channel=sending.channel,
                 number=sending.attempts,
                 title=f"Order {notification.order_id}",
                 text=notification.text,
@@ -85,7 +84,7 @@ class Sender:
         """Note how an attempt went, and when the next one is due if there is one."""
         now = self.clock()
         wait_s = None if sent else backoff_s(attempt.number, self.random.random())
-        row = Sending.notification_id == attempt.notification_id, Sending.channel == attempt.channel
+        row = Sending.notification_id == attempt.notification_id, Sending.channel == self.number
         with self.database.write() as session:
             session.execute(
                 update(Sending)
@@ -96,7 +95,20 @@ class Sender:
                 )
             )
         if not sent:
-            _warn(attempt, wait_s)
+            _warn(self.number, attempt, wait_s)
+
+
+def open_channel(url: str) -> Apprise:
+    """Open a channel by its Apprise URL.
+
+    Apprise lets 5.5 s pass between two messages unless a service asks for a pace of its own; a
+    mail server asks for none, and refuses for a while what is too much for it.
+    """
+    channel = Apprise(url)
+    for service in channel:
+        if service.request_rate_per_sec == NotifyBase.request_rate_per_sec:
+            service.request_rate_per_sec = 0
+    return channel
 
 
 def backoff_s(attempt: int, dice: float) -> float | None:
@@ -106,9 +118,9 @@ def backoff_s(attempt: int, dice: float) -> float | None:
     return min(MAX_BACKOFF_S, 2.0**attempt) * (1 + dice) / 2
 
 
-def _warn(attempt: Attempt, wait_s: float | None) -> None:
+def _warn(channel: int, attempt: Attempt, wait_s: float | None) -> None:
     outlook = "given up" if wait_s is None else f"next try in {wait_s:.0f} s"
     log.warning(
         "Notification %s did not get through channel %s (attempt %s), %s",
-        *(attempt.notification_id, attempt.channel, attempt.number, outlook),
+        *(attempt.notification_id, channel, attempt.number, outlook),
     )
