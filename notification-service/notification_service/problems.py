@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from flask import Flask, Response, current_app, request
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -28,9 +27,9 @@ class Problem(Exception):
 
 def register_problems(app: Flask) -> None:
     """Answer every error of the app with a problem document."""
+    app.before_request(_refuse_nul)
     app.register_error_handler(Problem, _answer)
     app.register_error_handler(HTTPException, _answer_http_exception)
-    app.register_error_handler(DataError, _answer_data_error)
 
 
 def read_body(model: type[Parsed]) -> Parsed:
@@ -86,5 +85,7 @@ def _answer_http_exception(error: HTTPException) -> Response:
     return answer
 
 
-def _answer_data_error(error: DataError) -> Response:
-    return _answer(Problem(422, "invalid_value", "A value in the request cannot be stored."))
+def _refuse_nul() -> None:
+    # PostgreSQL's text cannot hold it, so nothing that is stored is ever named by it.
+    if "\0" in request.path or b"%00" in request.query_string:
+        raise Problem(400, "malformed_url", "Send a URL without %00 in it.")

@@ -18,7 +18,7 @@ PURGE_EVERY_S = 3600.0
 class NewOrder(BaseModel):
     """What shipping needs to know of an order."""
 
-    id: Annotated[str, Field(min_length=1, max_length=128)]
+    id: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 def handle_orders(subscriber: Subscriber, depot: Depot) -> None:

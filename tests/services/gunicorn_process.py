@@ -50,8 +50,7 @@ class GunicornProcess:
     def start(self) -> GunicornProcess:
         """Start it and wait until it is ready."""
         self.launch()
-        eventually(self._is_ready, within_s=START_S)
-        return self
+        return self.wait_until_ready()
 
     def launch(self) -> None:
         """Start it and do not wait."""
@@ -65,6 +64,11 @@ class GunicornProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def wait_until_ready(self) -> GunicornProcess:
+        """Wait until `/readyz` says so. Raises RuntimeError if the process has ended."""
+        eventually(self._is_ready, within_s=START_S)
+        return self
 
     def log(self) -> str:
         """Everything it has printed so far."""

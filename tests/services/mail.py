@@ -51,7 +51,8 @@ class MailServer:
         if self.refusing:
             self.refused_count += 1
             return "451 try again later"
-        self.mails.append(message_from_bytes(bytes(envelope.content or b""), policy=default))
+        assert isinstance(envelope.content, bytes)
+        self.mails.append(message_from_bytes(envelope.content, policy=default))
         return "250 taken"
 
 

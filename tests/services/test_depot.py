@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -26,13 +26,13 @@ ORDERS = st.sampled_from(["o-1", "o-2", "o-3"])
 
 
 class Site:
-    """A depot on a database file, which can be opened again, and a broker it publishes to."""
+    """A depot on a database that can be opened again, and a broker it publishes to."""
 
-    def __init__(self, folder: Path, *, returned_chance: float = 0.1) -> None:
+    def __init__(self, url: str, *, returned_chance: float = 0.1) -> None:
         self.clock = Clock(1000.0)
         self.broker = LoopbackBroker()
         self.broker.__enter__()
-        self._url = f"sqlite:///{folder / 'shipping.db'}"
+        self._url = url
         self._returned_chance = returned_chance
         self.open()
 
@@ -63,7 +63,7 @@ class Site:
         return self.broker.messages.get("shipment", [])
 
     def close(self) -> None:
-        """Close everything but the file."""
+        """Close everything but the broker."""
         self.publisher.close()
         self.database.close()
 
@@ -74,9 +74,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> object:
+def site(database_url: str) -> Iterator[Site]:
     """A new depot."""
-    made = Site(tmp_path)
+    made = Site(database_url)
     yield made
     made.end()
 
@@ -87,7 +87,7 @@ class DepotModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
-        self.site = Site(Path(self._folder.name), returned_chance=0.5)
+        self.site = Site(f"sqlite:///{self._folder.name}/shipping.db", returned_chance=0.5)
         self.history: dict[str, list[Status]] = {}
         self.due_at: dict[str, float] = {}
 

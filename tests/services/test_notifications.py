@@ -42,7 +42,7 @@ def test_order_and_shipment_become_a_story(
     for status in ("REGISTERED", "SHIPPED", "DELIVERED"):
         assert deliver(client, shipment_changed(status)) == (204, "processed")
 
-    kept = client.get("/notifications").json["notifications"]
+    kept = client.get("/notifications").get_json()["notifications"]
     assert [each["event_type"] for each in kept] == [
         "order.created",
         "shipment.registered",
@@ -62,7 +62,7 @@ def test_same_webhook_again_is_a_duplicate_and_told_once(
     assert deliver(client, webhook) == (204, "processed")
     assert deliver(client, webhook) == (204, "duplicate")
 
-    assert len(client.get("/notifications").json["notifications"]) == 1
+    assert len(client.get("/notifications").get_json()["notifications"]) == 1
     assert len(told(caplog)) == 1
 
 
@@ -88,9 +88,9 @@ def test_notifications_are_listed_by_order_and_in_pages(client: FlaskClient) -> 
     for number in (1, 2, 1):
         deliver(client, order_created(NAME, order_data(f"o-{number}")))
 
-    of_one = client.get("/notifications?order_id=o-1").json["notifications"]
-    first = client.get("/notifications?limit=2").json
-    second = client.get(f"/notifications?limit=2&after={first['next']}").json
+    of_one = client.get("/notifications?order_id=o-1").get_json()["notifications"]
+    first = client.get("/notifications?limit=2").get_json()
+    second = client.get(f"/notifications?limit=2&after={first['next']}").get_json()
 
     assert [each["order_id"] for each in of_one] == ["o-1", "o-1"]
     listed = [each["order_id"] for each in first["notifications"] + second["notifications"]]
@@ -103,7 +103,7 @@ def test_bad_page_is_refused_naming_the_field(client: FlaskClient, query: str) -
     answer = client.get(f"/notifications?{query}")
 
     assert answer.status_code == 422
-    assert answer.json["errors"][0]["field"] == query.partition("=")[0]
+    assert answer.get_json()["errors"][0]["field"] == query.partition("=")[0]
 
 
 def test_webhook_for_a_topic_it_does_not_follow_is_not_found(client: FlaskClient) -> None:
@@ -118,4 +118,4 @@ def test_message_with_nothing_to_tell_is_dead_lettered(client: FlaskClient) -> N
     answer = client.post("/webhooks/order", data=webhook.body, headers=webhook.headers())
 
     assert answer.headers["Webhook-Verdict"] == "dead-letter"
-    assert client.get("/notifications").json["notifications"] == []
+    assert client.get("/notifications").get_json()["notifications"] == []
