@@ -24,6 +24,8 @@ from notification_service.sender import Sender, open_channel
 from notification_service.settings import Settings, read_settings
 from notification_service.webhooks import handle_events, purge_inbox
 
+MAX_BODY_BYTES = 2 * 1024 * 1024  # the broker's messages have at most half of it
+
 
 def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     """Build the app from its settings, by default the process's environment.
@@ -40,7 +42,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     inbox.create_tables()
 
     app = Flask(__name__)
-    app.config.update(broker_config(settings))
+    app.config.update(broker_config(settings), MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     cast(DefaultJSONProvider, app.json).sort_keys = False
     subscriber = Subscriber(app, inbox=inbox, transaction=journal.transaction)
     handle_events(subscriber, journal)

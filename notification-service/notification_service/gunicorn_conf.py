@@ -11,7 +11,7 @@ import sys
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from notification_service.logs import configure_logging
+from notification_service.logs import logging_config
 from notification_service.settings import WrongSetting, read_settings
 
 try:
@@ -27,8 +27,7 @@ keepalive = 75  # seconds; a client that reuses connections should be the one to
 graceful_timeout = 10
 control_socket_disable = True  # it would be a file on a root file system that is read-only
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  heartbeats
-
-configure_logging(settings.log_format)
+logconfig_dict = logging_config(settings.log_format)
 
 
 def post_worker_init(worker: Worker) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from typing import Literal
+from typing import Any, Literal
 
 FIELDS = ("action", "order_id")
 
@@ -39,10 +38,25 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure_logging(form: Literal["text", "json"]) -> None:
-    """Send the process's log to standard output, in this form."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for chatty in ("httpx", "apprise"):  # they tell of every request and every mail
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def logging_config(form: Literal["text", "json"]) -> dict[str, Any]:
+    """Describe a log on standard output in this form, gunicorn's own lines included."""
+    formatter = JsonFormatter if form == "json" else TextFormatter
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": formatter}},
+        "handlers": {
+            "stdout": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "line",
+            }
+        },
+        "root": {"level": "INFO", "handlers": ["stdout"]},
+        "loggers": {
+            "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
+            # These two tell of every request and every mail.
+            "httpx": {"level": "WARNING"},
+            "apprise": {"level": "WARNING"},
+        },
+    }

@@ -23,6 +23,8 @@ from shipping_service.problems import register_problems
 from shipping_service.settings import Settings, read_settings
 from shipping_service.webhooks import handle_orders, purge_inbox
 
+MAX_BODY_BYTES = 2 * 1024 * 1024  # the broker's messages have at most half of it
+
 
 def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     """Build the app from its settings, by default the process's environment.
@@ -42,7 +44,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     inbox.create_tables()
 
     app = Flask(__name__)
-    app.config.update(broker_config(settings))
+    app.config.update(broker_config(settings), MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     cast(DefaultJSONProvider, app.json).sort_keys = False
     subscriber = Subscriber(app, inbox=inbox, transaction=database.write)
     handle_orders(subscriber, depot)

@@ -28,7 +28,6 @@ graceful_timeout = 10
 control_socket_disable = True  # it would be a file on a root file system that is read-only
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  heartbeats
 
-
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # or it tells of every request
 
