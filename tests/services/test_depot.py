@@ -34,38 +34,39 @@ class Site:
         self.broker.__enter__()
         self._url = url
         self._returned_chance = returned_chance
+        self._open: list[Database | Publisher] = []
         self.open()
 
     def open(self) -> None:
         """Build database, outbox and depot."""
-        self.database = Database(self._url)
-        self.publisher = Publisher(self.broker.url)
-        self.outbox = Outbox(self.database.engine, self.publisher)
-        self.database.create_tables(Base.metadata)
-        self.outbox.create_tables()
         self.depot = self.new_depot()
 
     def new_depot(self, seed: int = 1) -> Depot:
-        """Another worker on the same database."""
-        return Depot(
-            self.database, self.outbox, self.clock, Random(seed), STEP_S, self._returned_chance
-        )
+        """A depot as another process has it: with connections of its own."""
+        database = Database(self._url)
+        publisher = Publisher(self.broker.url)
+        outbox = Outbox(database.engine, publisher)
+        database.create_tables(Base.metadata)
+        outbox.create_tables()
+        self._open += [database, publisher]
+        random = Random(seed)
+        return Depot(database, outbox, self.clock, random, STEP_S, self._returned_chance)
 
     def register(self, *order_ids: str) -> None:
         """Register shipments in one transaction."""
-        with self.database.write() as session:
+        with self.depot.database.write() as session:
             for order_id in order_ids:
                 self.depot.register(session, order_id)
 
     def told(self) -> list[Json]:
         """Publish what is in the outbox; give all that was ever published."""
-        self.outbox.relay_once()
+        self.depot.outbox.relay_once()
         return self.broker.messages.get("shipment", [])
 
     def close(self) -> None:
         """Close everything but the broker."""
-        self.publisher.close()
-        self.database.close()
+        while self._open:
+            self._open.pop().close()
 
     def end(self) -> None:
         """Close everything."""
