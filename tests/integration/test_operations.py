@@ -152,6 +152,31 @@ def test_pipelined_publishes_are_answered_in_order(broker: BrokerProcess) -> Non
     assert stored == ["0", "1", "2"]
 
 
+def test_publish_waits_for_a_continue_when_asked(broker: BrokerProcess, topic: str) -> None:
+    head = (
+        f"POST /v1/topics/{topic}/messages HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+        "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        reader = connection.makefile("rb")
+        assert reader.readline().split()[1] == b"100"
+        assert reader.readline() == b"\r\n"
+        connection.sendall(b"hello")
+        assert _read_status(reader) == 201
+
+    assert [message["data"] for message in broker.api.all_messages(topic)] == ["hello"]
+
+
+def test_publish_in_http_1_0_is_answered_and_closed(broker: BrokerProcess, topic: str) -> None:
+    request = f"POST /v1/topics/{topic}/messages HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi"
+    with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        answer = connection.makefile("rb").read()
+
+    assert answer.split()[1] == b"201"
+
+
 def test_answers_are_json(api: Api, topic: str) -> None:
     api.ok_publish(topic, 1)
 

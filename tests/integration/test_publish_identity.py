@@ -142,7 +142,7 @@ def test_idempotency_key_yields_to_an_id_of_the_event(api: Api, topic: str) -> N
     assert [good(binary)["id"], good(structured)["id"]] == ["own-1", "own-2"]
 
 
-@pytest.mark.parametrize("key", ["", '""', '"open', "a\tb"])
+@pytest.mark.parametrize("key", ["", '""', "a\tb"])
 def test_malformed_idempotency_key_is_refused(api: Api, topic: str, key: str) -> None:
     api.put_topic(topic)
 

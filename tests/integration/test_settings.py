@@ -139,7 +139,7 @@ def test_wrong_use_of_the_command_exits_with_2(arguments: list[str]) -> None:
     )
 
     assert ended.returncode == 2
-    assert "serve" in ended.stdout + ended.stderr
+    assert "usage" in ended.stderr.lower()
     assert "Traceback" not in ended.stderr
 
 

@@ -16,14 +16,11 @@ DEFAULTS: dict[str, Any] = {
     "endpoint": None,
     "guarantee": "at-least-once",
     "ordering": "key",
-    "filters": [],
     "format": "binary",
     "max_in_flight": 64,
     "rate_limit": None,
     "timeout_s": 15,
     "retry": {"max_attempts": 20, "min_backoff_s": 1, "max_backoff_s": 600},
-    "when_exhausted": "dead-letter",
-    "ack_deadline_s": 30,
     "headers": {},
 }
 
@@ -119,7 +116,7 @@ def test_new_subscription_shows_defaults(api: Api, topic: str) -> None:
 
     shown = api.ok_status(topic)
 
-    assert {name: shown.get(name) for name in DEFAULTS} == DEFAULTS
+    assert {name: shown[name] for name in DEFAULTS} == DEFAULTS
 
 
 def test_new_subscription_shows_its_statistics(api: Api, topic: str, endpoint: Endpoint) -> None:
@@ -346,6 +343,20 @@ def test_statistics_follow_a_failing_delivery(api: Api, topic: str, endpoint: En
     assert shown["backlog"] == 1
     assert shown["oldest_unsettled_s"] >= 0
     assert "500" in str(shown["last_error"])
+
+
+def test_backlog_counts_a_failing_delivery_at_every_moment(
+    api: Api, topic: str, endpoint: Endpoint
+) -> None:
+    endpoint.script = always(Answer(404))
+    retry = {"max_attempts": 0, "min_backoff_s": 0.005, "max_backoff_s": 0.01}
+    api.ok_subscribe(topic, endpoint.url, retry=retry)
+    api.ok_publish(topic, 1)
+
+    backlogs = {api.ok_status(topic)["backlog"] for _ in range(200)}
+
+    assert backlogs == {1}
+    assert len(endpoint.requests) > 5
 
 
 def test_backlog_falls_to_nothing_when_all_is_settled(

@@ -8,6 +8,7 @@ import pytest
 
 from support.api import Api, good
 from support.broker_process import StartBroker
+from support.cloudevent import event
 from support.endpoint import Endpoint
 from support.problem import read_problem
 
@@ -200,8 +201,8 @@ def test_without_auto_create_an_unknown_topic_is_refused(
 
     answers = [
         api.publish("t", 1),
-        api.publish_event("t", {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}),
-        api.publish_batch("t", []),
+        api.publish_event("t", event()),
+        api.publish_batch("t", [event()]),
         api.put_subscription("t", "s", endpoint=endpoint.url),
     ]
 
