@@ -9,6 +9,10 @@ from broker_client.reception import Outcome
 
 PROBLEM = "application/problem+json"
 
+# What a broker does that reads only the status is what the verdict says: 422 is given up at once,
+# 409 tried again; a verdict beside a 2xx would be taken for an ack by one that does not know it.
+_VERDICT_STATUS = {"retry": 409, "dead-letter": 422}
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -41,7 +45,8 @@ def reply_to_one(outcome: Outcome) -> Reply:
     headers: dict[str, str] = {"Webhook-Verdict": outcome.kind}
     if outcome.after_s is not None:
         headers["Retry-After"] = str(math.ceil(outcome.after_s))
-    return Reply(200, {"verdict": outcome.kind, "reason": outcome.reason}, headers)
+    document = {"verdict": outcome.kind, "reason": outcome.reason}
+    return Reply(_VERDICT_STATUS[outcome.kind], document, headers)
 
 
 def reply_to_batch(outcomes: Sequence[Outcome]) -> Reply:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker_client.names import check_name
+from broker_client.signatures import is_secret
 
 _TRUE = frozenset({"1", "true", "on", "yes"})
 _FALSE = frozenset({"0", "false", "off", "no", ""})
@@ -42,7 +43,7 @@ def read_settings(config: Mapping[str, Any], default_name: str) -> SubscriberSet
         subscribe=subscribe,
         webhook_url=_url("BROKER_WEBHOOK_URL", config, required=subscribe),
         webhook_path=_path("BROKER_WEBHOOK_PATH", config.get("BROKER_WEBHOOK_PATH", "/webhooks")),
-        webhook_secret=config.get("BROKER_WEBHOOK_SECRET") or None,
+        webhook_secret=_secret("BROKER_WEBHOOK_SECRET", config),
     )
 
 
@@ -59,6 +60,13 @@ def _path(name: str, value: str) -> str:
     if not value.startswith("/"):
         raise ValueError(f"{name} must begin with '/', not {value!r}")
     return value.rstrip("/")
+
+
+def _secret(name: str, config: Mapping[str, Any]) -> str | None:
+    value = config.get(name) or None
+    if value is not None and not is_secret(value):
+        raise ValueError(f"{name} must be 'whsec_' and the base64 of 24 to 64 bytes")
+    return value
 
 
 def _flag(name: str, value: object) -> bool:

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, hmac_data
 
 from broker_client.errors import InvalidSignature
 
+_PREFIX = "whsec_"
 _SECRET_BYTES = 32
 
 
@@ -56,7 +57,16 @@ def sign(secret: str, webhook_id: str, at: datetime, body: bytes) -> dict[str, s
 
 def new_secret() -> str:
     """Return a new random secret of 32 bytes, `whsec_…`."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode("ascii")
+    return _PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode("ascii")
+
+
+def is_secret(text: str) -> bool:
+    """Say whether this is a secret as the standard wants it: `whsec_`, base64 of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return text.startswith(_PREFIX) and 24 <= len(key) <= 64
 
 
 def _webhook(secret: str) -> _BytesWebhook:

@@ -27,3 +27,25 @@ class Site:
         """Run a statement in a transaction of its own."""
         with self.engine.begin() as connection:
             connection.exec_driver_sql(statement)
+
+    def forbid_deletes(self, table: str) -> None:
+        """Have every DELETE from a table fail, and with it the transaction."""
+        if self.engine.dialect.name == "sqlite":
+            self.write(
+                f"CREATE TRIGGER forbidden BEFORE DELETE ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'no deletes'); END"
+            )
+        else:
+            self.write(
+                "CREATE OR REPLACE FUNCTION no_deletes() RETURNS trigger AS "
+                "$$ BEGIN RAISE EXCEPTION 'no deletes'; END $$ LANGUAGE plpgsql"
+            )
+            self.write(
+                f"CREATE TRIGGER forbidden BEFORE DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION no_deletes()"
+            )
+
+    def allow_deletes(self, table: str) -> None:
+        """Undo `forbid_deletes`."""
+        on_table = "" if self.engine.dialect.name == "sqlite" else f" ON {table}"
+        self.write(f"DROP TRIGGER forbidden{on_table}")

@@ -74,13 +74,7 @@ class LoopbackBroker:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self.messages: dict[str, list[Json]] = {}
-        self.subscriptions: dict[str, Json] = {}
-        self.requests: list[Request] = []
-        self.before: Callable[[Request], Answer | None] = lambda request: None
-        self.after: Callable[[Request], Answer | None] = lambda request: None
-        self.refuse: Callable[[Json], str | None] = lambda event: None
-        self._sequences: dict[tuple[str, str, str], int] = {}
+        self.forget_all()
         self._lock = threading.Lock()
         self._server = _Server(self, port)
         self.port = int(self._server.server_address[1])
@@ -99,6 +93,16 @@ class LoopbackBroker:
         self._server.shutdown()
         self._server.server_close()
         self._server.cut_connections()
+
+    def forget_all(self) -> None:
+        """Lose all data and orders, as a new broker."""
+        self.messages: dict[str, list[Json]] = {}
+        self.subscriptions: dict[str, Json] = {}
+        self.requests: list[Request] = []
+        self.before: Callable[[Request], Answer | None] = lambda request: None
+        self.after: Callable[[Request], Answer | None] = lambda request: None
+        self.refuse: Callable[[Json], str | None] = lambda event: None
+        self._sequences: dict[tuple[str, str, str], int] = {}
 
     def ids(self, topic: str = "order") -> list[str]:
         """The ids a topic holds, in its order."""

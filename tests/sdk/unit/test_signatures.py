@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from broker_client import InvalidSignature, verify
-from broker_client.signatures import new_secret, sign
+from broker_client.signatures import is_secret, new_secret, sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = new_secret()
@@ -136,3 +136,19 @@ def test_a_secret_that_is_none_is_told_and_not_quoted(secret: str) -> None:
 
 def test_new_secrets_are_all_different() -> None:
     assert len({new_secret() for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (SECRET, True),
+        (OTHER, True),
+        (SECRET.removeprefix("whsec_"), False),
+        ("whsec_" + "A" * 28, False),
+        ("whsec_" + "A" * 32, True),
+        ("whsec_" + "A" * 88, False),
+        ("whsec_ not base64", False),
+    ],
+)
+def test_secrets_are_told_from_what_is_none(text: str, answer: bool) -> None:
+    assert is_secret(text) is answer
