@@ -6,7 +6,7 @@ PARTS  := broker sdk order-service shipping-service notification-service
 COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
            --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe
 
-.PHONY: help setup lock run test lint clean
+.PHONY: help setup run test bench lint lock clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -19,6 +19,16 @@ $(VENV)/.ready: requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(PARTS:%=-e ./%)
 	touch $@
 
+run: setup        ## start the whole stack without containers, its data under ./data
+	mkdir -p data
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/honcho start
+
+test: lint        ## check style, types and import rules, then run every test
+	$(BIN)/pytest
+
+bench: setup      ## measure the broker beside what you would write without it
+	$(BIN)/python -m bench
+
 lock: setup       ## compile every requirements.txt anew from its requirements.in
 	for part in broker order-service shipping-service notification-service; do \
 	    (cd $$part && ../$(BIN)/$(COMPILE) --upgrade -o requirements.txt requirements.in) || exit 1; done
@@ -28,7 +38,7 @@ lint: setup       ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	cd tests && ../$(BIN)/lint-imports ../pyproject.toml --no-cache
 
 clean:            ## remove what the tasks made; the data of `make run` stays
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -273,7 +273,7 @@ def _add_header_value(
 
 
 def decode_header_value(value: bytes) -> str:
-    """Undo the HTTP binding's quoting and percent-encoding; raise UnicodeDecodeError if not UTF-8."""
+    """Undo the HTTP binding's quoting and percent-encoding; UnicodeDecodeError if not UTF-8."""
     if len(value) > 1 and value[:1] == b'"' == value[-1:]:
         value = re.sub(rb"\\(.)", rb"\1", value[1:-1])
     return (unquote_to_bytes(value) if b"%" in value else value).decode()
@@ -446,7 +446,7 @@ def _is_json_text(data: bytes) -> bool:
 
 def rfc3339(at: float) -> str:
     """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_time(text: str) -> float | None:

@@ -65,7 +65,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
 
 
 def sqlite_path(store: str) -> str:
-    """Return the file named by a `sqlite:///…` URL (SQLAlchemy's form: a fourth slash = absolute)."""
+    """Return the file that a `sqlite:///…` URL names; a fourth slash makes it absolute."""
     return store.removeprefix("sqlite:///")
 
 

@@ -78,7 +78,7 @@ class MessageNotFound(BrokerError):
 
     def __init__(self, topic: str, sequence: int) -> None:
         super().__init__(
-            f'Topic "{topic}" holds no message {sequence}: it was never stored, or is past retention.'
+            f'Topic "{topic}" has no message {sequence}: never stored, or past its retention.'
         )
 
 

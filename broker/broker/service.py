@@ -146,7 +146,7 @@ class Broker:
         if self._full:
             raise StorageFull(
                 f"Less than {self._settings.min_free_bytes} bytes are free where the broker keeps "
-                "its data. What is stored goes on being delivered; publish again once there is room."
+                "its data. What is stored is still delivered; publish again once there is room."
             )
 
     # -- topics ------------------------------------------------------------------------------------

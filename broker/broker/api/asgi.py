@@ -42,7 +42,8 @@ class Front:
         self._lifespan = lifespan
         self._make_control = control
         self._keys = keys
-        self._ids = (b"%s-%d" % (secrets.token_hex(6).encode(), n) for n in itertools.count(1))
+        prefix = secrets.token_hex(6).encode()
+        self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the worker's lifespan."""

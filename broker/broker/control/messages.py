@@ -24,7 +24,7 @@ def browse(topic: str) -> ResponseReturnValue:
     return Response(messages_page(list(messages), following), content_type="application/json")
 
 
-@blueprint.get("/<int:sequence>")
+@blueprint.get(f"/<int(max={MAX_SEQUENCE}):sequence>")
 def get_message(topic: str, sequence: int) -> ResponseReturnValue:
     """Show one message as a structured CloudEvent."""
     to = bridge()

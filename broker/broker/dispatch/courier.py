@@ -162,8 +162,8 @@ class Courier:
     def _watch(self, what: int, descriptor: int, _: pycurl.CurlMulti, __: object) -> None:
         """Hear from libcurl what it waits for.
 
-        A socket stays registered when its transfer ends: the connection's next request then needs no
-        system call here. It is unregistered once it has something that nobody wants.
+        A socket stays registered when its transfer ends: the connection's next request then needs
+        no system call here. It is unregistered once it has something that nobody wants.
         """
         wanted = _EVENTS[what]
         self._wanted[descriptor] = wanted

@@ -43,7 +43,7 @@ class Dispatcher:
         for pump in self._pumps.values():
             pump.drain()
         deadline = time.monotonic() + drain_s
-        while self._in_flight() and time.monotonic() < deadline:
+        while self._in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 rare and short
             await asyncio.sleep(DRAIN_POLL_S)
         # A turn for each pump, so that what has just been settled reaches the store.
         await asyncio.sleep(DRAIN_POLL_S)

@@ -13,8 +13,8 @@ MAX_ANSWER_BYTES = 1024
 class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
     """Where and how a subscription's requests are sent. Sent anew whenever it changes.
 
-    `keys` sign each request, the newest first; `old_keys_until` is when all but the first of them stop,
-    in Unix seconds. `headers` are complete lines.
+    `keys` sign each request, the newest first; `old_keys_until` is when all but the first of them
+    stop, in Unix seconds. `headers` are complete lines.
     """
 
     id: int
@@ -59,8 +59,8 @@ class Forget(Struct, frozen=True, array_like=True, tag="forget"):
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
     """How a request ended. `status` is 0 where no answer came, and `error` then says why.
 
-    `headers` has the answer's Retry-After and Webhook-… headers, in lower case; `body` up to 1 KiB of
-    it, more where a batch's answer singles out positions.
+    `headers` has the answer's Retry-After and Webhook-… headers, in lower case; `body` its first
+    KiB, more of it where a batch's answer may single out positions.
     """
 
     job: int

@@ -23,9 +23,9 @@ class Delivery:
 class Lane:
     """A key with something out or waiting.
 
-    `out` counts its deliveries that are ready, sent or waiting for a retry. `parked` is set while one
-    waits for a retry in the store, and `spilled` while later ones wait there as `held` rows: what comes
-    then goes to the store as well, so that a key that waits costs no memory.
+    `out` counts its deliveries that are ready, sent or waiting for a retry. `parked` is set while
+    one waits for a retry in the store, and `spilled` while later ones wait there as `held` rows:
+    what comes then goes to the store as well, so that a key that waits costs no memory.
     """
 
     out: int = 0
@@ -35,7 +35,7 @@ class Lane:
 
 
 class Lanes:
-    """The lanes of one subscription. A key has a lane only while it has something out or waiting."""
+    """A subscription's lanes. A key has one only while it has something out or waiting."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
@@ -60,7 +60,7 @@ class Lanes:
         return lane
 
     def follow(self, key: str, limit: int) -> Iterator[Delivery]:
-        """Take up to `limit` of those that wait, to go behind the key's first in the same request."""
+        """Take up to `limit` of those that wait, to go in the same request behind the first."""
         lane = self._lanes[key]
         while lane.waiting and limit > 0:
             limit -= 1

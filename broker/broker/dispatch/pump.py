@@ -382,7 +382,7 @@ class Pump:
             self._wanting.append(key)
 
     def _retry(self, deliveries: Iterable[tuple[Delivery, Retry]]) -> None:
-        """Put deliveries back in the store; of each key the first is due, the others wait for it."""
+        """Put deliveries back in the store; of each key the first is due, the others wait."""
         by_key = self.subscription.ordering == "key"
         waiting: set[str] = set()
         for delivery, decision in deliveries:

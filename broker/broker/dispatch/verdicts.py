@@ -36,5 +36,5 @@ def positions_of(outcome: Outcome, size: int) -> dict[int, Decision | None] | No
 
 
 def asked_to_retry(outcome: Outcome) -> Outcome:
-    """Return what an accepted request means for the positions to be sent again: a failed attempt."""
+    """Turn an accepted request into the failed attempt it is for positions to be sent again."""
     return msgspec.structs.replace(outcome, status=0, error="the endpoint asked for a retry")

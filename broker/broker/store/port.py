@@ -1,11 +1,11 @@
 """What the broker needs of a store. Callers see this and never an engine.
 
 Vocabulary
-    seq        grows strictly within a topic, in the order of appending; 0 is before the first. Callers
-               must not count on it being without gaps.
+    seq        grows strictly within a topic, in the order of appending; 0 is before the first.
+               Callers must not count on it being without gaps.
     position   per shard: every message at or below it is done or has an exception row.
-    exception  the only state a message has for itself: retry, held, leased or dead. Everything else is
-               the position. There is no row for a delivery that went well.
+    exception  the only state a message has for itself: retry, held, leased or dead. Everything else
+               is the position. There is no row for a delivery that went well.
     shard      the unit of ownership of a subscription. A key always falls into one shard.
 
 Every sentence below has a test in tests/contract, which runs on every store.
@@ -118,7 +118,7 @@ class Shard(Protocol):
         """
 
     def covers(self, seq: int) -> bool:
-        """Say whether a fetched seq has a row already: the row wins, and the caller answers `done`."""
+        """Say whether a fetched seq has a row already: the row wins, the caller answers `done`."""
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry` rows with due_at <= now, the longest due first, but for seqs in `skip`."""
@@ -141,9 +141,9 @@ class Shard(Protocol):
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         """Write put, then done, then drop and failed, in one transaction.
 
-        Durable once the awaitable ends; it need not be awaited, and may then take 50 ms unless `soon`.
-        `put` also counts as done for the position. Repeating the same Changes is harmless. Raises
-        Unavailable if the outcome is unknown.
+        With `soon` the awaitable ends when it is durable, and raises Unavailable if the outcome is
+        unknown; without, it ends at once and the commit follows within 50 ms. `put` also counts as
+        done for the position. Repeating the same Changes is harmless.
         """
 
 
@@ -154,16 +154,16 @@ class Store(Protocol):
     async def append(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
         """Append in list order, all or none; durable when it returns.
 
-        A message whose source and id the topic has seen within the dedup window is not stored again:
-        it comes back with duplicate=True and the first one's seq, once that one is durable, and does
-        not fail the rest. Raises IdTaken for a seen id with another fingerprint, Unavailable if the
-        outcome is unknown.
+        A message whose source and id the topic has seen within the dedup window is not stored
+        again: it comes back with duplicate=True and the first one's seq, once that one is durable,
+        and does not fail the rest. Raises IdTaken for a seen id with another fingerprint,
+        Unavailable if the outcome is unknown.
         """
 
     async def read(
         self, topic: str, after: int, limit: int, key: str | None = None, type_: str | None = None
     ) -> tuple[Sequence[Message], int | None]:
-        """Return stored messages with seq > after, ascending, and where to read on, None at the end."""
+        """Return messages with seq > after, ascending, and where to read on, None at the end."""
 
     async def locate(self, topic: str, at: float) -> int:
         """Return the smallest seq stored at or after Unix time `at`; one past the last if none."""
@@ -176,7 +176,7 @@ class Store(Protocol):
         """Return every document whose key begins with `prefix`, with its revision."""
 
     async def put_document(self, key: str, document: Document, expect: int | None) -> int:
-        """Write a document if its revision is still `expect` (0: must not exist); return the new one.
+        """Write a document if its revision is `expect` (0: must not exist); return the new one.
 
         Durable on return. Raises Conflict.
         """
@@ -193,7 +193,8 @@ class Store(Protocol):
     ) -> None:
         """Create a subscription whose first message is the first with seq >= start.
 
-        From its return on nothing stored with seq >= start is lost for it. Raises Conflict if it exists.
+        From its return on nothing stored with seq >= start is lost for it. Raises Conflict if it
+        exists.
         """
 
     async def drop_subscription(self, topic: str, subscription: str) -> None:
@@ -215,7 +216,7 @@ class Store(Protocol):
         """Commit what is pending and let go."""
 
     def lock_descriptor(self) -> int | None:
-        """Return what a child process inherits to keep the store owned while it lives, if anything."""
+        """Return what a child inherits to keep the store owned while it lives, if anything."""
 
     def writable(self) -> str | None:
         """Return None while the store takes writes, else why not."""

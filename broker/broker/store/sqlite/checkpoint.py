@@ -17,8 +17,8 @@ RESTART_FRAMES = 4096
 class Checkpointer:
     """A thread that checkpoints about once a second while there is something to do.
 
-    A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with one
-    that does not pause; the RESTART that follows holds it up for the few pages that are left.
+    A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with
+    one that does not pause; the RESTART that follows holds it up for the few pages that are left.
     """
 
     def __init__(self, path: Path, commits: Callable[[], int]) -> None:

@@ -35,7 +35,8 @@ class FolderLock:
     @property
     def descriptor(self) -> int:
         """Return the open descriptor, for a child to inherit."""
-        assert self._descriptor is not None
+        if self._descriptor is None:
+            raise RuntimeError("the folder is not locked")
         return self._descriptor
 
     def acquire(self) -> None:

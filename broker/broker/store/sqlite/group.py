@@ -58,8 +58,9 @@ class GroupCommit:
     """The only writer of the file.
 
     COMMIT runs on the event loop while the disk is quick, because handing it to a thread costs more
-    than it frees, and in a thread when it is slow, so that nothing else waits for it. Two idle turns
-    of the loop before each group let in what has already arrived; a timer would halve the rate.
+    than it frees, and in a thread when it is slow, so that nothing else waits for it. Two idle
+    turns of the loop before each group let in what has already arrived; a timer would halve the
+    rate.
     """
 
     def __init__(self, connection: sqlite3.Connection, failed: Callable[[str], None]) -> None:
@@ -75,7 +76,7 @@ class GroupCommit:
 
     @property
     def open(self) -> Group:
-        """The group that the next commit writes; call `ring` or `ring_lazily` after adding to it."""
+        """The group that the next commit writes; whoever adds to it rings, or rings lazily."""
         return self._open
 
     def ring(self) -> None:
@@ -143,8 +144,11 @@ class GroupCommit:
         self._commit_s += _WEIGHT * (took - self._commit_s)
 
     def _fail(self, group: Group, error: sqlite3.Error) -> None:
-        """Tell every waiter, and never try the COMMIT again: after a failed fsync the kernel may have
-        dropped the pages, and a second try would report success for what is gone."""
+        """Tell every waiter, and never try the COMMIT again.
+
+        After a failed fsync the kernel may have dropped the pages, and a second try would report
+        success for what is gone.
+        """
         self.failure = f"the store failed: {error}"
         log.critical("A commit failed: %s", error, extra={"action": "commit_failed"})
         for waiter in (*group.waiters, *self._open.waiters):

@@ -23,7 +23,7 @@ class Follower(Protocol):
 
 
 class TopicLog:
-    """One topic's place in the log. `last_seq` counts what is being written, `durable_seq` does not."""
+    """One topic's place in the log. `last_seq` counts what is not on disk yet as well."""
 
     __slots__ = (
         "bytes",
