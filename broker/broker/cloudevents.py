@@ -19,7 +19,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from broker.errors import Fault, InvalidRequest, MalformedRequest
+from broker.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedContent
 from broker.model import NewMessage
 
 Attributes: TypeAlias = dict[str, str | int | bool]
@@ -113,6 +113,8 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
         members = _decode_object(body)
     except msgspec.ValidationError:
         raise MalformedRequest("A structured event is a JSON object.") from None
+    except msgspec.DecodeError as error:
+        _malformed(error)
     faults: list[Fault] = []
     message = _careful_message(members, idempotency_key, "", faults)
     if message is None:
@@ -139,9 +141,16 @@ def read_batch(body: bytes) -> list[NewMessage]:
 def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     """Say how a request with this Content-Type carries its event."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type.startswith("application/cloudevents-batch"):
+    if media_type == "application/cloudevents-batch+json":
         return "batch"
-    return "structured" if media_type.startswith("application/cloudevents") else "binary"
+    if media_type == "application/cloudevents+json":
+        return "structured"
+    if media_type.startswith("application/cloudevents"):
+        raise UnsupportedContent(
+            f"Events in the format {media_type} are not read here: send application/"
+            "cloudevents+json, application/cloudevents-batch+json, or the data itself."
+        )
+    return "binary"
 
 
 def _message_of(event: _Event) -> NewMessage:
@@ -178,6 +187,8 @@ def _careful_batch(body: bytes) -> list[NewMessage]:
         events = _decode_objects(body)
     except msgspec.ValidationError:
         raise MalformedRequest("A batch is a JSON array of events, each a JSON object.") from None
+    except msgspec.DecodeError as error:
+        _malformed(error)
     _require_batch_size(len(events))
     faults: list[Fault] = []
     messages = [

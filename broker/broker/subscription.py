@@ -79,6 +79,13 @@ class Subscription:
         return self.endpoint is not None
 
 
+# Fields with one value so far, shown and taken so that clients need not know which.
+FIXED: dict[str, object] = {
+    "filters": [],
+    "rate_limit": None,
+    "when_exhausted": "dead-letter",
+    "ack_deadline_s": 30,
+}
 SECRET_OVERLAP_S = 86400.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
@@ -102,7 +109,10 @@ def updated(
     for name, value in body.items():
         if name == _CREATION_ONLY:
             continue
-        if name not in _CHECKS:
+        if name in FIXED:
+            if value is not None and value != FIXED[name]:
+                faults.append(Fault(name, f"must be {FIXED[name]!r} in this version"))
+        elif name not in _CHECKS:
             faults.append(Fault(name, f"is not a field; there are {', '.join(sorted(_CHECKS))}"))
         elif value is None:
             if name != "secret":

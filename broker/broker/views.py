@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from broker.cloudevents import rfc3339, structured
 from broker.model import Message
 from broker.store.port import ShardStats, TopicStats
-from broker.subscription import Subscription
+from broker.subscription import FIXED, Subscription
 from broker.topic import Topic
 
 HIDDEN = "***"
@@ -52,6 +52,7 @@ def subscription_view(
         "max_in_flight": subscription.max_in_flight,
         "timeout_s": subscription.timeout_s,
         "retry": asdict(subscription.retry),
+        **FIXED,
         "headers": dict.fromkeys(subscription.headers, HIDDEN),
         "created_at": rfc3339(subscription.created_at),
         "state": "paused" if subscription.paused else "active",

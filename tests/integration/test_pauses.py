@@ -15,22 +15,6 @@ from support.eventually import eventually
 OK = Answer(200)
 
 
-def test_410_pauses_and_keeps_the_message(api: Api, topic: str, endpoint: Endpoint) -> None:
-    endpoint.script = always(Answer(410))
-    api.ok_subscribe(topic, endpoint.url)
-    api.ok_publish(topic, 1)
-
-    shown = eventually(lambda: _paused(api.ok_status(topic)))
-    api.ok_publish(topic, 2)
-    api.put_subscription(topic, "s", timeout_s=3)
-
-    assert "410" in str(shown["paused_reason"]) or "gone" in str(shown["paused_reason"]).lower()
-    assert shown["dead_letters"] == 0
-    eventually(lambda: api.ok_status(topic)["backlog"] == 2)
-    assert api.ok_status(topic)["state"] == "paused"
-    assert len(endpoint.requests) == 1
-
-
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
 def test_retry_after_is_obeyed_by_every_key(

@@ -6,11 +6,18 @@ from flask.typing import ResponseReturnValue
 from broker.cloudevents import structured
 from broker.control import bridge
 from broker.control.bodies import query_integer
+from broker.errors import TopicNotFound
 from broker.service import MAX_PAGE
 from broker.views import messages_page
 
 blueprint = Blueprint("messages", __name__, url_prefix="/v1/topics/<topic>/messages")
 MAX_SEQUENCE = 2**53
+
+
+@blueprint.post("")
+def publish(topic: str) -> ResponseReturnValue:
+    """Stand in the route map for publishing, which is answered before Flask is asked."""
+    raise TopicNotFound(topic)
 
 
 @blueprint.get("")

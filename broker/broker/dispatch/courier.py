@@ -112,6 +112,8 @@ class Transfer:
         if error and not too_long:
             reason = self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
             return Outcome(self.job, 0, reason, took)
+        if b"\r\n" not in self.headers:  # libcurl takes an answer cut off in its headers for one
+            return Outcome(self.job, 0, _ERRORS[pycurl.E_RECV_ERROR], took)
         told = [_TOLD_HEADERS.match(line) for line in self.headers if line[:1] in b"wWrR"]
         headers = {
             match[1].decode().lower(): match[2].decode("latin-1").strip() for match in told if match

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
 from broker.backoff import backoff_s
 from broker.dispatch.frames import Outcome
 from broker.subscription import RetryPolicy
 
+MAX_HOLD_S = 86400.0
 PERMANENT = frozenset({413, 415, 422})
 
 
@@ -56,7 +58,22 @@ def decide(
     if policy.max_attempts and attempt >= policy.max_attempts:
         return Dead(f"{reason}; given up after {attempt} attempts")
     wait_s = backoff_s(attempt, policy.min_backoff_s, policy.max_backoff_s, random)
-    return Retry(now + wait_s, reason)
+    return Retry(now + max(wait_s, hold_s(outcome, now)), reason)
+
+
+def hold_s(outcome: Outcome, now: float) -> float:
+    """Return for how many seconds an overloaded endpoint asks to be left alone, at most a day."""
+    if outcome.status not in {429, 503} or not outcome.headers:
+        return 0.0
+    asked = outcome.headers.get("retry-after", "")
+    if asked.isascii() and asked.isdigit():
+        wait_s = float(asked)
+    else:
+        try:
+            wait_s = parsedate_to_datetime(asked).timestamp() - now
+        except ValueError:
+            return 0.0
+    return min(max(wait_s, 0.0), MAX_HOLD_S)
 
 
 def reason_of(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.lanes import Delivery, Lanes
-from broker.dispatch.policy import Ack, Dead, Decision, Retry, decide, reason_of, succeeded
+from broker.dispatch.policy import Ack, Dead, Decision, Retry, decide, hold_s, reason_of, succeeded
 from broker.dispatch.verdicts import asked_to_retry, positions_of
 from broker.model import ExceptionRow, FailedAttempt, RowState
 from broker.store.port import Changes, Due, LeaseLost, Shard
@@ -56,6 +56,7 @@ class Pump:
         self._next_due_at: float | None = 0.0
         self._checked_slow_at = 0.0
         self._changes = _Pending()
+        self._hold_until = 0.0
         self._draining = False
         self._reordering = False
         self.last_error: str | None = None
@@ -132,6 +133,7 @@ class Pump:
             or subscription.endpoint is None
             or subscription.paused
             or not self._couriers.alive()
+            or self._hold_until > self._now()
         )
 
     def _in_memory(self) -> int:
@@ -147,9 +149,13 @@ class Pump:
         ahead = size if subscription.ordering == "topic" else 0
         return free + ahead - len(self._ready)
 
+    def _room_for_due(self) -> int:
+        """Return how many due rows could be sent; a parked topic waits for nothing else."""
+        return self.subscription.max_batch if self._parked else self._room()
+
     async def _take_due(self) -> None:
         now = self._now()
-        room = self._room()
+        room = self._room_for_due()
         if self._next_due_at is None or self._next_due_at > now or room <= 0 or self._reordering:
             return
         self._commit()
@@ -267,7 +273,9 @@ class Pump:
 
     def _until_next(self) -> float | None:
         waits = []
-        if self._next_due_at is not None and self._may_send() and self._room() > 0:
+        if self._hold_until > self._now():
+            waits.append(self._hold_until - self._now())
+        if self._next_due_at is not None and self._may_send() and self._room_for_due() > 0:
             waits.append(self._next_due_at - self._now())
         if self._in_flight:
             waits.append(SLOW_S)
@@ -316,6 +324,7 @@ class Pump:
     def _fail(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         self.last_error = reason_of(outcome)
         now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one
+        self._hold_until = max(self._hold_until, now + hold_s(outcome, now))
         again: list[tuple[Delivery, Retry]] = []
         for delivery in deliveries:
             self._log_attempt(delivery, outcome)

@@ -46,6 +46,7 @@ class SqliteShard:
         self._failed: list[FailedAttempt] = []
         self._writing = False
         self._lost = False
+        self.changes = 0
         topic.followers.append(self)
 
     # -- the port --------------------------------------------------------------------------------
@@ -68,20 +69,20 @@ class SqliteShard:
         return True
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
-        await self._rows_durable()
+        await self.rows_durable()
         parameters = (self._topic.id, self.id, now, limit + len(skip))
         found = map(_due, self._reader.execute(SQL["due"], parameters))
         return [due for due in found if due.row.seq not in skip][:limit]
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
-        await self._rows_durable()
+        await self.rows_durable()
         if not self._ever_rows:
             return None
         rows = self._reader.execute(SQL["next_due_at"], (self.id, len(skip) + 1))
         return next((due_at for seq, due_at in rows if seq not in skip), None)
 
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
-        await self._rows_durable()
+        await self.rows_durable()
         parameters = (self._topic.id, self.id, key, after, limit)
         return [_due(row) for row in self._reader.execute(SQL["held"], parameters)]
 
@@ -92,7 +93,7 @@ class SqliteShard:
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id,))]
 
     async def regroup(self, by_key: bool) -> None:
-        await self._rows_durable()
+        await self.rows_durable()
         if not self._ever_rows:
             return
         names = ("hold_behind_first", "free_first_held") if by_key else ("free_all_held",)
@@ -102,6 +103,7 @@ class SqliteShard:
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
+        self.changes += 1
         outstanding, rows = self._outstanding, self._rows
         self._ever_rows |= bool(changes.put)
         for row in changes.put:
@@ -184,7 +186,7 @@ class SqliteShard:
         if self._lost:
             raise LeaseLost(f"{self.topic}/{self.subscription}")
 
-    async def _rows_durable(self) -> None:
+    async def rows_durable(self) -> None:
         """Wait for rows that are on their way to the file, which is what readers see."""
         self._require_owned()
         while self._rows or self._writing:

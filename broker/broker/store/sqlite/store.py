@@ -22,6 +22,7 @@ from broker.store.sqlite.shard import SqliteShard
 PURGE_ROWS = 500
 PURGE_PAUSE_S = 0.02
 SCAN_ROWS = 10_000
+COUNT_TRIES = 3
 
 
 class SqliteStore:
@@ -278,8 +279,7 @@ class SqliteStore:
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         shard = self._shards[(topic, subscription)]
-        loop = asyncio.get_running_loop()
-        counted = await loop.run_in_executor(self._threads, self._count_rows, shard.id)
+        counted = await self._count_rows_of(shard)
         rows = {state: count for state, count, _, _ in counted}
         owed = [(count, first) for state, count, first, _ in counted if state != "dead"]
         oldest = min([shard.position() + 1, *(first for _, first in owed)])
@@ -292,6 +292,19 @@ class SqliteStore:
             blocked_keys=next((keys for state, _, _, keys in counted if state == "held"), 0),
             oldest_unsettled_at=found[0] if found is not None and backlog else None,
         )
+
+    async def _count_rows_of(self, shard: SqliteShard) -> list[tuple[str, int, int, int]]:
+        """Count in a thread, again where rows changed meanwhile: none may be counted in neither
+        place, the shard's memory or the file."""
+        loop = asyncio.get_running_loop()
+        for _ in range(COUNT_TRIES):
+            await shard.rows_durable()
+            before = shard.changes
+            counted = await loop.run_in_executor(self._threads, self._count_rows, shard.id)
+            if shard.changes == before:
+                return counted
+        await shard.rows_durable()
+        return self._count_rows(shard.id)
 
     def _count_rows(self, subscription: int) -> list[tuple[str, int, int, int]]:
         return self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
