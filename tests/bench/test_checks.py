@@ -1,7 +1,6 @@
 """A case whose counts differ does not report a rate."""
 
 import pytest
-
 from bench.latency import latency_of
 from bench.percentiles import Spread
 from bench.publishing import check_stored

@@ -3,10 +3,9 @@
 from itertools import pairwise
 
 import pytest
+from bench.http_message import Message, body_length, take_message
 from hypothesis import given
 from hypothesis import strategies as st
-
-from bench.http_message import Message, body_length, take_message
 
 
 def as_sent(bodies: list[bytes]) -> bytes:

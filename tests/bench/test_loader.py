@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from bench.loader import Load, LoadOutcome, parse_outcome, run_wrk
 from bench.stopwatch import running_stopwatch
 

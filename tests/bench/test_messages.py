@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-
 from bench.messages import BATCH_EVENTS, MESSAGE_BYTES, REQUEST_NUMBER, batch, numbered, order
 
 

@@ -4,9 +4,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-
 from bench.deliveries import Deliveries
 from bench.nginx import Nginx, parse_deliveries, running_nginx
+
 from support.eventually import eventually
 
 SIGNATURE = {"webhook-signature": "v1,c2lnbmF0dXJl"}

@@ -1,10 +1,9 @@
 """Percentiles are values that were measured, by nearest rank."""
 
 import pytest
+from bench.percentiles import Spread, percentile, spread_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-from bench.percentiles import Spread, percentile, spread_of
 
 
 @pytest.mark.parametrize(

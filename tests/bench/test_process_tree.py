@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from bench.process_tree import cpu_seconds, memory, process_tree
+
 from support.eventually import eventually
 
 WORK = "x = bytearray(50_000_000)\nfor i in range(3_000_000): pass\nprint(flush=True); input()"

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-
 from bench.cases import Case
 from bench.machine import Machine
 from bench.percentiles import Spread

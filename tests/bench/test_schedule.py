@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
 from bench.schedule import CONNECTIONS, Publisher, PublishFailed, Schedule
 
 MORE_THAN_IT_HOLDS = CONNECTIONS + 8

@@ -5,7 +5,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-
 from bench.deliveries import Deliveries
 from bench.http_message import Message
 from bench.messages import BATCH, JSON, batch, numbered

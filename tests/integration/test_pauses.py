@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.api import QUICK_RETRY, Api
-from support.endpoint import Answer, Endpoint, always
+from support.endpoint import Answer, Endpoint
 from support.eventually import eventually
 
 OK = Answer(200)

@@ -41,6 +41,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.added: list[Event] = []
         self.committed: list[Event] = []
         broker.forget_all()
+        self.broker_refuses_poison()
         self.replace_relay()
         self.outbox.create_tables()
         for table in ("outbox", "outbox_lease"):
