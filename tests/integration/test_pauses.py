@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 
@@ -36,7 +35,3 @@ def test_retry_after_is_obeyed_by_every_key(
     # A date counts whole seconds, and time has passed since it was made.
     first, *others = [request.at for request in endpoint.requests]
     assert min(others) - first > (0.5 if as_date else 1.9)
-
-
-def _paused(shown: dict[str, Any]) -> dict[str, Any] | None:
-    return shown if shown["state"] == "paused" else None
