@@ -247,7 +247,10 @@ class Broker:
         checked_name("subscription", name)
         before = self.subscriptions.get((topic, name))
         if before is None:
-            return True, await self._create_subscription(topic, name, body)
+            created = await self._create_subscription(topic, name, body)
+            if created is not None:
+                return True, created
+            before = self.subscriptions[(topic, name)]
         after, _ = subscription_fields.updated(before, body, self._now())
         if after != before:
             await self._put_document(f"subscription/{topic}/{name}", after.to_document())
@@ -257,7 +260,8 @@ class Broker:
 
     async def _create_subscription(
         self, topic: str, name: str, body: Mapping[str, object]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
+        """Create a subscription; return None if another request has done so meanwhile."""
         secret = body.get("secret")
         fresh = Subscription(
             topic,
@@ -269,7 +273,7 @@ class Broker:
         await self._ensure_topic(topic)
         first = await self._first_sequence(topic, start)
         if (topic, name) in self.subscriptions:
-            raise EditConflict("The same subscription is being created by another request.")
+            return None
         self.subscriptions[(topic, name)] = subscription
         await self._durably(
             self._store.create_subscription(topic, name, subscription.to_document(), first)

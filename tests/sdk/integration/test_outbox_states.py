@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,9 +19,10 @@ from sqlalchemy.orm import Session
 
 from broker_client import BrokerUnavailable, Event, Outbox, Publisher
 from sdk.databases import Site
-from sdk.loopback_broker import AWAY, HANG_UP, LoopbackBroker
+from sdk.loopback_broker import AWAY, HANG_UP, Answer, LoopbackBroker, Request
 
 KEYS = ["a", "b", None]
+FAILURES = [None, None, "away", "stores and hangs up"]
 LEASE_S = 10.0
 REFUSED_RETRY_S = 60.0
 
@@ -41,43 +44,45 @@ class OutboxMachine(RuleBasedStateMachine):
         self.added: list[Event] = []
         self.committed: list[Event] = []
         broker.forget_all()
-        self.broker_refuses_poison()
+        self.broker_refuses(poison=True)
         self.replace_relay()
         self.outbox.create_tables()
         for table in ("outbox", "outbox_lease"):
             site.write(f"DELETE FROM {table}")
 
     def teardown(self) -> None:
-        self.end_transaction(commits=False)
-        self.broker_answers_again()
-        self.broker_takes_everything_again()
+        self.end_transaction("rollback")
+        self.broker_refuses(poison=False)
         self.time_passes(REFUSED_RETRY_S)
-        self.outbox.relay_once()
+        self.relay(None, 0)
         assert len(self.broker.messages.get("order", [])) == len(self.committed)
         assert self.site.rows("SELECT id FROM outbox") == []
         self.the_broker_holds_what_was_committed_in_its_order()
 
     # -- the application ---------------------------------------------------------------------------
 
-    @rule(key=st.sampled_from(KEYS), poison=st.booleans(), count=st.integers(1, 3))
-    def add(self, key: str | None, poison: bool, count: int) -> None:
+    @rule(
+        events=st.lists(st.tuples(st.sampled_from(KEYS), st.booleans()), min_size=1, max_size=4),
+        ending=st.sampled_from(["commit", "commit", "rollback", "later"]),
+    )
+    def add(self, events: list[tuple[str | None, bool]], ending: str) -> None:
         if self.session is None:
             self.session = self.site.sessions()
-        for _ in range(count):
+        for key, poison in events:
             event = Event(type="t", source="/s", partitionkey=key, data={"poison": poison})
             self.outbox.add(self.session, "order", event)
             self.added.append(event)
+        if ending != "later":
+            self.end_transaction(ending)
 
-    @rule(commits=st.booleans())
-    def end_transaction(self, commits: bool) -> None:
+    @rule(ending=st.sampled_from(["commit", "rollback"]))
+    def end_transaction(self, ending: str) -> None:
         if self.session is None:
             return
-        if commits:
-            self.session.commit()
-            self.committed += self.added
-        else:
-            self.session.rollback()
+        getattr(self.session, ending)()
         self.session.close()
+        if ending == "commit":
+            self.committed += self.added
         self.session, self.added = None, []
 
     # -- the relay ---------------------------------------------------------------------------------
@@ -86,13 +91,24 @@ class OutboxMachine(RuleBasedStateMachine):
         # SQLite has one writer: a relay would wait for the open transaction.
         return self.session is None or self.site.engine.dialect.name != "sqlite"
 
-    @rule()
+    @rule(failure=st.sampled_from(FAILURES), after_requests=st.integers(0, 3))
     @precondition(may_relay)
-    def relay(self) -> None:
+    def relay(self, failure: str | None, after_requests: int) -> None:
+        calls = count()
+
+        def fail(request: Request) -> Answer | None:
+            return None if next(calls) < after_requests else AWAY if failure == "away" else HANG_UP
+
+        if failure == "away":
+            self.broker.before = fail
+        if failure == "stores and hangs up":
+            self.broker.after = fail
         try:
             self.outbox.relay_once()
         except BrokerUnavailable:
-            return
+            assert failure is not None
+        finally:
+            self.broker.before = self.broker.after = lambda request: None
 
     @rule()
     @precondition(lambda self: self.session is None)
@@ -100,7 +116,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.site.forbid_deletes("outbox")
         try:
             self.outbox.relay_once()
-        except (SQLAlchemyError, BrokerUnavailable):
+        except SQLAlchemyError:
             self.replace_relay()  # the dead one's lease stays
         finally:
             self.site.allow_deletes("outbox")
@@ -121,25 +137,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # -- the broker --------------------------------------------------------------------------------
 
-    @rule()
-    def broker_goes_away(self) -> None:
-        self.broker.before = lambda request: AWAY
-
-    @rule()
-    def broker_stores_and_does_not_answer(self) -> None:
-        self.broker.after = lambda request: HANG_UP
-
-    @rule()
-    def broker_answers_again(self) -> None:
-        self.broker.before = self.broker.after = lambda request: None
-
-    @rule()
-    def broker_refuses_poison(self) -> None:
-        self.broker.refuse = lambda event: "poison" if event["data"]["poison"] else None
-
-    @rule()
-    def broker_takes_everything_again(self) -> None:
-        self.broker.refuse = lambda event: None
+    @rule(poison=st.booleans())
+    def broker_refuses(self, poison: bool) -> None:
+        self.broker.refuse = lambda event: "poison" if poison and event["data"]["poison"] else None
 
     @invariant()
     def the_broker_holds_what_was_committed_in_its_order(self) -> None:
