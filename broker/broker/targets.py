@@ -9,6 +9,12 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+_SPECIAL: tuple[Network, ...] = (
+    ipaddress.IPv4Network("168.63.129.16/32"),  # the platform behind every Azure machine
+    ipaddress.IPv4Network("192.0.0.0/24"),  # older Pythons know only parts of it
+    ipaddress.IPv6Network("3fff::/20"),  # documentation: unknown to older Pythons
+    ipaddress.IPv6Network("fec0::/10"),  # site-local: out of use, and private where it is not
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +59,6 @@ def _embedded(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address in network for network in _SPECIAL)
