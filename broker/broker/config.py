@@ -54,7 +54,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         except ValueError:
             shown = "…" if name == "admin_key" else text
             faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
-    if values.get("api_keys") and "admin_key" not in values:
+    if values.get("api_keys") and not environ.get("BROKER_ADMIN_KEY", "").strip():
         faults.append(
             "BROKER_ADMIN_KEY is not set; allowed: a key of at least 16 characters, "
             "needed because BROKER_API_KEYS is on"
@@ -117,7 +117,8 @@ def _boolean(text: str) -> bool:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    if not usable or any(c.isspace() for c in text):
         raise ValueError(text)
     return text.rstrip("/")
 

@@ -1,7 +1,6 @@
 """Secrets and signatures as Standard Webhooks 1.0 has them."""
 
 import base64
-import binascii
 import hmac
 import secrets
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ def key_of(secret: str) -> bytes:
     encoded = secret[len(PREFIX) :]
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, and what is not ASCII
         raise ValueError(f"must be {PREFIX} and base64") from None
     if not 24 <= len(key) <= 64:
         raise ValueError(f"must hold 24 to 64 bytes in base64 after {PREFIX}")

@@ -1,0 +1,140 @@
+"""Every setting, right and wrong, and all faults told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from broker.config import _VARIABLES, Settings, WrongSetting, settings_from, sqlite_path
+from broker.targets import parse_allowed_targets
+
+KEY = "0123456789abcdef"
+
+GOOD: list[tuple[str, str, str, object]] = [
+    ("BROKER_STORE", "sqlite:////data/other.db", "store", "sqlite:////data/other.db"),
+    ("BROKER_STORE", "sqlite:///data/broker.db", "store", "sqlite:///data/broker.db"),
+    ("BROKER_HOST", "127.0.0.1", "host", "127.0.0.1"),
+    ("BROKER_HOST", "::", "host", "::"),
+    ("BROKER_PORT", "1", "port", 1),
+    ("BROKER_PORT", "65535", "port", 65535),
+    ("BROKER_GRPC_PORT", "50052", "grpc_port", 50052),
+    ("BROKER_PUBLIC_URL", "https://broker.example/x/", "public_url", "https://broker.example/x"),
+    ("BROKER_LOG_LEVEL", "DEBUG", "log_level", "debug"),
+    ("BROKER_LOG_FORMAT", "text", "log_format", "text"),
+    ("BROKER_API_KEYS", "off", "api_keys", False),
+    ("BROKER_ADMIN_KEY", KEY, "admin_key", KEY),
+    (
+        "BROKER_ALLOWED_TARGETS",
+        "10.0.0.0/8, orders ,,",
+        "allowed_targets",
+        parse_allowed_targets(["10.0.0.0/8", "orders"]),
+    ),
+    ("BROKER_AUTO_CREATE_TOPICS", "false", "auto_create_topics", False),
+    ("BROKER_AUTO_CREATE_TOPICS", "On", "auto_create_topics", True),
+    ("BROKER_MAX_MESSAGE_BYTES", "1024", "max_message_bytes", 1024),
+    ("BROKER_MAX_BATCH_BYTES", "268435456", "max_batch_bytes", 268435456),
+    ("BROKER_MIN_FREE_BYTES", "0", "min_free_bytes", 0),
+    ("BROKER_DRAIN_S", "0.5", "drain_s", 0.5),
+]
+
+WRONG: dict[str, list[str]] = {
+    "BROKER_STORE": [
+        "broker.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://broker.db",
+        "sqlite:////data/",
+        "sqlite:///:memory:",
+        "sqlite:////data/..",
+        "postgres://localhost/broker",
+    ],
+    "BROKER_HOST": ["http://0.0.0.0", "a b", "a/b"],
+    "BROKER_PORT": ["0", "65536", "-1", "80.0", "http", "8080 8081"],
+    "BROKER_GRPC_PORT": ["0", "grpc"],
+    "BROKER_PUBLIC_URL": [
+        "broker.example",
+        "ftp://broker.example",
+        "http://",
+        "http://[",
+        "http://a:99999",
+        "http://a b",
+    ],
+    "BROKER_LOG_LEVEL": ["trace", "10"],
+    "BROKER_LOG_FORMAT": ["xml"],
+    "BROKER_API_KEYS": ["maybe", "2"],
+    "BROKER_ADMIN_KEY": ["short", "0123456789abcde"],
+    "BROKER_ALLOWED_TARGETS": ["10.0.0.0/33", "http://orders", "orders:80", "a,b/c"],
+    "BROKER_AUTO_CREATE_TOPICS": ["perhaps"],
+    "BROKER_MAX_MESSAGE_BYTES": ["1023", "67108865", "1MiB", "1e6"],
+    "BROKER_MAX_BATCH_BYTES": ["0", "268435457", "lots"],
+    "BROKER_MIN_FREE_BYTES": ["-1", "10%"],
+    "BROKER_DRAIN_S": ["-1", "601", "nan", "inf", "1s"],
+}
+
+
+def refusal(environ: Mapping[str, str]) -> list[str]:
+    with pytest.raises(WrongSetting) as refused:
+        settings_from(environ)
+    return str(refused.value).splitlines()
+
+
+def test_empty_environment_gives_the_defaults() -> None:
+    assert settings_from({}) == Settings()
+
+
+def test_other_variables_are_ignored() -> None:
+    assert settings_from({"BROKERS": "x", "PATH": "/bin", "broker_port": "x"}) == Settings()
+
+
+def test_tables_of_these_tests_have_every_variable() -> None:
+    assert {variable for variable, _, _, _ in GOOD} == set(WRONG) == set(_VARIABLES)
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), GOOD)
+def test_good_value_is_taken(variable: str, text: str, field: str, value: object) -> None:
+    assert getattr(settings_from({variable: text}), field) == value
+
+
+@pytest.mark.parametrize("variable", WRONG)
+@pytest.mark.parametrize("text", ["", "  "])
+def test_empty_value_is_the_default(variable: str, text: str) -> None:
+    assert settings_from({variable: text}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [(variable, text) for variable, texts in WRONG.items() for text in texts]
+)
+def test_wrong_value_is_told_with_its_variable_and_what_is_allowed(
+    variable: str, text: str
+) -> None:
+    (line,) = refusal({variable: text})
+    assert line.startswith(f'{variable} is "')
+    assert f"allowed: {_VARIABLES[variable][2]}" in line
+    assert (text in line) == (variable != "BROKER_ADMIN_KEY")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    lines = refusal({variable: texts[0] for variable, texts in WRONG.items()})
+    assert [line.split()[0] for line in lines] == list(_VARIABLES)
+
+
+def test_keys_without_an_admin_key_are_refused() -> None:
+    (line,) = refusal({"BROKER_API_KEYS": "on"})
+    assert line.startswith("BROKER_ADMIN_KEY is not set; allowed: ")
+    taken = settings_from({"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": KEY})
+    assert taken.api_keys
+    assert taken.admin_key == KEY
+
+
+def test_wrong_admin_key_is_not_called_missing() -> None:
+    (line,) = refusal({"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": "short"})
+    assert line.startswith('BROKER_ADMIN_KEY is "…"')
+
+
+@pytest.mark.parametrize(
+    ("store", "path"),
+    [("sqlite:////data/broker.db", "/data/broker.db"), ("sqlite:///data/b.db", "data/b.db")],
+)
+def test_fourth_slash_makes_the_path_absolute(store: str, path: str) -> None:
+    assert sqlite_path(store) == path
