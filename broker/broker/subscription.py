@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from broker.cloudevents import parse_time
+from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
 from broker.signing import key_of
 
@@ -63,10 +64,10 @@ class Subscription:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Subscription":
         """Restore it; fields of a newer broker are ignored."""
-        known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in document.items() if name in known}
-        values["retry"] = RetryPolicy(**values.get("retry", {}))
-        values["old_secrets"] = tuple(OldSecret(**old) for old in values.get("old_secrets", ()))
+        values = known_fields(cls, document)
+        values["retry"] = RetryPolicy(**known_fields(RetryPolicy, values.get("retry", {})))
+        old = [known_fields(OldSecret, each) for each in values.get("old_secrets", ())]
+        values["old_secrets"] = tuple(OldSecret(**each) for each in old)
         return cls(**values)
 
     def signing_keys(self, now: float) -> list[bytes]:

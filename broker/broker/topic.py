@@ -1,9 +1,10 @@
 """A topic's configuration: its fields, their defaults, and what is allowed in them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
 
 
@@ -32,9 +33,8 @@ class Topic:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Topic":
         """Restore it; fields of a newer broker are ignored."""
-        known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in document.items() if name in known}
-        values["retention"] = Retention(**values.get("retention", {}))
+        values = known_fields(cls, document)
+        values["retention"] = Retention(**known_fields(Retention, values.get("retention", {})))
         return cls(**values)
 
 
