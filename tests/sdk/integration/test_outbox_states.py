@@ -161,5 +161,5 @@ def test_nothing_is_lost_doubled_or_reordered(site: Site, broker: LoopbackBroker
 
     with Publisher(broker.url) as publisher:
         run_state_machine_as_test(
-            Machine, settings=settings(max_examples=150, stateful_step_count=30, deadline=None)
+            Machine, settings=settings(max_examples=80, stateful_step_count=30, deadline=None)
         )
