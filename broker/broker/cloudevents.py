@@ -30,8 +30,9 @@ MAX_ATTRIBUTES = 100
 
 _URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
 _TIMESTAMP = (
-    r"\A\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)"
-    r"(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)\Z"
+    r"\A[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
 )
 _Text = Annotated[str, Meta(min_length=1)]
 _Uri = Annotated[str, Meta(pattern=_URI_REFERENCE)]
@@ -46,6 +47,7 @@ _HEADER_SAFE = bytes(c for c in range(0x21, 0x7F) if c not in b'"%')
 _JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.IGNORECASE)
 
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -107,13 +109,13 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
         return _message_of(_decode_event(body))
     except msgspec.ValidationError:
         pass
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         _malformed(error)
     try:
         members = _decode_object(body)
     except msgspec.ValidationError:
         raise MalformedRequest("A structured event is a JSON object.") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         _malformed(error)
     faults: list[Fault] = []
     message = _careful_message(members, idempotency_key, "", faults)
@@ -129,7 +131,7 @@ def read_batch(body: bytes) -> list[NewMessage]:
         events = _decode_batch(body)
     except msgspec.ValidationError:
         return _careful_batch(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         _malformed(error)
     _require_batch_size(len(events))
     try:
@@ -187,7 +189,7 @@ def _careful_batch(body: bytes) -> list[NewMessage]:
         events = _decode_objects(body)
     except msgspec.ValidationError:
         raise MalformedRequest("A batch is a JSON array of events, each a JSON object.") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         _malformed(error)
     _require_batch_size(len(events))
     faults: list[Fault] = []
@@ -250,9 +252,8 @@ def _fingerprint(
     content_type: str | None,
     data: bytes | None,
 ) -> bytes:
-    """Digest what makes two events with one identity different: no attribute can hold a NUL."""
-    told = f"{type_}\0{subject}\0{key}\0{deliver_at}\0{content_type}\0{data is None}\0"
-    return sha256(told.encode() + data if data is not None else told.encode()).digest()
+    """Digest what makes two events with one identity different."""
+    return sha256(_pack((type_, subject, key, deliver_at, content_type, data))).digest()
 
 
 def _attributes_in_headers(headers: HeaderList) -> tuple[Attributes, list[Fault]]:
@@ -302,7 +303,7 @@ def encode_header_value(value: str | int | bool) -> str:
 def _attributes_in_members(members: dict[str, Raw], faults: list[Fault]) -> Attributes:
     attributes: Attributes = {}
     for name, raw in members.items():
-        value = msgspec.json.decode(raw)
+        value = _scalar(raw)
         if value is None:
             continue
         if isinstance(value, (str, bool)) or (isinstance(value, int) and -(2**31) <= value < 2**31):
@@ -313,8 +314,16 @@ def _attributes_in_members(members: dict[str, Raw], faults: list[Fault]) -> Attr
     return attributes
 
 
+def _scalar(raw: Raw) -> object:
+    """Decode a value; what is too large or too deep to be one is as wrong as any object."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return ...
+
+
 def _content_in_base64(raw: Raw, faults: list[Fault]) -> bytes | None:
-    value = msgspec.json.decode(raw)
+    value = _scalar(raw)
     try:
         if isinstance(value, str):
             return b64decode(value, validate=True)
@@ -366,6 +375,8 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
         return "must hold no control characters"
     if name in _URIS and not re.search(_URI_REFERENCE, value):
         return "must be a URI reference (RFC 3986)"
+    if name == "datacontenttype" and not value.isascii():
+        return "must be a media type, which is ASCII"
     if name in _TIMESTAMPS and not re.search(_TIMESTAMP, value):
         return "must be a time as in RFC 3339, for example 2026-01-31T12:00:00Z"
     return None
@@ -384,7 +395,9 @@ def _require_batch_size(count: int) -> None:
         raise InvalidRequest([Fault("events", rule)])
 
 
-def _malformed(error: msgspec.DecodeError) -> NoReturn:
+def _malformed(error: msgspec.DecodeError | RecursionError) -> NoReturn:
+    if isinstance(error, RecursionError):
+        raise MalformedRequest("The body is JSON nested too deeply to be read.") from None
     raise MalformedRequest(f"The body is not JSON: {error}.") from None
 
 
@@ -407,14 +420,19 @@ def binary_headers(attributes: bytes, data: bytes | None, sequence: int) -> list
     Data without a datacontenttype is JSON if it can be read as such, as in the JSON event format.
     """
     decoded = _decode_attributes(attributes)
-    content_type = decoded.pop("datacontenttype", None)
-    if content_type is None:
+    content_type = str(decoded.pop("datacontenttype", "")).strip()
+    if not content_type:
         plain = data is not None and not _is_json_text(data)
         content_type = "application/octet-stream" if plain else "application/json"
     lines = [f"content-type: {content_type}"]
     decoded["sequence"] = sequence
-    lines += [f"ce-{name}: {encode_header_value(value)}" for name, value in decoded.items()]
+    lines += [header_line(f"ce-{name}", encode_header_value(v)) for name, v in decoded.items()]
     return lines
+
+
+def header_line(name: str, value: str) -> str:
+    """Write a header as libcurl takes it, which drops one with nothing after the colon."""
+    return f"{name}: {value}" if value else f"{name};"
 
 
 def structured(attributes: bytes, data: bytes | None, sequence: int) -> bytes:
@@ -450,7 +468,7 @@ def _is_json_text(data: bytes) -> bool:
     try:
         _decode_raw(data)
         data.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

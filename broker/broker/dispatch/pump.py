@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from broker.cloudevents import header_line
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.lanes import Delivery, Lanes
@@ -475,7 +476,7 @@ def endpoint_of(
         timeout_ms=round(subscription.timeout_s * 1000),
         headers=[
             f"webhook-subscription: {subscription.topic}/{subscription.name}",
-            *(f"{name}: {value}" for name, value in subscription.headers.items()),
+            *(header_line(name, value) for name, value in subscription.headers.items()),
         ],
         webhook_id_prefix=webhook_id_prefix,
     )

@@ -24,7 +24,7 @@ def positions_of(outcome: Outcome, size: int) -> dict[int, Decision | None] | No
         return None
     try:
         answer = _decode(outcome.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     singled: dict[int, Decision | None] = {
         position: Dead("the endpoint asked for a dead letter")
