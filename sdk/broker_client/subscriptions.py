@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +72,19 @@ class SubscriptionKeeper:
 
     def _run(self, pulse: Pulse) -> None:
         failures = Failures(logger, "Subscribing", _MAX_BACKOFF_S)
-        while not pulse.stopping:
-            pulse.silence()
-            try:
-                self._put_all()
-            except Exception as error:
-                pulse.pause(failures.note(error))
-            else:
-                failures.end()
-                pulse.rest(self._renew_s)
+        with closing(self._transport):
+            while not pulse.stopping:
+                pulse.silence()
+                self._put_and_wait(pulse, failures)
+
+    def _put_and_wait(self, pulse: Pulse, failures: Failures) -> None:
+        try:
+            self._put_all()
+        except Exception as error:
+            pulse.pause(failures.note(error))
+        else:
+            failures.end()
+            pulse.rest(self._renew_s)
 
     def _put_all(self) -> None:
         # All get their turn before the first failure counts: one bad field holds up no other.

@@ -60,7 +60,7 @@ class Transport:
         self._max_attempts = max_attempts
         self._backoff = wait_random_exponential(multiplier=min_backoff_s, max=max_backoff_s)
         self._sleep = sleep
-        self._pool = self._connect()
+        self._pool: httpx.Client | None = None
         self._pool_pid = os.getpid()
 
     def call(
@@ -84,8 +84,10 @@ class Transport:
         return retrying(self._attempt, method, path, content, {"Content-Type": content_type})
 
     def close(self) -> None:
-        """Close the connections."""
-        self._pool.close()
+        """Close the connections; a further call opens new ones."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     def _attempt(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> Answer:
         try:
@@ -96,8 +98,8 @@ class Transport:
         return _read(response)
 
     def _own_pool(self) -> httpx.Client:
-        # A child that uses its parent's sockets would mix its requests into the parent's.
-        if self._pool_pid != os.getpid():
+        # A child that used its parent's sockets would mix its requests into the parent's.
+        if self._pool is None or self._pool_pid != os.getpid():
             self._pool = self._connect()
             self._pool_pid = os.getpid()
         return self._pool
