@@ -142,8 +142,7 @@ class Subscriber:
         return self._secret
 
     def _receive(self, topic: str) -> Response:
-        # A server that loads the application before it forks has no keeper's thread here yet.
-        self.start()
+        self.start()  # a fork after init_app left the thread behind
         reply = self._reply(topic)
         body = None if reply.document is None else dump_json(reply.document)
         return Response(body, reply.status, reply.headers, content_type=reply.content_type)
