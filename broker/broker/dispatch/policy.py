@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
@@ -70,9 +71,11 @@ def hold_s(outcome: Outcome, now: float) -> float:
         wait_s = float(asked)
     else:
         try:
-            wait_s = parsedate_to_datetime(asked).timestamp() - now
-        except ValueError:
+            until = parsedate_to_datetime(asked)
+        except (ValueError, OverflowError):
             return 0.0
+        # HTTP's dates are in GMT, also those of the old form that does not say so.
+        wait_s = until.replace(tzinfo=until.tzinfo or UTC).timestamp() - now
     return min(max(wait_s, 0.0), MAX_HOLD_S)
 
 
