@@ -143,8 +143,7 @@ def after_commit(target: Target, ring: Callable[..., object]) -> None:
     from sqlalchemy import event  # only whoever brings a Session needs SQLAlchemy installed
 
     session = target.registry() if hasattr(target, "registry") else target
-    if not event.contains(session, "after_commit", ring):
-        event.listen(session, "after_commit", ring)
+    event.listen(session, "after_commit", ring)  # the same one a second time changes nothing
 
 
 def _links(source: Source) -> Callable[[], AbstractContextManager[Link]]:

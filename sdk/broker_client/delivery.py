@@ -44,11 +44,11 @@ def read_deliveries(topic: str, headers: Mapping[str, str], body: bytes) -> list
 
 def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
     event, sequence = _take_sequence(event)
-    _, separator, subscription = headers.get("webhook-subscription", "").partition("/")
+    _, _, subscription = headers.get("webhook-subscription", "").partition("/")
     return Delivery(
         event=event,
         topic=topic,
-        subscription=subscription if separator else None,
+        subscription=subscription or None,
         sequence=sequence,
         attempt=_number(headers.get("webhook-attempt")) or 1,
         replayed=headers.get("webhook-replay", "").lower() == "true",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -144,26 +144,42 @@ def test_reading_leaves_no_transaction_open(database: Database) -> None:
             assert transaction.fetch("SELECT n FROM t") == [(1,)]
 
 
-def test_writers_wait_for_each_other(database: Database) -> None:
-    faults: list[Exception] = []
+def add_in_turns(database: Database) -> None:
+    """Have three threads read and then write, 20 times each."""
 
     def add_many() -> None:
-        try:
-            for _ in range(20):
-                with database.writing() as transaction:
-                    [(count,)] = transaction.fetch("SELECT count(*) FROM t")
-                    write(transaction, count)
-        except Exception as error:
-            faults.append(error)
+        for _ in range(20):
+            with database.writing() as transaction:
+                [(count,)] = transaction.fetch("SELECT count(*) FROM t")
+                write(transaction, count)
 
-    threads = [threading.Thread(target=add_many) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(add_many) for _ in range(3)]:
+            done.result(60)
 
-    assert faults == []
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    add_in_turns(database)
+
     assert len(read(database)) == 60
+
+
+def test_writers_on_an_engine_wait_for_each_other(site: Site) -> None:
+    site.write("CREATE TABLE t (n INTEGER)")
+    add_in_turns(Database(site.engine))
+
+    # Each read what the one before it had written: SQLite lets one in at a time.
+    numbers = [n for (n,) in site.rows("SELECT n FROM t ORDER BY n")]
+    assert len(numbers) == 60
+    assert site.engine.dialect.name != "sqlite" or numbers == list(range(60))
+
+
+def test_a_connection_that_has_read_is_not_idle_in_a_transaction(postgresql_site: Site) -> None:
+    with Database(postgresql_site.connect).link() as link:
+        with link.reading() as transaction:
+            [(pid,)] = transaction.fetch("SELECT pg_backend_pid()")
+        states = f"SELECT state FROM pg_stat_activity WHERE pid = {pid}"
+        assert postgresql_site.rows(states) == [("idle",)]
 
 
 def test_an_engine_that_begins_by_itself_is_joined(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_a_purge_forgets_what_is_old(site: Site, source: Source) -> None:
     assert inbox.purge(older_than_s=150) == 2
     with site.sessions.begin() as session:
         assert [inbox.record(session, event(id)) for id in "123"] == [True, True, False]
+
+
+def test_the_table_can_be_created_by_many_at_once(site: Site) -> None:
+    barrier = threading.Barrier(6)
+
+    def create() -> None:
+        barrier.wait()
+        Inbox(site.engine).create_tables()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(create) for _ in range(6)]:
+            done.result(30)
+
+    assert site.rows("SELECT * FROM inbox") == []
 
 
 def test_an_event_recorded_elsewhere_at_the_moment_is_waited_for(

@@ -7,6 +7,7 @@ import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -182,23 +183,16 @@ def test_tables_of_two_names_stay_apart(
 
 
 def test_tables_can_be_created_by_many_at_once(site: Site, publisher: Publisher) -> None:
-    faults: list[Exception] = []
     barrier = threading.Barrier(6)
 
     def create() -> None:
         barrier.wait()
-        try:
-            Outbox(site.engine, publisher).create_tables()
-        except Exception as error:
-            faults.append(error)
+        Outbox(site.engine, publisher).create_tables()
 
-    threads = [threading.Thread(target=create) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(create) for _ in range(6)]:
+            done.result(30)
 
-    assert faults == []
     assert count_rows(site) == 0
 
 
@@ -366,7 +360,9 @@ def test_a_refused_row_holds_its_key_in_its_own_topic(
     broker.refuse = refuse_ids(refused)
 
     assert outbox.relay_once() == 1
-    assert broker.ids("shipment") == [other]
+    later = add(site, outbox, event("a"), topic="shipment")
+    assert outbox.relay_once() == 1
+    assert broker.ids("shipment") == [other, *later]
 
 
 def test_a_refused_row_without_a_key_holds_only_itself(
@@ -504,6 +500,35 @@ def test_a_relay_that_lost_its_lease_stops_after_its_page(
     assert site.rows("SELECT owner FROM outbox_lease") == [("another",)]
 
 
+def test_a_relay_that_comes_late_deletes_no_row_of_a_later_time(
+    site: Site, broker: LoopbackBroker, outbox: Outbox
+) -> None:
+    add(site, outbox, event(), event())
+
+    def be_overtaken(request: Request) -> None:
+        site.write("DELETE FROM outbox")
+        add(site, outbox, event(), event())
+        site.write("UPDATE outbox_lease SET owner = 'another'")
+
+    broker.before = be_overtaken
+    outbox.relay_once()
+
+    assert count_rows(site) == 2
+
+
+def test_a_relay_that_waits_for_the_lease_does_not_wait_for_writers(
+    sqlite_site: Site, publisher: Publisher, clock: Clock
+) -> None:
+    outbox = Outbox(sqlite_site.connect, publisher, clock=clock)
+    outbox.create_tables()
+    add(sqlite_site, outbox, event())
+    hold_lease(sqlite_site, clock.now + 5)
+
+    with closing(sqlite_site.connect()) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert outbox.relay_once() == 0
+
+
 # -- the thread ------------------------------------------------------------------------------------
 
 
@@ -630,6 +655,7 @@ def test_stopping_finishes_the_page_at_hand(
 
 
 def _child(outbox: Outbox) -> None:
+    outbox.start()
     outbox.start()
     names = [each.name for each in relay_threads()]
     outbox.stop()

@@ -264,9 +264,8 @@ def test_the_api_key_is_sent_with_each_request(broker: LoopbackBroker) -> None:
     assert broker.requests[0].headers["authorization"] == "Bearer secret"
 
 
-def test_a_child_process_uses_connections_of_its_own(
-    broker: LoopbackBroker, publisher: Publisher
-) -> None:
+def test_a_child_process_uses_connections_of_its_own(broker: LoopbackBroker) -> None:
+    publisher = Publisher(broker.url, max_attempts=1)
     publisher.publish("order", event())
     children = [
         multiprocessing.get_context("fork").Process(
@@ -281,6 +280,7 @@ def test_a_child_process_uses_connections_of_its_own(
     for child in children:
         child.join(20)
 
+    publisher.close()
     assert [child.exitcode for child in children] == [0, 0]
     assert len(broker.ids()) == 61
 

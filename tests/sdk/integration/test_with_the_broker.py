@@ -126,8 +126,8 @@ def test_a_delivery_is_understood(
         Event(type="t", source="/s", data="unwanted", partitionkey="k ü"),
         Event(type="t", source="/s", data=b"\xff\x00", partitionkey="k ü"),
     ]
-    publisher.publish_batch("order", made)
     with serving(app, port):
+        publisher.publish_batch("order", made)
         eventually(lambda: len(seen) >= 3, within_s=30)
         subscriber.stop()
 
