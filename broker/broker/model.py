@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-RowState: TypeAlias = Literal["retry", "held", "leased", "dead"]
+RowState: TypeAlias = Literal["retry", "held", "leased", "blocked", "dead"]
 
 
 class NewMessage(Struct, frozen=True, gc=False):
@@ -48,7 +48,10 @@ class Appended(Struct, frozen=True, gc=False):
 class ExceptionRow(Struct, frozen=True, gc=False):
     """A delivery that is not simply done. `due_at` is in Unix seconds.
 
-    `attempts` counts the attempts that have ended; `reason` says why the last one failed.
+    `attempts` counts the attempts that have ended; `reason` says why the last one failed. A
+    `leased` row whose due_at is infinite belongs to a request that is out; one with a time is a
+    lease that lapses then. `replayed` marks a dead letter that was made owed again; `since` is when
+    it came into its state, in Unix seconds.
     """
 
     seq: int
@@ -57,6 +60,8 @@ class ExceptionRow(Struct, frozen=True, gc=False):
     attempts: int = 0
     due_at: float = 0.0
     reason: str = ""
+    replayed: bool = False
+    since: float = 0.0
 
 
 class FailedAttempt(Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from broker.cloudevents import header_line
 from broker.dispatch.couriers import Couriers
@@ -294,7 +295,7 @@ class Pump:
                 break  # the rest were sent later
             for delivery in sent.deliveries:
                 if not delivery.has_row:
-                    self._put(delivery, "leased")
+                    self._put(delivery, "leased", inf)
                 key = delivery.message.key
                 if self.subscription.ordering == "key" and key is not None:
                     self._hold(self._lanes.spill(key))

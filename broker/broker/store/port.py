@@ -4,8 +4,8 @@ Vocabulary
     seq        grows strictly within a topic, in the order of appending; 0 is before the first.
                Callers must not count on it being without gaps.
     position   per shard: every message at or below it is done or has an exception row.
-    exception  the only state a message has for itself: retry, held, leased or dead. Everything else
-               is the position. There is no row for a delivery that went well.
+    exception  the only state a message has for itself: retry, held, leased, blocked or dead.
+               Everything else is the position. There is no row for a delivery that went well.
     shard      the unit of ownership of a subscription. A key always falls into one shard.
 
 Every sentence below has a test in tests/contract, which runs on every store.
@@ -16,7 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from broker.model import Appended, ExceptionRow, FailedAttempt, Message, NewMessage
+from broker.model import (
+    Appended,
+    ExceptionRow,
+    FailedAttempt,
+    Message,
+    NewMessage,
+    RowState,
+)
 
 Document: TypeAlias = dict[str, Any]
 
@@ -56,17 +63,21 @@ class Unusable(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one commit of a shard writes, in the order of the fields."""
+    """What one commit of a shard writes, in the order of the fields.
+
+    `hold_until`, where given, is the Unix time before which nothing more is sent.
+    """
 
     put: Sequence[ExceptionRow] = ()
     done: Sequence[int] = ()
     drop: Sequence[int] = ()
     failed: Sequence[FailedAttempt] = ()
+    hold_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A row whose time has come, with its message."""
+    """A row with its message."""
 
     row: ExceptionRow
     message: Message
@@ -105,6 +116,9 @@ class Shard(Protocol):
     id: int
     topic_id: int  # differs for a topic made anew under an old name
     bell: asyncio.Event
+    generation: int  # how many seeks there have been
+    replay_until: int  # messages at or below were handed out before a seek
+    hold_until: float  # as the last commit that named one has it
 
     def room(self) -> int:
         """Return how many more messages may be handed out and neither done nor put."""
@@ -121,13 +135,19 @@ class Shard(Protocol):
         """Say whether a fetched seq has a row already: the row wins, the caller answers `done`."""
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
-        """Return `retry` rows with due_at <= now, the longest due first, but for seqs in `skip`."""
+        """Return rows with due_at <= now, the longest due first, but for seqs in `skip`.
+
+        They are `retry`, or `leased` by a lease that has lapsed.
+        """
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
-        """Return the earliest due_at of the `retry` rows, but for seqs in `skip`."""
+        """Return the earliest finite due_at of `retry` and `leased` rows, not of seqs in `skip`."""
 
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
         """Return the `held` rows of one key with seq > after, ascending."""
+
+    async def row(self, seq: int) -> Due | None:
+        """Return the row of one seq, whatever its state, with its message."""
 
     async def waiting_keys(self) -> Sequence[str]:
         """Return every key that has a row which is not dead."""
@@ -135,7 +155,21 @@ class Shard(Protocol):
     async def regroup(self, by_key: bool) -> None:
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
 
-        By key, each key's first row is `retry` and its others are `held`; else none is `held`.
+        By key, a key's first row that is not dead is not `held`, and `retry` ones behind it are;
+        else none is `held`.
+        """
+
+    async def seek(self, position: int) -> None:
+        """Begin again after `position`, in one transaction, durable on return.
+
+        Drops every row that is not dead, and dead ones above the position. What was handed out
+        before is no longer outstanding, and is not to be committed any more.
+        """
+
+    async def replay(self, seqs: Sequence[int] | None, busy: Sequence[str], now: float) -> int:
+        """Make dead rows, all for None, due again as though never attempted; return how many.
+
+        Those of keys in `busy` become `held`. Durable on return.
         """
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
@@ -202,6 +236,14 @@ class Store(Protocol):
 
     def claim(self) -> AsyncIterator[Shard]:
         """Yield each shard that this process comes to own, for ever."""
+
+    async def rows(
+        self, topic: str, subscription: str, states: Sequence[RowState], after: int, limit: int
+    ) -> Sequence[Due]:
+        """Return rows in these states with seq > after, ascending."""
+
+    async def attempts(self, topic: str, subscription: str, seq: int) -> Sequence[FailedAttempt]:
+        """Return the last failed attempts of a delivery, the oldest first, 20 at most."""
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         """Tell how far a subscription is, without reading its backlog."""

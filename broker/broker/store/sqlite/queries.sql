@@ -66,7 +66,8 @@ SELECT EXISTS (SELECT 1 FROM message WHERE topic = ?1)
 DELETE FROM topic WHERE id = ?
 
 -- name: list_subscriptions
-SELECT id, topic, name, position FROM subscription ORDER BY id
+SELECT id, topic, name, position, generation, replay_until, hold_until
+FROM subscription ORDER BY id
 
 -- name: insert_subscription
 INSERT INTO subscription (id, topic, name, position) VALUES (?, ?, ?, ?)
@@ -85,7 +86,7 @@ DELETE FROM attempt WHERE subscription = ?
 
 -- name: resume_leased
 -- An attempt that was under way when the broker ended has no outcome: it is due at once.
-UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased'
+UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased' AND due_at = 9e999
 
 -- name: hold_behind_first
 UPDATE exception SET state = 'held'
@@ -101,6 +102,34 @@ WHERE subscription = ? AND state = 'held' AND NOT EXISTS (
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
 
+-- name: seek_rows
+DELETE FROM exception WHERE subscription = ? AND (state <> 'dead' OR seq > ?)
+
+-- name: seek_position
+UPDATE subscription SET position = ?, generation = ?, replay_until = ? WHERE id = ?
+
+-- name: update_hold
+UPDATE subscription SET hold_until = ? WHERE id = ?
+
+-- name: count_dead_all
+SELECT count(*) FROM exception WHERE subscription = ? AND state = 'dead'
+
+-- name: count_dead_some
+SELECT count(*) FROM exception
+WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
+
+-- name: replay_all
+UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?
+WHERE subscription = ? AND state = 'dead'
+
+-- name: replay_some
+UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?
+WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
+
+-- name: hold_busy
+UPDATE exception SET state = 'held'
+WHERE subscription = ? AND state = 'retry' AND key IN (SELECT value FROM json_each(?))
+
 -- name: free_all_held
 UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
 
@@ -115,36 +144,56 @@ SELECT DISTINCT key FROM exception
 WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead'
 
 -- name: put_exception
-INSERT OR REPLACE INTO exception (subscription, seq, key, state, attempts, due_at, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO exception
+    (subscription, seq, key, state, attempts, due_at, reason, replayed, since)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: drop_exception
 DELETE FROM exception WHERE subscription = ? AND seq = ?
 
--- name: drop_attempts
-DELETE FROM attempt WHERE subscription = ? AND seq = ?
-
 -- name: put_attempt
-INSERT OR REPLACE INTO attempt
-    (subscription, seq, attempt, at, status, error, duration_ms, answer)
+INSERT INTO attempt (subscription, seq, attempt, at, status, error, duration_ms, answer)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: trim_attempts
+DELETE FROM attempt WHERE subscription = ?1 AND seq = ?2 AND id <= (
+    SELECT id FROM attempt WHERE subscription = ?1 AND seq = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)
+
+-- name: list_attempts
+SELECT seq, attempt, at, status, error, duration_ms, answer FROM (
+    SELECT * FROM attempt WHERE subscription = ? AND seq = ? ORDER BY id DESC LIMIT ?)
+ORDER BY id
+
 -- name: due
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason,
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.state = 'retry' AND e.due_at <= ?
+WHERE e.subscription = ? AND e.state IN ('retry', 'leased') AND e.due_at <= ?
 ORDER BY e.due_at, e.seq LIMIT ?
 
 -- name: next_due_at
 SELECT seq, due_at FROM exception
-WHERE subscription = ? AND state = 'retry' ORDER BY due_at LIMIT ?
+WHERE subscription = ? AND state IN ('retry', 'leased') AND due_at < 9e999
+ORDER BY due_at LIMIT ?
 
 -- name: held
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason,
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
 WHERE e.subscription = ? AND e.key = ? AND e.seq > ? AND e.state = 'held'
+ORDER BY e.seq LIMIT ?
+
+-- name: row
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
+       m.seq, m.key, m.attributes, m.data, m.stored_at
+FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
+WHERE e.subscription = ? AND e.seq = ?
+
+-- name: rows
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
+       m.seq, m.key, m.attributes, m.data, m.stored_at
+FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
+WHERE e.subscription = ? AND e.state = ? AND e.seq > ?
 ORDER BY e.seq LIMIT ?
 
 -- name: count_rows

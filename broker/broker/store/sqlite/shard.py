@@ -1,8 +1,11 @@
 """A subscription's position and its exception rows."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from broker.model import ExceptionRow, FailedAttempt, Message
 from broker.store.port import Changes, Due, LeaseLost
@@ -11,6 +14,18 @@ from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
 
 WINDOW = 8192
+ATTEMPTS_KEPT = 20
+ATTEMPTS_TRIMMED_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A subscription's row: how far it is, and what its seeks and its endpoint have left."""
+
+    position: int
+    generation: int = 0
+    replay_until: int = 0
+    hold_until: float = 0.0
 
 
 class SqliteShard:
@@ -21,7 +36,7 @@ class SqliteShard:
         id_: int,
         subscription: str,
         topic: TopicLog,
-        position: int,
+        place: Place,
         covered: Iterable[int],
         with_rows: bool,
         log: Log,
@@ -38,8 +53,11 @@ class SqliteShard:
         self._log = log
         self._group = group
         self._reader = reader
-        self._written_position = position
-        self._fetched = position
+        self.generation = place.generation
+        self.replay_until = place.replay_until
+        self.hold_until = self._written_hold = place.hold_until
+        self._written_position = place.position
+        self._fetched = place.position
         self._outstanding: dict[int, None] = {}
         self._covered = set(covered)
         self._rows: dict[int, ExceptionRow | None] = {}
@@ -71,7 +89,7 @@ class SqliteShard:
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
         parameters = (self._topic.id, self.id, now, limit + len(skip))
-        found = map(_due, self._reader.execute(SQL["due"], parameters))
+        found = map(due_of, self._reader.execute(SQL["due"], parameters))
         return [due for due in found if due.row.seq not in skip][:limit]
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
@@ -84,7 +102,12 @@ class SqliteShard:
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
         await self.rows_durable()
         parameters = (self._topic.id, self.id, key, after, limit)
-        return [_due(row) for row in self._reader.execute(SQL["held"], parameters)]
+        return [due_of(row) for row in self._reader.execute(SQL["held"], parameters)]
+
+    async def row(self, seq: int) -> Due | None:
+        await self.rows_durable()
+        found = self._reader.execute(SQL["row"], (self._topic.id, self.id, seq)).fetchone()
+        return None if found is None else due_of(found)
 
     async def waiting_keys(self) -> Sequence[str]:
         self._require_owned()
@@ -101,6 +124,37 @@ class SqliteShard:
         self._group.ring()
         await self._group.durable()
 
+    async def seek(self, position: int) -> None:
+        self._require_owned()
+        self.replay_until = max(self.replay_until, self._fetched)
+        self.generation += 1
+        self._written_position = self._fetched = position
+        self._outstanding.clear()
+        self._covered.clear()
+        self._rows.clear()
+        self.changes += 1
+        self._group.open.statements += [
+            ("seek_rows", (self.id, position)),
+            ("seek_position", (position, self.generation, self.replay_until, self.id)),
+        ]
+        self._group.ring()
+        await self._group.durable()
+
+    async def replay(self, seqs: Sequence[int] | None, busy: Sequence[str], now: float) -> int:
+        await self.rows_durable()
+        which, chosen = ("all", ()) if seqs is None else ("some", (json.dumps(seqs),))
+        counted = self._reader.execute(SQL[f"count_dead_{which}"], (self.id, *chosen))
+        (found,) = counted.fetchone()
+        if found:
+            self.changes += 1
+            self._group.open.statements += [
+                (f"replay_{which}", (now, self.id, *chosen)),
+                ("hold_busy", (self.id, json.dumps(busy))),
+            ]
+            self._group.ring()
+            await self._group.durable()
+        return int(found)
+
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
         self.changes += 1
@@ -114,6 +168,8 @@ class SqliteShard:
         for seq in changes.drop:
             rows[seq] = None
         self._failed += changes.failed
+        if changes.hold_until is not None:
+            self.hold_until = changes.hold_until
         self._group.open.writers[self] = None
         if soon:
             self._group.ring()
@@ -137,13 +193,10 @@ class SqliteShard:
         if rows:
             self._write_rows(connection, rows)
         if failed:
-            connection.executemany(
-                SQL["put_attempt"],
-                [
-                    (self.id, f.seq, f.attempt, f.at, f.status, f.error, f.duration_ms, f.answer)
-                    for f in failed
-                ],
-            )
+            self._write_attempts(connection, failed)
+        if self.hold_until != self._written_hold:
+            connection.execute(SQL["update_hold"], (self.hold_until, self.id))
+            self._written_hold = self.hold_until
         position = self.position()
         if position != self._written_position:
             connection.execute(SQL["update_position"], (position, self.id))
@@ -153,16 +206,29 @@ class SqliteShard:
         self, connection: sqlite3.Connection, rows: dict[int, ExceptionRow | None]
     ) -> None:
         put = [
-            (self.id, seq, row.key, row.state, row.attempts, row.due_at, row.reason)
-            for seq, row in rows.items()
-            if row is not None
+            (self.id, seq, r.key, r.state, r.attempts, r.due_at, r.reason, r.replayed, r.since)
+            for seq, r in rows.items()
+            if r is not None
         ]
         dropped = [(self.id, seq) for seq, row in rows.items() if row is None]
         if put:
             connection.executemany(SQL["put_exception"], put)
         if dropped:
             connection.executemany(SQL["drop_exception"], dropped)
-            connection.executemany(SQL["drop_attempts"], dropped)
+
+    def _write_attempts(
+        self, connection: sqlite3.Connection, failed: Sequence[FailedAttempt]
+    ) -> None:
+        connection.executemany(
+            SQL["put_attempt"],
+            [
+                (self.id, f.seq, f.attempt, f.at, f.status, f.error, f.duration_ms, f.answer)
+                for f in failed
+            ],
+        )
+        for f in failed:
+            if f.attempt % ATTEMPTS_TRIMMED_EVERY == 0:
+                connection.execute(SQL["trim_attempts"], (self.id, f.seq, ATTEMPTS_KEPT))
 
     def written(self) -> None:
         """Hear that what was written is durable."""
@@ -205,5 +271,10 @@ class _Lazily:
 _LAZILY = _Lazily()
 
 
-def _due(row: Sequence[object]) -> Due:
-    return Due(ExceptionRow(*row[:6]), Message(*row[6:]))  # type: ignore[arg-type]
+def due_of(row: Sequence[Any]) -> Due:
+    """Make a Due of a row that the queries `due`, `held`, `row` and `rows` give."""
+    seq, key, state, attempts, due_at, reason, replayed, since, *message = row
+    return Due(
+        ExceptionRow(seq, key, state, attempts, due_at, reason, bool(replayed), since),
+        Message(*message),
+    )

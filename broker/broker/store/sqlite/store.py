@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -10,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from broker.model import Appended, Message, NewMessage
-from broker.store.port import Conflict, Document, ShardStats, TopicStats
+from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState
+from broker.store.port import Conflict, Document, Due, ShardStats, TopicStats
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.connection import FolderLock, open_reader, open_writer
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
-from broker.store.sqlite.shard import SqliteShard
+from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 PURGE_ROWS = 500
 PURGE_PAUSE_S = 0.02
@@ -74,13 +75,14 @@ class SqliteStore:
             self._topics[topic.name] = topic
             self._follow_document(topic)
         with_rows = {id_ for (id_,) in self._reader.execute(SQL["subscriptions_with_rows"])}
-        for id_, topic_id, name, position in self._reader.execute(SQL["list_subscriptions"]):
+        for id_, topic_id, name, *numbers in self._reader.execute(SQL["list_subscriptions"]):
+            place = Place(*numbers)
             covered = (
-                [seq for (seq,) in self._reader.execute(SQL["rows_above"], (id_, position))]
+                [seq for (seq,) in self._reader.execute(SQL["rows_above"], (id_, place.position))]
                 if id_ in with_rows
                 else []
             )
-            self._add_shard(id_, name, topics[topic_id], position, covered, id_ in with_rows)
+            self._add_shard(id_, name, topics[topic_id], place, covered, id_ in with_rows)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -235,7 +237,7 @@ class SqliteStore:
             ("insert_subscription", (id_, owner.id, subscription, position))
         )
         self._set_document(f"subscription/{topic}/{subscription}", document, 1)
-        self._add_shard(id_, subscription, owner, position, [], False)
+        self._add_shard(id_, subscription, owner, Place(position), [], False)
         await self._commit()
 
     def _add_shard(
@@ -243,7 +245,7 @@ class SqliteStore:
         id_: int,
         name: str,
         topic: TopicLog,
-        position: int,
+        place: Place,
         covered: Sequence[int],
         with_rows: bool,
     ) -> None:
@@ -251,7 +253,7 @@ class SqliteStore:
             id_,
             name,
             topic,
-            position,
+            place,
             covered,
             with_rows,
             self._log,
@@ -276,6 +278,30 @@ class SqliteStore:
     async def claim(self) -> AsyncIterator[SqliteShard]:
         while True:
             yield await self._claimable.get()
+
+    async def rows(
+        self, topic: str, subscription: str, states: Sequence[RowState], after: int, limit: int
+    ) -> Sequence[Due]:
+        shard = self._shards[(topic, subscription)]
+        await shard.rows_durable()
+        loop = asyncio.get_running_loop()
+        found = [
+            await loop.run_in_executor(self._threads, self._rows, shard, state, after, limit)
+            for state in states
+        ]
+        return sorted(itertools.chain(*found), key=lambda due: due.row.seq)[:limit]
+
+    def _rows(self, shard: SqliteShard, state: RowState, after: int, limit: int) -> list[Due]:
+        parameters = (shard.topic_id, shard.id, state, after, limit)
+        return [due_of(row) for row in self._scanner.execute(SQL["rows"], parameters)]
+
+    async def attempts(self, topic: str, subscription: str, seq: int) -> Sequence[FailedAttempt]:
+        shard = self._shards[(topic, subscription)]
+        await shard.rows_durable()
+        parameters = (shard.id, seq, ATTEMPTS_KEPT)
+        return [
+            FailedAttempt(*row) for row in self._reader.execute(SQL["list_attempts"], parameters)
+        ]
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         shard = self._shards[(topic, subscription)]
