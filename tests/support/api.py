@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from support.cloudevent import BATCH, STRUCTURED, Json, to_headers
 
 QUICK_RETRY = {"max_attempts": 8, "min_backoff_s": 0.05, "max_backoff_s": 0.2}
+INSTANT_RETRY = {"max_attempts": 8, "min_backoff_s": 0.01, "max_backoff_s": 0.02}
 SLOW_RETRY = {"max_attempts": 8, "min_backoff_s": 3600, "max_backoff_s": 3600}
 
 
@@ -139,6 +141,84 @@ class Api:
     def ok_status(self, topic: str, name: str = "s") -> Json:
         """Show a subscription that must be there."""
         return good(self.get_subscription(topic, name))
+
+    def backlog(self, topic: str, name: str = "s") -> int:
+        """Count what a subscription is owed."""
+        return int(self.ok_status(topic, name)["backlog"])
+
+    def act(self, topic: str, action: str, name: str = "s", body: Any = None) -> httpx.Response:
+        """Call one of a subscription's actions, `pause` or `dead-letters/replay` say."""
+        path = f"/v1/topics/{topic}/subscriptions/{name}/{action}"
+        return self.http.post(path) if body is None else self.http.post(path, json=body)
+
+    def look(
+        self, topic: str, what: str, name: str = "s", params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """Read what a subscription keeps, `deliveries` or `dead-letters/7` say."""
+        return self.http.get(f"/v1/topics/{topic}/subscriptions/{name}/{what}", params=params)
+
+    def pause(self, topic: str, name: str = "s") -> None:
+        """Pause a subscription."""
+        accepted(self.act(topic, "pause", name))
+
+    def resume(self, topic: str, name: str = "s") -> None:
+        """Resume a subscription."""
+        accepted(self.act(topic, "resume", name))
+
+    def seek(self, topic: str, to: Any, name: str = "s", **fields: Any) -> int:
+        """Move a subscription and give the backlog it then has."""
+        return int(good(self.act(topic, "seek", name, {"to": to, **fields}))["backlog"])
+
+    def rotate_secret(self, topic: str, name: str = "s", **fields: Any) -> str:
+        """Give a subscription a new secret, and give that."""
+        return str(good(self.act(topic, "rotate-secret", name, fields))["secret"])
+
+    def deliveries(self, topic: str, state: str | None = None, name: str = "s") -> list[Json]:
+        """List what is not settled, all of it or what is in one state."""
+        params = {} if state is None else {"state": state}
+        return list(good(self.look(topic, "deliveries", name, params))["deliveries"])
+
+    def attempts(self, topic: str, sequence: int, name: str = "s") -> list[Json]:
+        """List the failed attempts of a delivery."""
+        return list(good(self.look(topic, f"messages/{sequence}/attempts", name))["attempts"])
+
+    def dead_letters(self, topic: str, name: str = "s", **params: Any) -> list[Json]:
+        """List a subscription's dead letters, one page."""
+        return list(good(self.look(topic, "dead-letters", name, params))["dead_letters"])
+
+    def replay(self, topic: str, *sequences: int, name: str = "s") -> int:
+        """Replay these dead letters, all where none is named, and count them."""
+        body = {"sequences": sequences} if sequences else {"all": True}
+        return int(good(self.act(topic, "dead-letters/replay", name, body))["replayed"])
+
+    def drop_dead_letter(self, topic: str, sequence: int | str, name: str = "s") -> httpx.Response:
+        """Delete a dead letter."""
+        path = f"/v1/topics/{topic}/subscriptions/{name}/dead-letters/{sequence}"
+        return self.http.delete(path)
+
+    # -- scheduled messages
+
+    def scheduled(self, topic: str, **params: Any) -> list[Json]:
+        """List the messages that wait for their time, one page."""
+        answer = self.http.get(f"/v1/topics/{topic}/scheduled", params=params)
+        return list(good(answer)["messages"])
+
+    def get_scheduled(self, topic: str, id: str, source: str) -> httpx.Response:
+        """Show a message that waits for its time."""
+        return self.http.get(_scheduled_path(topic, id), params={"source": source})
+
+    def cancel_scheduled(self, topic: str, id: str, source: str) -> httpx.Response:
+        """Delete a message that waits for its time."""
+        return self.http.delete(_scheduled_path(topic, id), params={"source": source})
+
+
+def _scheduled_path(topic: str, id: str) -> str:
+    return f"/v1/topics/{topic}/scheduled/{quote(id, safe='')}"
+
+
+def accepted(answer: httpx.Response) -> None:
+    """Insist on a 2xx, whatever it says."""
+    assert answer.is_success, f"{answer.status_code}: {answer.text[:500]}"
 
 
 def good(answer: httpx.Response) -> Json:

@@ -59,6 +59,7 @@ class BrokerProcess:
             "BROKER_HOST": "127.0.0.1",
             "BROKER_PORT": str(self.port),
             "BROKER_GRPC_PORT": str(free_port()),
+            "BROKER_PUBLIC_URL": self.base_url,
             "BROKER_ALLOWED_TARGETS": "127.0.0.0/8,localhost",
         }
 
@@ -93,6 +94,10 @@ class BrokerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def running(self) -> bool:
+        """Say whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def is_ready(self) -> bool:
         """Ask `/readyz`. Raises RuntimeError if the process has ended."""

@@ -96,6 +96,17 @@ class Answer:
 Script = Callable[[Received], Answer]
 
 
+def verdict(value: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Answer:
+    """Take the request, and say with `Webhook-Verdict` what is to become of the delivery."""
+    return Answer(status, {"Webhook-Verdict": value, **(headers or {})})
+
+
+def receipt(value: str = "processed", body: Json | None = None) -> Answer:
+    """Take the request with a `Webhook-Receipt`; `body` singles out positions of a batch."""
+    content = b"" if body is None else json.dumps(body).encode()
+    return Answer(200, {"Webhook-Receipt": value}, content)
+
+
 def always(answer: Answer) -> Script:
     """Give every request the same answer."""
     return lambda _request: answer
