@@ -197,7 +197,7 @@ class RecentIds:
                 if known is None:
                     here[identity] = (-position, fingerprint)
                     continue
-            if known[1] != fingerprint:
+            if known[1] and known[1] != fingerprint:  # empty: made by an older rule
                 raise IdTaken(message.source, message.id)
             found[position] = known[0]
         return found
