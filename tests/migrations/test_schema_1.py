@@ -46,10 +46,8 @@ def moved(tmp_path: Path, left: Json, endpoint: Endpoint) -> None:
     """Every subscription's endpoint, moved to where the test listens."""
     assert left["subscriptions"]
     connection = sqlite3.connect(tmp_path / "broker.db", isolation_level=None)
-    connection.execute(
-        "UPDATE document SET body = json_set(body, '$.endpoint', ?) WHERE key LIKE 'subscription/%'",
-        (endpoint.url,),
-    )
+    change = "UPDATE document SET body = json_set(body, '$.endpoint', ?) WHERE key LIKE ?"
+    connection.execute(change, (endpoint.url, "subscription/%"))
     connection.close()
 
 
