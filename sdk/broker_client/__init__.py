@@ -1,11 +1,13 @@
 """Publish to the broker and receive from it: publisher, outbox, inbox, signatures."""
 
+from broker_client.ack_handle import AckHandle
 from broker_client.delivery import Delivery
 from broker_client.errors import (
     BrokerClientError,
     BrokerRefused,
     BrokerUnavailable,
     InvalidSignature,
+    LaterNotAllowed,
     MalformedEvent,
     UnsupportedDatabase,
 )
@@ -14,9 +16,10 @@ from broker_client.inbox import Inbox
 from broker_client.outbox import Outbox
 from broker_client.publisher import Published, Publisher
 from broker_client.signatures import verify
-from broker_client.verdicts import DeadLetter, Retry
+from broker_client.verdicts import DeadLetter, Later, Retry
 
 __all__ = [
+    "AckHandle",
     "BrokerClientError",
     "BrokerRefused",
     "BrokerUnavailable",
@@ -25,6 +28,8 @@ __all__ = [
     "Event",
     "Inbox",
     "InvalidSignature",
+    "Later",
+    "LaterNotAllowed",
     "MalformedEvent",
     "Outbox",
     "Published",

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from broker_client.ack_handle import AckHandle
+from broker_client.errors import LaterNotAllowed
 from broker_client.event import Event
 from broker_client.formats import BATCH, media_type
 
@@ -16,7 +18,8 @@ class Delivery:
 
     `sequence` is its place in the topic, `attempt` counts from 1, `replayed` says that it was
     asked for again, `webhook_id` is the same on every attempt. `subscription` is None, and
-    `sequence` too, where the sender is another than the broker.
+    `sequence` too, where the sender is another than the broker. `ack_url` is None unless the
+    subscription allows to answer `later`; it is in a batch, whose URL is for all of it.
     """
 
     event: Event
@@ -26,6 +29,16 @@ class Delivery:
     attempt: int
     replayed: bool
     webhook_id: str
+    ack_url: str | None = None
+
+    def ack_later(self) -> AckHandle:
+        """Return the way to settle this delivery once it has been answered with `Later`.
+
+        Raises LaterNotAllowed.
+        """
+        if self.ack_url is None:
+            raise LaterNotAllowed
+        return AckHandle(self.ack_url)
 
 
 def is_batch(headers: Mapping[str, str]) -> bool:
@@ -53,6 +66,7 @@ def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
         attempt=_number(headers.get("webhook-attempt")) or 1,
         replayed=headers.get("webhook-replay", "").lower() == "true",
         webhook_id=headers.get("webhook-id", ""),
+        ack_url=None if is_batch(headers) else headers.get("webhook-ack-url") or None,
     )
 
 

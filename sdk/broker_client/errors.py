@@ -55,5 +55,9 @@ class MalformedEvent(BrokerClientError, ValueError):
     """This is not a CloudEvents 1.0 event."""
 
 
+class LaterNotAllowed(BrokerClientError):
+    """This delivery brought no ack URL: `later` needs a subscription with `allow_later`."""
+
+
 class UnsupportedDatabase(BrokerClientError, TypeError):
     """This is not a database, session or connection that the library knows."""

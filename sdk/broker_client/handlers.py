@@ -40,6 +40,7 @@ class Handlers:
             raise ValueError("the secret is the setting BROKER_WEBHOOK_SECRET, not a field")
         for other in self._registrations:
             _check_agreement(registration, other)
+        _check_later(self._fields_with(registration))
         self._registrations.append(registration)
 
     def subscriptions(self, default_name: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -49,6 +50,13 @@ class Handlers:
             name = default_name if one.subscription is None else one.subscription
             found.setdefault((one.topic, name), {}).update(one.fields)
         return found
+
+    def _fields_with(self, registration: Registration) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for one in (*self._registrations, registration):
+            if _subscription_of(one) == _subscription_of(registration):
+                fields.update(one.fields)
+        return fields
 
     def find_subscription(self, topic: str, named: str | None, default_name: str) -> str | None:
         """Return which subscription a request is for: the one named, or the topic's only one."""
@@ -70,8 +78,18 @@ class Handlers:
         ]
 
 
+def _subscription_of(registration: Registration) -> tuple[str, str | None]:
+    return registration.topic, registration.subscription
+
+
+def _check_later(fields: Mapping[str, Any]) -> None:
+    if fields.get("allow_later") and fields.get("format") == "batch":
+        # One ack URL is for the whole batch, and a handler knows of one event only.
+        raise ValueError("allow_later needs the format binary or structured, not batch")
+
+
 def _check_agreement(one: Registration, other: Registration) -> None:
-    if (one.topic, one.subscription) != (other.topic, other.subscription):
+    if _subscription_of(one) != _subscription_of(other):
         return
     for name in one.fields.keys() & other.fields.keys():
         if one.fields[name] != other.fields[name]:

@@ -55,6 +55,17 @@ class Inbox:
         )
         return changed == 1
 
+    def knows(self, event: Event, *, consumer: str | None = None) -> bool:
+        """Say whether an event was recorded and committed, seen from a transaction of its own."""
+        with self.database.link() as link, link.reading() as transaction:
+            found = transaction.fetch(
+                self._sql["find"],
+                consumer=self._consumer if consumer is None else consumer,
+                source=event.source,
+                id=event.id,
+            )
+        return bool(found)
+
     def forget(self, source: str, id: str, *, consumer: str | None = None) -> bool:
         """Let an event take effect again when it is replayed; return whether it was known.
 

@@ -9,9 +9,10 @@ from broker_client.reception import Outcome
 
 PROBLEM = "application/problem+json"
 
-# What a broker does that reads only the status is what the verdict says: 422 is given up at once,
-# 409 tried again; a verdict beside a 2xx would be taken for an ack by one that does not know it.
-_VERDICT_STATUS = {"retry": 409, "dead-letter": 422}
+_VERDICT_STATUS = {"retry": 200, "dead-letter": 200, "later": 202}
+# A sender that reads only the status would take a verdict beside a 2xx for an ack, and lose the
+# message. These say the same by themselves: 422 is given up at once, 409 is tried again.
+_TELLING_STATUS = {"retry": 409, "dead-letter": 422}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +37,27 @@ def problem(status: int, code: str, title: str, detail: str) -> Reply:
     return Reply(status, document, content_type=PROBLEM)
 
 
-def reply_to_one(outcome: Outcome) -> Reply:
-    """Answer a request that brought one event."""
+def reply_to_one(outcome: Outcome, *, by_status: bool = False) -> Reply:
+    """Answer a request that brought one event; `by_status` where verdicts may not be understood."""
     if outcome.done:
-        return Reply(204, headers={"Webhook-Receipt": outcome.kind})
+        return Reply(204, headers=_receipt([outcome]))
     if outcome.kind == "failed":
         return _failed()
     headers: dict[str, str] = {"Webhook-Verdict": outcome.kind}
     if outcome.after_s is not None:
         headers["Retry-After"] = str(math.ceil(outcome.after_s))
     document = {"verdict": outcome.kind, "reason": outcome.reason}
-    return Reply(_VERDICT_STATUS[outcome.kind], document, headers)
+    statuses = _TELLING_STATUS if by_status else _VERDICT_STATUS
+    return Reply(statuses[outcome.kind], document, headers)
 
 
 def reply_to_batch(outcomes: Sequence[Outcome]) -> Reply:
     """Answer a request that brought a batch: single out by position what is not done."""
+    kinds = {outcome.kind for outcome in outcomes}
     receipt = _receipt(outcomes)
     if all(outcome.done for outcome in outcomes):
         return Reply(204, headers=receipt)
-    if not receipt and not any(outcome.kind == "dead-letter" for outcome in outcomes):
+    if "failed" in kinds and kinds <= {"failed", "retry"}:
         return _failed()
     singled_out = {
         "retry": _positions(outcomes, "retry", "failed"),
@@ -64,10 +67,12 @@ def reply_to_batch(outcomes: Sequence[Outcome]) -> Reply:
 
 
 def _receipt(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    done = {outcome.kind for outcome in outcomes if outcome.done}
-    if not done:
-        return {}
-    return {"Webhook-Receipt": "processed" if "processed" in done else "duplicate"}
+    """Vouch for what the inbox knows; it covers no position that is singled out."""
+    kinds = {outcome.kind for outcome in outcomes}
+    for receipt in ("processed", "duplicate"):
+        if receipt in kinds:
+            return {"Webhook-Receipt": receipt}
+    return {}
 
 
 def _positions(outcomes: Sequence[Outcome], *kinds: str) -> list[int]:

@@ -25,3 +25,15 @@ class DeadLetter(Verdict):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Later(Verdict):
+    """The message is taken in hand, and its own verdict follows: `Subscriber.finish`, `AckHandle`.
+
+    Until then, but for `ack_deadline_s` at most, the broker holds it and what follows of its key.
+    """
+
+    name = "later"
+
+    def __init__(self) -> None:
+        super().__init__("its verdict follows")

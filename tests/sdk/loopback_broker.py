@@ -70,10 +70,12 @@ class LoopbackBroker:
     """What it stored is in `messages`, what it was asked in `requests`, by arrival.
 
     `before(request)` may return an answer to give instead of doing the work, `after(request)` one
-    to give although the work is done, `refuse(event)` a code to refuse an event with.
+    to give although the work is done, `refuse(event)` a code to refuse an event with. `old` makes
+    it a broker that knows neither guarantees nor verdicts.
     """
 
     def __init__(self, port: int = 0) -> None:
+        self.old = False
         self.forget_all()
         self._lock = threading.Lock()
         self._server = _Server(self, port)
@@ -121,9 +123,9 @@ class LoopbackBroker:
 
     def _work(self, request: Request) -> Answer:
         if request.method == "PUT":
-            known = request.path in self.subscriptions
-            self.subscriptions[request.path] = request.document
-            return Answer(200 if known else 201, {"name": request.path.rpartition("/")[2]})
+            return self._subscribe(request.path, request.document)
+        if request.path.startswith("/v1/acks/"):
+            return Answer(200, {"result": "settled"})
 
         topic = request.path.split("/")[3]
         for event in request.events:
@@ -133,6 +135,19 @@ class LoopbackBroker:
         receipts = [self._store(topic, event) for event in request.events]
         single = request.headers["content-type"] != BATCH
         return Answer(201, receipts[0] if single else {"messages": receipts, "unknown": 1})
+
+    def _subscribe(self, path: str, fields: Json) -> Answer:
+        view = {"name": path.rpartition("/")[2]}
+        if self.old:
+            wrong = [name for name in ("guarantee", "allow_later") if name in fields]
+            if wrong and fields.get("guarantee") != "at-least-once":
+                told = [{"field": name, "message": "not in this version"} for name in wrong]
+                return refusal(422, "invalid_request", errors=told)
+        else:
+            view["allow_later"] = fields.get("allow_later", False)
+        known = path in self.subscriptions
+        self.subscriptions[path] = fields
+        return Answer(200 if known else 201, view)
 
     def _store(self, topic: str, event: Json) -> Json:
         identity = (topic, event["source"], event["id"])

@@ -24,6 +24,9 @@ INSERT INTO {table} (consumer, source, id, received_at)
 VALUES (:consumer, :source, :id, :now)
 ON CONFLICT DO NOTHING;
 
+-- find:
+SELECT 1 FROM {table} WHERE consumer = :consumer AND source = :source AND id = :id;
+
 -- forget: for every consumer, or the one that is named.
 DELETE FROM {table}
 WHERE source = :source AND id = :id AND consumer = COALESCE(:consumer, consumer);

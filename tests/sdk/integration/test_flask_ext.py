@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -47,6 +47,13 @@ def write_effect(event: Event, session: Session) -> None:
 
 def effects(site: Site) -> list[str]:
     return [id for (id,) in site.rows("SELECT event_id FROM effect ORDER BY event_id")]
+
+
+def from_elsewhere(webhook: Webhook) -> Webhook:
+    """Take away what only the broker says."""
+    extra = ("webhook-subscription", "webhook-attempt", "ce-sequence")
+    headers = {name: value for name, value in webhook.headers.items() if name not in extra}
+    return Webhook(headers, webhook.body)
 
 
 def post(app: Flask, webhook: Webhook, topic: str = "order") -> TestResponse:
@@ -128,6 +135,41 @@ def test_a_commit_that_fails_is_tried_again(app: Flask, site: Site) -> None:
     assert site.rows("SELECT id FROM inbox") == []
 
 
+def test_a_transaction_that_never_commits_gets_no_receipt(
+    app: Flask, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = Inbox(site.engine)
+    inbox.create_tables()
+    site.write("CREATE TABLE effect (event_id TEXT)")
+    Subscriber(app, inbox=inbox, transaction=site.sessions).on("order")(write_effect)
+
+    for _ in range(2):
+        response = post(app, signed(binary(event())))
+        assert (response.status_code, "Webhook-Receipt" in response.headers) == (500, False)
+    assert "without a commit" in caplog.text
+    assert effects(site) == []
+
+
+def test_a_transaction_that_swallows_what_a_handler_raises_gets_no_receipt(
+    app: Flask, site: Site
+) -> None:
+    @contextmanager
+    def silent() -> Iterator[Session]:
+        with suppress(RuntimeError), site.sessions.begin() as session:
+            yield session
+
+    inbox = Inbox(site.engine)
+    inbox.create_tables()
+    subscriber = Subscriber(app, inbox=inbox, transaction=silent)
+
+    @subscriber.on("order")
+    def handle(event: Event, session: Session) -> None:
+        raise RuntimeError
+
+    response = post(app, signed(binary(event())))
+    assert (response.status_code, "Webhook-Receipt" in response.headers) == (500, False)
+
+
 def test_a_handler_may_ask_to_be_tried_later(
     app: Flask, subscriber: Subscriber, site: Site
 ) -> None:
@@ -138,6 +180,7 @@ def test_a_handler_may_ask_to_be_tried_later(
 
     response = post(app, signed(binary(event())))
 
+    assert response.status_code == 200
     assert response.headers["Webhook-Verdict"] == "retry"
     assert response.headers["Retry-After"] == "30"
     assert "Webhook-Receipt" not in response.headers
@@ -152,10 +195,24 @@ def test_a_handler_may_give_a_message_up(app: Flask, subscriber: Subscriber, sit
 
     response = post(app, signed(binary(event())))
 
-    assert response.status_code == 422
+    assert response.status_code == 200
     assert response.headers["Webhook-Verdict"] == "dead-letter"
+    assert "Webhook-Receipt" not in response.headers
     assert response.json == {"verdict": "dead-letter", "reason": "no such customer"}
     assert effects(site) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(Retry(), 409), (Retry(after_s=5), 409), (DeadLetter("no"), 422)]
+)
+def test_a_verdict_is_no_ack_for_a_sender_other_than_the_broker(
+    verdict: Exception, status: int, app: Flask, subscriber: Subscriber
+) -> None:
+    @subscriber.on("order")
+    def handle(event: Event, session: Session) -> None:
+        raise verdict
+
+    assert post(app, from_elsewhere(signed(binary(event())))).status_code == status
 
 
 def test_a_handler_sees_its_delivery(app: Flask, subscriber: Subscriber) -> None:
@@ -174,11 +231,8 @@ def test_a_handler_sees_its_delivery(app: Flask, subscriber: Subscriber) -> None
 def test_a_sender_other_than_the_broker_is_served_too(app: Flask, subscriber: Subscriber) -> None:
     seen: list[Delivery] = []
     subscriber.on("order")(lambda event, session: seen.append(subscriber.delivery))
-    webhook = signed(binary(event()))
-    extra = ("webhook-subscription", "webhook-attempt", "ce-sequence")
-    headers = {name: value for name, value in webhook.headers.items() if name not in extra}
 
-    assert post(app, Webhook(headers, webhook.body)).status_code == 204
+    assert post(app, from_elsewhere(signed(binary(event())))).status_code == 204
     [delivery] = seen
     assert (delivery.subscription, delivery.sequence, delivery.attempt) == (None, None, 1)
 
@@ -348,6 +402,46 @@ def test_a_malformed_batch_is_refused_whole(app: Flask, subscriber: Subscriber, 
 
     assert post(app, signed(webhook)).status_code == 422
     assert effects(site) == []
+
+
+# -- without an inbox -----------------------------------------------------------------------------
+
+
+def test_without_an_inbox_every_delivery_is_handled_and_none_has_a_receipt(app: Flask) -> None:
+    seen: list[tuple[str, object]] = []
+    subscriber = Subscriber(app)
+    subscriber.on("order")(lambda event, session: seen.append((event.id, session)))
+
+    for webhook in (binary(event()), binary(event()), batch([event("a-2"), event("a-3")])):
+        response = post(app, signed(webhook))
+        assert response.status_code == 204
+        assert "Webhook-Receipt" not in response.headers
+    assert seen == [("a-1", None), ("a-1", None), ("a-2", None), ("a-3", None)]
+
+
+def test_without_an_inbox_handlers_have_the_transaction_that_is_given(
+    app: Flask, site: Site
+) -> None:
+    site.write("CREATE TABLE effect (event_id TEXT)")
+    Subscriber(app, transaction=site.sessions.begin).on("order")(write_effect)
+
+    post(app, signed(binary(event())))
+
+    assert effects(site) == ["a-1"]
+
+
+def test_without_an_inbox_exactly_once_cannot_be_asked_for(app: Flask) -> None:
+    with pytest.raises(ValueError, match="inbox"):
+        Subscriber(app, guarantee="exactly-once")
+    with pytest.raises(ValueError, match="inbox"):
+        Subscriber(app).on("order", guarantee="exactly-once")
+
+
+def test_without_an_inbox_the_secret_must_be_given(app: Flask) -> None:
+    del app.config["BROKER_WEBHOOK_SECRET"]
+
+    with pytest.raises(ValueError, match="BROKER_WEBHOOK_SECRET"):
+        Subscriber(app)
 
 
 # -- the extension ---------------------------------------------------------------------------------

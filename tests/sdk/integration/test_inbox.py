@@ -89,6 +89,19 @@ def test_consumers_do_not_see_each_other(site: Site, source: Source) -> None:
         assert not second.record(session, event(), consumer="first")
 
 
+def test_what_is_known_is_what_was_committed(site: Site, source: Source) -> None:
+    inbox = Inbox(source, consumer="first")
+    inbox.create_tables()
+    with site.sessions() as session:
+        inbox.record(session, event("1"))
+        assert not inbox.knows(event("1"))
+        session.commit()
+
+    assert inbox.knows(event("1"))
+    assert not inbox.knows(event("1", source="/other"))
+    assert not inbox.knows(event("1"), consumer="second")
+
+
 def test_a_forgotten_event_is_new_again(site: Site, inbox: Inbox) -> None:
     with site.sessions.begin() as session:
         inbox.record(session, event("1"))

@@ -7,19 +7,20 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from broker_client import Inbox
-from broker_client.flask_ext import Subscriber
+from broker_client import Event, Inbox, Retry
+from broker_client.flask_ext import Guarantee, Subscriber
 from broker_client.secret_table import ensure_secret
 from broker_client.signatures import is_secret
 from broker_client.subscriptions import SubscriptionKeeper, WantedSubscription
 from broker_client.transport import Transport
 from sdk.databases import Site
 from sdk.loopback_broker import AWAY, LoopbackBroker, refusal
-from sdk.webhook import SECRET
+from sdk.webhook import SECRET, binary, signed
 from support.eventually import eventually
 
 ORDER = "/v1/topics/order/subscriptions/shop"
@@ -34,8 +35,8 @@ def app(broker: LoopbackBroker) -> Flask:
 
 
 @contextmanager
-def subscribing(app: Flask, site: Site) -> Iterator[Subscriber]:
-    subscriber = Subscriber(app, inbox=Inbox(site.engine))
+def subscribing(app: Flask, site: Site, guarantee: Guarantee | None = None) -> Iterator[Subscriber]:
+    subscriber = Subscriber(app, inbox=Inbox(site.engine), guarantee=guarantee)
     try:
         yield subscriber
     finally:
@@ -74,12 +75,14 @@ def test_a_subscription_is_created_for_each_topic(
             "endpoint": "http://shop:5000/webhooks/order",
             "start": "beginning",
             "ordering": "key",
+            "guarantee": "exactly-once",
             "secret": SECRET,
         },
         SHIPMENT: {
             "endpoint": "http://shop:5000/webhooks/shipment",
             "start": "now",
             "ordering": "key",
+            "guarantee": "exactly-once",
             "max_in_flight": 1,
             "secret": SECRET,
         },
@@ -201,6 +204,140 @@ def test_binding_another_app_ends_the_first_ones_subscribing(
         eventually(lambda: "/v1/topics/order/subscriptions/other" in broker.subscriptions)
         threads = [each for each in threading.enumerate() if each.name == "subscriptions"]
         assert len(threads) == 1
+
+
+# -- the guarantee --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_one", "asked"),
+    [
+        (None, {}, "exactly-once"),
+        ("exactly-once", {}, "exactly-once"),
+        ("at-least-once", {}, "at-least-once"),
+        (None, {"guarantee": "at-most-once"}, "at-most-once"),
+        ("at-least-once", {"guarantee": "exactly-once"}, "exactly-once"),
+    ],
+)
+def test_the_guarantee_is_exactly_once_unless_chosen(
+    of_all: Any,
+    of_one: dict[str, str],
+    asked: str,
+    app: Flask,
+    broker: LoopbackBroker,
+    sqlite_site: Site,
+) -> None:
+    with subscribing(app, sqlite_site, guarantee=of_all) as subscriber:
+        subscriber.on("order", **of_one)(do_nothing)
+        eventually(lambda: subscriber.ready)
+
+    assert broker.subscriptions[ORDER]["guarantee"] == asked
+
+
+def test_the_guarantee_is_at_least_once_without_an_inbox(
+    app: Flask, broker: LoopbackBroker
+) -> None:
+    app.config["BROKER_WEBHOOK_SECRET"] = SECRET
+    subscriber = Subscriber(app)
+    try:
+        subscriber.on("order")(do_nothing)
+        eventually(lambda: subscriber.ready)
+    finally:
+        subscriber.stop()
+
+    assert broker.subscriptions[ORDER]["guarantee"] == "at-least-once"
+
+
+def test_an_old_broker_is_asked_for_less(
+    app: Flask, broker: LoopbackBroker, sqlite_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.old = True
+    with subscribing(app, sqlite_site) as subscriber:
+        subscriber.on("order")(do_nothing)
+        eventually(lambda: subscriber.ready)
+
+    assert "guarantee" not in broker.subscriptions[ORDER]
+    assert "goes without guarantee=exactly-once" in caplog.text
+
+
+def test_an_old_broker_that_is_replaced_is_asked_again(
+    broker: LoopbackBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.old = True
+    wanted = WantedSubscription("order", "shop", {}, {"guarantee": "exactly-once"})
+    with keeping(broker, wanted) as keeper:
+        eventually(lambda: keeper.ready)
+        asked = len(broker.requests)
+        eventually(lambda: len(broker.requests) >= asked + 6)
+        assert not keeper.reads_verdicts("order", "shop")
+
+        broker.old = False
+        eventually(lambda: broker.subscriptions[ORDER].get("guarantee") == "exactly-once")
+        eventually(lambda: keeper.reads_verdicts("order", "shop"))
+    assert caplog.text.count("goes without") == 1
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_one"),
+    [("exactly-once", {}), (None, {"guarantee": "exactly-once"}), (None, {"allow_later": True})],
+)
+def test_what_an_application_asks_for_itself_is_insisted_on(
+    of_all: Any,
+    of_one: dict[str, Any],
+    app: Flask,
+    broker: LoopbackBroker,
+    sqlite_site: Site,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker.old = True
+    with subscribing(app, sqlite_site, guarantee=of_all) as subscriber:
+        subscriber.on("order", **of_one)(do_nothing)
+        eventually(lambda: "not in this version" in caplog.text)
+        assert not subscriber.ready
+        assert broker.subscriptions == {}
+
+        broker.old = False
+        eventually(lambda: subscriber.ready)
+
+
+def test_a_fault_of_the_applications_own_is_told_by_an_old_broker_too(
+    broker: LoopbackBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = [{"field": "guarantee", "message": "no"}, {"field": "format", "message": "no such"}]
+    broker.before = lambda request: refusal(422, "invalid_request", errors=both)
+    wanted = WantedSubscription("order", "shop", {"format": "x"}, {"guarantee": "exactly-once"})
+    with keeping(broker, wanted):
+        eventually(lambda: "format: no such" in caplog.text)
+
+    assert all("guarantee" in request.document for request in broker.requests)
+
+
+@pytest.mark.parametrize(("old", "status"), [(True, 409), (False, 200)])
+def test_a_verdict_is_answered_as_the_broker_can_read_it(
+    old: bool, status: int, app: Flask, broker: LoopbackBroker, sqlite_site: Site
+) -> None:
+    broker.old = old
+    app.config["BROKER_WEBHOOK_SECRET"] = SECRET
+    inbox = Inbox(sqlite_site.engine)
+    inbox.create_tables()
+    subscriber = Subscriber(app, inbox=inbox)
+
+    @subscriber.on("order")
+    def handle(event: Event, connection: object) -> None:
+        raise Retry(after_s=3)
+
+    def answered() -> tuple[int, str | None]:
+        webhook = signed(binary(Event(type="t", source="/s")))
+        answer = app.test_client().post(
+            "/webhooks/order", data=webhook.body, headers=dict(webhook.headers)
+        )
+        return answer.status_code, answer.headers.get("Webhook-Verdict")
+
+    try:
+        eventually(lambda: subscriber.ready)
+        assert answered() == (status, "retry")
+    finally:
+        subscriber.stop()
 
 
 # -- the secret ------------------------------------------------------------------------------------

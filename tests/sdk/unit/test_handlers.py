@@ -66,6 +66,16 @@ def test_what_cannot_be_registered_is_refused(wrong: dict[str, Any]) -> None:
         Handlers().add(registration(**wrong))
 
 
+def test_later_and_batches_exclude_each_other() -> None:
+    made = handlers(registration(allow_later=True), registration("other", format="batch"))
+
+    with pytest.raises(ValueError, match="allow_later"):
+        made.add(registration(format="batch"))
+    with pytest.raises(ValueError, match="allow_later"):
+        made.add(registration("third", format="batch", allow_later=True))
+    made.add(registration(format="structured"))
+
+
 def test_handlers_are_chosen_by_topic_subscription_and_type() -> None:
     shipped = frozenset({"shipped"})
     made = handlers(

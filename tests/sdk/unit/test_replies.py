@@ -12,6 +12,8 @@ REPEAT = Outcome("duplicate")
 FAILED = Outcome("failed")
 RETRY = Outcome("retry")
 DEAD = Outcome("dead-letter", reason="no such customer")
+LATER = Outcome("later")
+HANDLED = Outcome("handled")
 
 
 @pytest.mark.parametrize("kind", ["processed", "duplicate"])
@@ -36,9 +38,22 @@ def test_a_retry_says_when_in_whole_seconds(after_s: float | None, header: str |
     assert reply.headers.get("Retry-After") == header
 
 
-def test_no_verdict_can_be_taken_for_an_ack() -> None:
-    assert reply_to_one(RETRY).status == 409
-    assert reply_to_one(DEAD).status == 422
+@pytest.mark.parametrize(("outcome", "status"), [(RETRY, 200), (DEAD, 200), (LATER, 202)])
+def test_a_verdict_comes_with_a_2xx_and_no_receipt(outcome: Outcome, status: int) -> None:
+    reply = reply_to_one(outcome)
+
+    assert (reply.status, reply.headers) == (status, {"Webhook-Verdict": outcome.kind})
+
+
+def test_who_reads_the_status_only_cannot_take_a_verdict_for_an_ack() -> None:
+    assert reply_to_one(RETRY, by_status=True).status == 409
+    assert reply_to_one(DEAD, by_status=True).status == 422
+
+
+def test_one_that_no_inbox_knows_gets_no_receipt() -> None:
+    reply = reply_to_one(HANDLED)
+
+    assert (reply.status, reply.headers) == (204, {})
 
 
 def test_a_dead_letter_says_why() -> None:
@@ -77,6 +92,21 @@ def test_a_batch_singles_out_what_is_not_done() -> None:
 
 def test_a_batch_of_which_nothing_is_done_has_failed() -> None:
     assert reply_to_batch([FAILED, RETRY]).status == 500
+    assert reply_to_batch([FAILED, FAILED]).status == 500
+
+
+def test_a_batch_that_asks_to_be_sent_again_has_not_failed() -> None:
+    reply = reply_to_batch([RETRY, RETRY])
+
+    assert (reply.status, reply.headers) == (200, {})
+    assert reply.document == {"retry": [0, 1], "dead_letter": []}
+
+
+def test_a_batch_that_no_inbox_knows_gets_no_receipt() -> None:
+    assert reply_to_batch([HANDLED, HANDLED]).headers == {}
+    reply = reply_to_batch([HANDLED, FAILED])
+    assert (reply.status, reply.headers) == (200, {})
+    assert reply.document == {"retry": [1], "dead_letter": []}
 
 
 def test_a_batch_of_dead_letters_only_has_no_receipt() -> None:
