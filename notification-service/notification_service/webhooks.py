@@ -12,7 +12,7 @@ from broker_client.flask_ext import Subscriber
 from notification_service.journal import Journal
 from notification_service.story import SHIPMENT_NEWS, News, order_news, shipment_news
 
-KEPT_S = 30 * 86_400  # well past the week that the broker keeps messages for
+KEPT_S = 45 * 86_400  # the broker owes a message for a week, and keeps a dead letter for 30 days
 PURGE_EVERY_S = 3600.0
 
 

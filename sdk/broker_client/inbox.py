@@ -81,7 +81,8 @@ class Inbox:
         """Forget the events recorded longer ago than this; return how many.
 
         An event that is delivered again after it was forgotten takes effect again: keep them for
-        longer than the broker keeps messages (a week, unless the topic says otherwise).
+        longer than the broker may deliver them. Unless its settings say otherwise it owes a message
+        for a week, and a dead letter can be replayed for another 30 days.
         """
         with self.database.writing() as transaction:
             return transaction.execute(self._sql["purge"], before=self._clock() - older_than_s)

@@ -180,6 +180,7 @@ def test_consumer_is_ready_once_its_subscriptions_exist(
     topics = {path.split("/")[3] for path in loopback_broker.subscriptions}
     assert topics == ({"order"} if package == "shipping_service" else {"order", "shipment"})
     for subscription in loopback_broker.subscriptions.values():
+        assert subscription["guarantee"] == "exactly-once"
         assert subscription["start"] == "beginning"
         assert subscription["secret"] == SECRET
 
