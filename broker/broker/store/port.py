@@ -84,6 +84,15 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A message without what is in it. `stored_at` is in Unix seconds, `size` in bytes."""
+
+    seq: int
+    stored_at: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class TopicStats:
     """What a topic's log holds. `first_sequence` is the next one where it is empty."""
 
@@ -205,6 +214,18 @@ class Store(Protocol):
     def topic_stats(self, topic: str) -> TopicStats:
         """Count what the topic holds, without reading it."""
 
+    async def oldest(self, topic: str, limit: int) -> Sequence[LogEntry]:
+        """Return the log's oldest messages, ascending; none of a topic that is gone."""
+
+    async def trim(self, topic: str, before: int) -> int:
+        """Remove some of the oldest messages with seq < before; return the first that is left.
+
+        Only what no subscription is owed is removed, as much as a publish may wait for: call again
+        while there is more to do. What is removed is read and counted no more, and nobody can
+        start or seek there; but a message with a row stays readable with the row. Durable on
+        return.
+        """
+
     # -- documents
     def documents(self, prefix: str) -> Mapping[str, tuple[Document, int]]:
         """Return every document whose key begins with `prefix`, with its revision."""
@@ -244,6 +265,15 @@ class Store(Protocol):
 
     async def attempts(self, topic: str, subscription: str, seq: int) -> Sequence[FailedAttempt]:
         """Return the last failed attempts of a delivery, the oldest first, 20 at most."""
+
+    async def first_owed(self, topic: str, subscription: str) -> int | None:
+        """Return the smallest seq that a subscription is owed, None if it is owed nothing."""
+
+    async def drop_dead(self, topic: str, subscription: str, until: float) -> int:
+        """Remove some of the rows that have been dead since `until`, a Unix time, or longer.
+
+        Returns how many; call again until there is none left. Durable on return.
+        """
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         """Tell how far a subscription is, without reading its backlog."""

@@ -28,6 +28,7 @@ class TopicLog:
     __slots__ = (
         "bytes",
         "durable_seq",
+        "first_seq",
         "followers",
         "id",
         "last_seq",
@@ -38,13 +39,20 @@ class TopicLog:
     )
 
     def __init__(
-        self, id_: int, name: str, last_seq: int = 0, message_count: int = 0, bytes_: int = 0
+        self,
+        id_: int,
+        name: str,
+        last_seq: int = 0,
+        message_count: int = 0,
+        bytes_: int = 0,
+        first_seq: int = 1,
     ) -> None:
         self.id = id_
         self.name = name
         self.last_seq = self.durable_seq = last_seq
         self.message_count = message_count
         self.bytes = bytes_
+        self.first_seq = first_seq
         self.window_s = 86400.0
         self.tail: deque[Message] = deque()
         self.followers: list[Follower] = []

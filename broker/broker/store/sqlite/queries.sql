@@ -22,11 +22,9 @@ WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
 -- name: stored_at
 SELECT stored_at FROM message WHERE topic = ? AND seq >= ? ORDER BY seq LIMIT 1
 
--- name: first_seq
-SELECT min(seq) FROM message WHERE topic = ?
-
 -- name: list_topics
-SELECT id, name, last_seq, message_count, bytes FROM topic WHERE name IS NOT NULL ORDER BY id
+SELECT id, name, last_seq, message_count, bytes, first_seq
+FROM topic WHERE name IS NOT NULL ORDER BY id
 
 -- name: insert_topic
 INSERT INTO topic (id, name) VALUES (?, ?)
@@ -38,29 +36,11 @@ SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'topic'), 0),
 -- name: unname_topic
 UPDATE topic SET name = NULL WHERE id = ?
 
--- name: delete_topic_subscription_attempts
-DELETE FROM attempt WHERE subscription IN (SELECT id FROM subscription WHERE topic = ?)
-
--- name: delete_topic_exceptions
-DELETE FROM exception WHERE subscription IN (SELECT id FROM subscription WHERE topic = ?)
-
 -- name: delete_topic_subscriptions
 DELETE FROM subscription WHERE topic = ?
 
 -- name: list_unnamed_topics
 SELECT id FROM topic WHERE name IS NULL
-
--- name: purge_messages
-DELETE FROM message WHERE topic = ?1 AND seq <= (
-    SELECT max(seq) FROM (SELECT seq FROM message WHERE topic = ?1 ORDER BY seq LIMIT ?2))
-
--- name: purge_publish_keys
-DELETE FROM publish_key WHERE topic = ?1 AND (source, id) IN (
-    SELECT source, id FROM publish_key WHERE topic = ?1 LIMIT ?2)
-
--- name: holds_anything
-SELECT EXISTS (SELECT 1 FROM message WHERE topic = ?1)
-    OR EXISTS (SELECT 1 FROM publish_key WHERE topic = ?1)
 
 -- name: delete_topic
 DELETE FROM topic WHERE id = ?
@@ -77,12 +57,6 @@ UPDATE subscription SET position = ? WHERE id = ?
 
 -- name: delete_subscription
 DELETE FROM subscription WHERE id = ?
-
--- name: delete_exceptions
-DELETE FROM exception WHERE subscription = ?
-
--- name: delete_attempts
-DELETE FROM attempt WHERE subscription = ?
 
 -- name: resume_leased
 -- An attempt that was under way when the broker ended has no outcome: it is due at once.
@@ -134,7 +108,8 @@ WHERE subscription = ? AND state = 'retry' AND key IN (SELECT value FROM json_ea
 UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
 
 -- name: subscriptions_with_rows
-SELECT DISTINCT subscription FROM exception
+SELECT id FROM subscription
+WHERE EXISTS (SELECT 1 FROM exception WHERE exception.subscription = subscription.id)
 
 -- name: rows_above
 SELECT seq FROM exception WHERE subscription = ? AND seq > ?
@@ -217,3 +192,114 @@ INSERT INTO log (id, created_at) VALUES (?, ?)
 
 -- name: log_id
 SELECT id FROM log
+
+-- Retention. What is deleted is read first, by readers: the writer is held up for the deletion only.
+
+-- name: oldest
+SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0) FROM message
+WHERE topic = ? AND seq >= ? ORDER BY seq LIMIT ?
+
+-- name: first_owed
+SELECT min(seq) FROM (
+    SELECT position + 1 AS seq FROM subscription WHERE topic = ?1
+    UNION ALL
+    SELECT (SELECT min(seq) FROM exception
+            WHERE exception.subscription = subscription.id AND state = owed.column1 AND seq >= ?2)
+    FROM subscription, (VALUES ('retry'), ('held'), ('leased'), ('blocked')) AS owed
+    WHERE subscription.topic = ?1)
+
+-- name: first_owed_to
+SELECT min(seq) FROM (
+    SELECT position + 1 AS seq FROM subscription WHERE id = ?1
+    UNION ALL
+    SELECT (SELECT min(seq) FROM exception WHERE subscription = ?1 AND state = owed.column1)
+    FROM (VALUES ('retry'), ('held'), ('leased'), ('blocked')) AS owed)
+
+-- name: seqs_with_rows
+SELECT DISTINCT exception.seq FROM subscription
+JOIN exception ON exception.subscription = subscription.id
+WHERE subscription.topic = ? AND exception.seq BETWEEN ? AND ?
+
+-- name: delete_messages
+DELETE FROM message
+WHERE topic = ? AND seq >= ? AND seq < ? AND seq NOT IN (SELECT value FROM json_each(?))
+
+-- name: update_topic_first
+UPDATE topic SET first_seq = ?, message_count = ?, bytes = ? WHERE id = ?
+
+-- name: topics_with_kept
+SELECT id FROM topic WHERE name IS NOT NULL
+    AND EXISTS (SELECT 1 FROM message WHERE topic = topic.id AND seq < topic.first_seq)
+
+-- name: kept
+SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0) FROM message
+WHERE topic = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?
+
+-- name: delete_kept
+DELETE FROM message WHERE topic = ? AND seq IN (SELECT value FROM json_each(?))
+
+-- name: dead_since
+SELECT seq FROM exception
+WHERE subscription = ? AND state = 'dead' AND since <= ? AND seq <= ? ORDER BY since LIMIT ?
+
+-- name: drop_dead
+DELETE FROM exception
+WHERE subscription = ? AND state = 'dead' AND since <= ?
+    AND seq IN (SELECT value FROM json_each(?))
+
+-- name: ids_of_topic
+SELECT source, id, stored_at FROM publish_key WHERE topic = ? LIMIT ?
+
+-- name: expired_ids
+SELECT source, id, stored_at FROM publish_key
+WHERE topic = ? AND stored_at <= ? ORDER BY stored_at LIMIT ?
+
+-- name: oldest_id
+SELECT min(stored_at) FROM publish_key WHERE topic = ?
+
+-- name: delete_publish_key
+DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ? AND stored_at = ?
+
+-- name: scheduled_of_topic
+SELECT id FROM scheduled WHERE topic = ? LIMIT ?
+
+-- name: delete_scheduled_ids
+DELETE FROM scheduled WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: rows_without_subscription
+-- From each subscription to the next, by the index, however many rows there are.
+WITH RECURSIVE with_rows (id) AS (
+    SELECT min(subscription) FROM exception
+    UNION
+    SELECT (SELECT min(subscription) FROM exception WHERE subscription > with_rows.id)
+    FROM with_rows WHERE id IS NOT NULL
+), with_attempts (id) AS (
+    SELECT min(subscription) FROM attempt
+    UNION
+    SELECT (SELECT min(subscription) FROM attempt WHERE subscription > with_attempts.id)
+    FROM with_attempts WHERE id IS NOT NULL
+)
+SELECT id FROM with_rows WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM subscription)
+UNION
+SELECT id FROM with_attempts WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM subscription)
+
+-- name: rows_of_subscription
+SELECT seq FROM exception WHERE subscription = ? ORDER BY seq LIMIT ?
+
+-- name: delete_rows
+DELETE FROM exception WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
+
+-- name: attempts_of_subscription
+SELECT id FROM attempt WHERE subscription = ? ORDER BY seq LIMIT ?
+
+-- name: surplus_attempts
+SELECT seq FROM attempt WHERE subscription = ? ORDER BY seq DESC LIMIT 1 OFFSET ?
+
+-- name: settled_attempts
+SELECT id, seq FROM attempt
+WHERE subscription = ?1 AND seq >= ?2 AND seq < ?3 AND NOT EXISTS (
+    SELECT 1 FROM exception WHERE subscription = ?1 AND exception.seq = attempt.seq)
+ORDER BY seq LIMIT ?4
+
+-- name: delete_attempt_ids
+DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))

@@ -126,6 +126,7 @@ class SqliteShard:
 
     async def seek(self, position: int) -> None:
         self._require_owned()
+        position = max(position, self._topic.first_seq - 1)
         self.replay_until = max(self.replay_until, self._fetched)
         self.generation += 1
         self._written_position = self._fetched = position

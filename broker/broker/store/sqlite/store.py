@@ -3,25 +3,26 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState
-from broker.store.port import Conflict, Document, Due, ShardStats, TopicStats
+from broker.store.port import Conflict, Document, Due, LogEntry, ShardStats, TopicStats
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.connection import FolderLock, open_reader, open_writer
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
-PURGE_ROWS = 500
-PURGE_PAUSE_S = 0.02
 SCAN_ROWS = 10_000
 COUNT_TRIES = 3
 
@@ -56,12 +57,16 @@ class SqliteStore:
         self._scanner = open_reader(self._path)
         self._group = GroupCommit(self._writer, self._on_failure)
         self._log = Log(self._group, self._reader, self._now)
+        self._trim = Trim(self._group, self._query)
+        self._purge = Purge(
+            self._group, self._query, self._topics, self._shards, self._trim, self._now
+        )
         self._load()
         self._checkpointer = Checkpointer(self._path, lambda: self._group.commits)
         self._checkpointer.start()
         self._tasks = [
             asyncio.create_task(self._group.run(), name="group commit"),
-            asyncio.create_task(self._purge(), name="purge of dropped topics"),
+            asyncio.create_task(self._purge.run(), name="purge"),
         ]
 
     def _load(self) -> None:
@@ -116,9 +121,10 @@ class SqliteStore:
     async def read(
         self, topic: str, after: int, limit: int, key: str | None = None, type_: str | None = None
     ) -> tuple[Sequence[Message], int | None]:
+        held = self._topics[topic]
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._threads, self._scan, self._topics[topic].id, after, limit, key, type_
+            self._threads, self._scan, held.id, max(after, held.first_seq - 1), limit, key, type_
         )
 
     def _scan(
@@ -142,7 +148,7 @@ class SqliteStore:
         return found, after if filtered and looked == look_at else None
 
     async def locate(self, topic: str, at: float) -> int:
-        low, high = self.topic_stats(topic).first_sequence, self._topics[topic].last_seq + 1
+        low, high = self._topics[topic].first_seq, self._topics[topic].last_seq + 1
         while low < high:
             middle = (low + high) // 2
             row = self._reader.execute(
@@ -156,12 +162,31 @@ class SqliteStore:
 
     def topic_stats(self, topic: str) -> TopicStats:
         held = self._topics[topic]
-        (first,) = self._reader.execute(SQL["first_seq"], (held.id,)).fetchone()
         return TopicStats(
             message_count=held.message_count,
             bytes=held.bytes,
-            first_sequence=first if first is not None else held.last_seq + 1,
+            first_sequence=held.first_seq,
             last_sequence=held.last_seq,
+        )
+
+    async def oldest(self, topic: str, limit: int) -> Sequence[LogEntry]:
+        held = self._topics.get(topic)
+        return () if held is None else await self._trim.oldest(held, limit)
+
+    async def trim(self, topic: str, before: int) -> int:
+        held = self._topics.get(topic)
+        if held is None:
+            return before
+        return await self._trim.trim(held, lambda: self._shards_of(topic), before)
+
+    def _shards_of(self, topic: str) -> list[SqliteShard]:
+        return [shard for (owner, _), shard in self._shards.items() if owner == topic]
+
+    async def _query(self, name: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """Read in the thread, so that the event loop does not wait for the disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, lambda: self._scanner.execute(SQL[name], parameters).fetchall()
         )
 
     # -- documents ---------------------------------------------------------------------------------
@@ -212,14 +237,11 @@ class SqliteStore:
         dropped = self._topics.pop(topic, None)
         if dropped is None:
             return
-        for name in [name for owner, name in self._shards if owner == topic]:
-            self._shards.pop((topic, name)).lose()
-            self._remove_document(f"subscription/{topic}/{name}")
+        for shard in self._shards_of(topic):
+            self._forget(shard)
         self._remove_document(f"topic/{topic}")
         self._log.drop_tail(dropped)
         self._group.open.statements += [
-            ("delete_topic_subscription_attempts", (dropped.id,)),
-            ("delete_topic_exceptions", (dropped.id,)),
             ("delete_topic_subscriptions", (dropped.id,)),
             ("unname_topic", (dropped.id,)),
         ]
@@ -232,7 +254,7 @@ class SqliteStore:
             raise Conflict(subscription)
         owner = self._topics[topic]
         self._last_subscription += 1
-        id_, position = self._last_subscription, start - 1
+        id_, position = self._last_subscription, max(start, owner.first_seq) - 1
         self._group.open.statements.append(
             ("insert_subscription", (id_, owner.id, subscription, position))
         )
@@ -264,16 +286,19 @@ class SqliteStore:
         self._claimable.put_nowait(shard)
 
     async def drop_subscription(self, topic: str, subscription: str) -> None:
-        shard = self._shards.pop((topic, subscription), None)
+        shard = self._shards.get((topic, subscription))
         if shard is None:
             return
-        shard.lose()
-        self._remove_document(f"subscription/{topic}/{subscription}")
-        self._group.open.statements += [
-            (name, (shard.id,))
-            for name in ("delete_subscription", "delete_exceptions", "delete_attempts")
-        ]
+        self._forget(shard)
+        self._group.open.statements.append(("delete_subscription", (shard.id,)))
         await self._commit()
+
+    def _forget(self, shard: SqliteShard) -> None:
+        """Let go of a subscription; its rows are removed a few at a time."""
+        del self._shards[(shard.topic, shard.subscription)]
+        shard.lose()
+        self._remove_document(f"subscription/{shard.topic}/{shard.subscription}")
+        self._purge.dropped_subscription(shard.id)
 
     async def claim(self) -> AsyncIterator[SqliteShard]:
         while True:
@@ -302,6 +327,25 @@ class SqliteStore:
         return [
             FailedAttempt(*row) for row in self._reader.execute(SQL["list_attempts"], parameters)
         ]
+
+    async def first_owed(self, topic: str, subscription: str) -> int | None:
+        shard = self._shards.get((topic, subscription))
+        if shard is None:
+            return None
+        ((first,),) = await self._query("first_owed_to", (shard.id,))
+        return None if first is None or first > self._topics[topic].durable_seq else int(first)
+
+    async def drop_dead(self, topic: str, subscription: str, until: float) -> int:
+        shard = self._shards.get((topic, subscription))
+        if shard is None:
+            return 0
+        parameters = (shard.id, until, shard.position(), BATCH_ROWS)
+        seqs = [seq for (seq,) in await self._query("dead_since", parameters)]
+        if seqs:
+            shard.changes += 1
+            self._group.open.statements.append(("drop_dead", (shard.id, until, json.dumps(seqs))))
+            await self._commit()
+        return len(seqs)
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         shard = self._shards[(topic, subscription)]
@@ -334,23 +378,6 @@ class SqliteStore:
 
     def _count_rows(self, subscription: int) -> list[tuple[str, int, int, int]]:
         return self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
-
-    # -- what dropped topics leave behind ----------------------------------------------------------
-
-    async def _purge(self) -> None:
-        """Remove dropped topics' messages a few at a time, so that no publish waits long."""
-        while True:
-            unnamed = self._reader.execute(SQL["list_unnamed_topics"]).fetchone()
-            if unnamed is None:
-                await asyncio.sleep(1.0)
-                continue
-            (topic,) = unnamed
-            (holds,) = self._reader.execute(SQL["holds_anything"], (topic,)).fetchone()
-            names = ("purge_messages", "purge_publish_keys") if holds else ("delete_topic",)
-            parameters = (topic, PURGE_ROWS) if holds else (topic,)
-            self._group.open.statements += [(name, parameters) for name in names]
-            await self._commit()
-            await asyncio.sleep(PURGE_PAUSE_S)
 
 
 def _type_of(message: Message) -> str | None:

@@ -7,6 +7,10 @@ ALTER TABLE subscription ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE subscription ADD COLUMN replay_until INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE subscription ADD COLUMN hold_until REAL NOT NULL DEFAULT 0;
 
+-- Messages before `first_seq` are no longer part of the log. What is left of them has rows in
+-- exception, and goes with these.
+ALTER TABLE topic ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 1;
+
 -- `since` is when the row came into its state. A `leased` row whose due_at is infinite belongs to a
 -- request that is out; one with a time is a lease that lapses then.
 CREATE TABLE exception_2 (
@@ -31,6 +35,7 @@ CREATE INDEX exception_due ON exception (subscription, due_at)
 CREATE INDEX exception_key ON exception (subscription, key, seq)
     WHERE key IS NOT NULL AND state <> 'dead';
 CREATE INDEX exception_state ON exception (subscription, state, seq);
+CREATE INDEX exception_dead ON exception (subscription, since) WHERE state = 'dead';
 
 -- Attempts are numbered anew after a replay, so that their number alone does not name them.
 CREATE TABLE attempt_2 (
@@ -69,3 +74,4 @@ CREATE INDEX scheduled_due ON scheduled (deliver_at, id);
 
 -- Fingerprints of schema 1 cannot be compared with today's. A repeat is still recognised by its id.
 UPDATE publish_key SET fingerprint = x'';
+CREATE INDEX publish_key_age ON publish_key (topic, stored_at);

@@ -1,0 +1,292 @@
+"""Removing what is no longer needed, a little at a time, through the group commit.
+
+A batch is small because it runs on the event loop: 500 messages of 200 bytes take a quarter of a
+millisecond, 2 MiB in large ones about three.
+"""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import Any, TypeAlias
+
+from broker.store.port import LogEntry
+from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.log import TopicLog
+from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.shard import SqliteShard
+
+Query: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[Any]]]
+
+BATCH_ROWS = 500
+BATCH_BYTES = 2 * 1024 * 1024
+BATCH_IDS = 200  # ids that are no times lie all over their table
+PAUSE_S = 0.01
+IDLE_S = 1.0
+MOST_ATTEMPTS = 100_000
+ATTEMPTS_COUNTED_EVERY_S = 60.0
+
+
+class Trim:
+    """Removes the beginning of logs, as far as nobody is owed it.
+
+    A message that has a row (of a dead letter, at that place) stays until the row goes. It is part
+    of the log no more: nothing that reads or counts the log sees it.
+    """
+
+    def __init__(self, group: GroupCommit, query: Query) -> None:
+        self._group = group
+        self._query = query
+        self._trimmed: dict[int, TopicLog] = {}
+        self.with_kept: dict[int, TopicLog] = {}
+
+    async def oldest(self, topic: TopicLog, limit: int) -> list[LogEntry]:
+        """Return what the log begins with."""
+        rows = await self._query("oldest", (topic.id, topic.first_seq, limit))
+        return [LogEntry(*row) for row in rows]
+
+    async def trim(
+        self, topic: TopicLog, shards: Callable[[], Sequence[SqliteShard]], before: int
+    ) -> int:
+        """Remove one batch of messages below a seq; return the first that is left."""
+        first = topic.first_seq
+        as_of = _state_of(topic, shards())
+        ((owed,),) = await self._query("first_owed", (topic.id, first))
+        entries = await self.oldest(topic, BATCH_ROWS)
+        last = entries[-1].seq if entries else first
+        kept = [seq for (seq,) in await self._query("seqs_with_rows", (topic.id, first, last))]
+
+        # From here on nothing can come in between: the group that removes the batch is the one
+        # that any later seek is written with, or one before.
+        if _state_of(topic, shards()) != as_of:
+            return topic.first_seq
+        bounds = [before, *(shard.position() + 1 for shard in shards())]
+        end = min(bounds if owed is None else [owed, *bounds])
+        batch = _within_bytes(takewhile(lambda entry: entry.seq < end, entries))
+        if not batch:
+            return first
+        end = batch[-1].seq + 1
+        spared = [seq for seq in kept if seq < end]
+        self._group.open.statements.append(
+            ("delete_messages", (topic.id, first, end, json.dumps(spared)))
+        )
+        topic.first_seq = end
+        topic.message_count -= len(batch)
+        topic.bytes -= sum(entry.size for entry in batch)
+        self._trimmed[topic.id] = topic
+        if spared:
+            self.with_kept[topic.id] = topic
+        self._group.open.writers[self] = None
+        self._group.ring()
+        await self._group.durable()
+        return end
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write the counts as they are with everything that this group writes."""
+        trimmed, self._trimmed = self._trimmed, {}
+        connection.executemany(
+            SQL["update_topic_first"],
+            [(t.first_seq, t.message_count, t.bytes, t.id) for t in trimmed.values()],
+        )
+
+    def written(self) -> None:
+        """Hear that what was written is durable."""
+
+
+class Purge:
+    """A task that removes what nothing refers to any more."""
+
+    def __init__(
+        self,
+        group: GroupCommit,
+        query: Query,
+        topics: Mapping[str, TopicLog],
+        shards: Mapping[tuple[str, str], SqliteShard],
+        trim: Trim,
+        now: Callable[[], float],
+    ) -> None:
+        self._group = group
+        self._query = query
+        self._topics = topics
+        self._shards = shards
+        self._trim = trim
+        self._now = now
+        self._dropped: dict[int, None] = {}
+        self._expired: list[tuple[int, str, str, float]] = []
+        self._oldest_id: dict[int, float] = {}
+        self._looked_at: dict[int, int] = {}
+        self._attempts_below: dict[int, int] = {}
+        self._attempts_counted_at = 0.0
+
+    def dropped_subscription(self, id_: int) -> None:
+        """Have the rows of a subscription removed that is gone."""
+        self._dropped[id_] = None
+
+    async def run(self) -> None:
+        """Remove batch after batch, for ever."""
+        for (topic,) in await self._query("topics_with_kept", ()):
+            found = next((each for each in self._topics.values() if each.id == topic), None)
+            if found is not None:
+                self._trim.with_kept[topic] = found
+        for (subscription,) in await self._query("rows_without_subscription", ()):
+            self._dropped[subscription] = None
+        while True:
+            more = await self.turn()
+            await asyncio.sleep(PAUSE_S if more else IDLE_S)
+
+    async def turn(self) -> bool:
+        """Remove one batch of everything there is to remove; say whether there may be more."""
+        chores = (
+            self._purge_topic,
+            self._purge_subscription,
+            self._purge_ids,
+            self._purge_kept,
+            self._purge_attempts,
+        )
+        return any([await chore() for chore in chores])
+
+    async def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        self._group.open.statements += statements
+        self._group.ring()
+        await self._group.durable()
+
+    # -- dropped topics and subscriptions ----------------------------------------------------------
+
+    async def _purge_topic(self) -> bool:
+        unnamed = await self._query("list_unnamed_topics", ())
+        if not unnamed:
+            return False
+        topic = unnamed[0][0]
+        entries = [LogEntry(*row) for row in await self._query("oldest", (topic, 0, BATCH_ROWS))]
+        if entries:
+            end = _within_bytes(entries)[-1].seq + 1
+            await self._write(("delete_messages", (topic, 0, end, "[]")))
+            return True
+        ids = await self._query("ids_of_topic", (topic, BATCH_IDS))
+        if ids:
+            await self._forget_ids(topic, ids)
+            return True
+        scheduled = await self._query("scheduled_of_topic", (topic, BATCH_ROWS))
+        if scheduled:
+            await self._write(("delete_scheduled_ids", (_list_of(scheduled),)))
+            return True
+        await self._write(("delete_topic", (topic,)))
+        return True
+
+    async def _purge_subscription(self) -> bool:
+        if not self._dropped:
+            return False
+        subscription = next(iter(self._dropped))
+        rows = await self._query("rows_of_subscription", (subscription, BATCH_ROWS))
+        attempts = await self._query("attempts_of_subscription", (subscription, BATCH_ROWS))
+        if rows or attempts:
+            await self._write(
+                ("delete_rows", (subscription, _list_of(rows))),
+                ("delete_attempt_ids", (_list_of(attempts),)),
+            )
+        else:
+            del self._dropped[subscription]
+        return True
+
+    # -- ids past their window ---------------------------------------------------------------------
+
+    async def _purge_ids(self) -> bool:
+        now, removed = self._now(), False
+        for topic in list(self._topics.values()):
+            if self._oldest_id.get(topic.id, 0.0) + topic.window_s > now:
+                continue
+            expired = await self._query("expired_ids", (topic.id, now - topic.window_s, BATCH_IDS))
+            if expired:
+                await self._forget_ids(topic.id, expired)
+                removed = True
+            else:
+                ((oldest,),) = await self._query("oldest_id", (topic.id,))
+                self._oldest_id[topic.id] = now if oldest is None else oldest
+        return removed
+
+    async def _forget_ids(self, topic: int, ids: Iterable[tuple[str, str, float]]) -> None:
+        self._expired += [(topic, *each) for each in ids]
+        self._group.open.writers[self] = None
+        self._group.ring()
+        await self._group.durable()
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write what cannot be told in one statement."""
+        expired, self._expired = self._expired, []
+        connection.executemany(SQL["delete_publish_key"], expired)
+
+    def written(self) -> None:
+        """Hear that what was written is durable."""
+
+    # -- messages that were kept for a row ---------------------------------------------------------
+
+    async def _purge_kept(self) -> bool:
+        removed = False
+        for topic in list(self._trim.with_kept.values()):
+            after = self._looked_at.get(topic.id, 0)
+            kept = await self._query("kept", (topic.id, after, topic.first_seq, BATCH_ROWS))
+            if not kept:
+                self._looked_at.pop(topic.id, None)
+                if after == 0:
+                    self._trim.with_kept.pop(topic.id, None)
+                continue
+            first, last = kept[0][0], kept[-1][0]
+            with_rows = set(await self._query("seqs_with_rows", (topic.id, first, last)))
+            unneeded = [LogEntry(*row) for row in kept if (row[0],) not in with_rows]
+            batch = _within_bytes(unneeded)
+            # What the byte limit left over is met in the next round.
+            self._looked_at[topic.id] = last if batch == unneeded else batch[-1].seq
+            if batch:
+                seqs = json.dumps([entry.seq for entry in batch])
+                await self._write(("delete_kept", (topic.id, seqs)))
+                removed = True
+        return removed
+
+    # -- attempts at what is settled ---------------------------------------------------------------
+
+    async def _purge_attempts(self) -> bool:
+        removed = False
+        counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
+        if counting:
+            self._attempts_counted_at = time.monotonic()
+        for shard in list(self._shards.values()):
+            topic = self._topics.get(shard.topic)
+            below = 0 if topic is None else topic.first_seq
+            if counting:
+                surplus = await self._query("surplus_attempts", (shard.id, MOST_ATTEMPTS))
+                below = max([below, *(seq + 1 for (seq,) in surplus)])
+            done = self._attempts_below.get(shard.id, 0)
+            while done < below:
+                rows = await self._query("settled_attempts", (shard.id, done, below, BATCH_ROWS))
+                if not rows:
+                    done = below
+                    break
+                await self._write(("delete_attempt_ids", (_list_of(rows),)))
+                done = rows[-1][1]
+                removed = True
+                await asyncio.sleep(PAUSE_S)
+            self._attempts_below[shard.id] = done
+        return removed
+
+
+def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
+    """Return what changes with a seek, a new subscription, and another trim."""
+    return topic.first_seq, [(shard.id, shard.generation) for shard in shards]
+
+
+def _within_bytes(entries: Iterable[LogEntry]) -> list[LogEntry]:
+    """Return the first of the entries: one, and more while they are within a batch's bytes."""
+    batch: list[LogEntry] = []
+    room = BATCH_BYTES
+    for entry in entries:
+        room -= entry.size
+        if batch and room < 0:
+            break
+        batch.append(entry)
+    return batch
+
+
+def _list_of(rows: Iterable[Sequence[Any]]) -> str:
+    return json.dumps([row[0] for row in rows])
