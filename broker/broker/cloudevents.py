@@ -161,6 +161,9 @@ def _message_of(event: _Event) -> NewMessage:
     attributes = _encode(event)
     if not attributes.isascii() or b"\\" in attributes or b"\x7f" in attributes:
         raise msgspec.ValidationError("text that only the careful reader judges")
+    deliver_at = None if event.deliverat is None else _checked_time(event.deliverat)
+    if event.expirytime is not None:
+        _checked_time(event.expirytime)
     if data is UNSET:
         content = None
     elif event.datacontenttype is None or is_json(event.datacontenttype):
@@ -181,7 +184,15 @@ def _message_of(event: _Event) -> NewMessage:
             event.datacontenttype,
             content,
         ),
+        deliver_at,
     )
+
+
+def _checked_time(text: str) -> float:
+    at = parse_time(text)
+    if at is None:
+        raise msgspec.ValidationError("a time that only the careful reader judges")
+    return at
 
 
 def _careful_batch(body: bytes) -> list[NewMessage]:
@@ -228,6 +239,7 @@ def _careful_message(
 
 def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMessage:
     text = {name: str(value) for name, value in attributes.items()}
+    deliver_at = parse_time(text["deliverat"]) if "deliverat" in text else None
     fingerprint = (
         _fingerprint(
             text["type"],
@@ -237,11 +249,13 @@ def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMes
             text.get("datacontenttype"),
             data,
         )
-        if chosen
+        if chosen or deliver_at is not None
         else None
     )
     key = text.get("partitionkey")
-    return NewMessage(text["id"], text["source"], key, _encode(attributes), data, fingerprint)
+    return NewMessage(
+        text["id"], text["source"], key, _encode(attributes), data, fingerprint, deliver_at
+    )
 
 
 def _fingerprint(
@@ -344,7 +358,8 @@ def _content(data: Raw) -> bytes:
 
 _REQUIRED = ("specversion", "id", "source", "type")
 _URIS = {"source", "dataschema"}
-_TIMESTAMPS = {"time", "deliverat", "expirytime"}
+_ACTED_ON = {"deliverat", "expirytime"}
+_TIMESTAMPS = {"time", *_ACTED_ON}
 _TEXTS = {*_REQUIRED, *_URIS, *_TIMESTAMPS, "subject", "datacontenttype", "partitionkey"}
 
 
@@ -379,6 +394,8 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
         return "must be a media type, which is ASCII"
     if name in _TIMESTAMPS and not re.search(_TIMESTAMP, value):
         return "must be a time as in RFC 3339, for example 2026-01-31T12:00:00Z"
+    if name in _ACTED_ON and parse_time(value) is None:
+        return "must be a time that the calendar has"
     return None
 
 
@@ -402,6 +419,14 @@ def _malformed(error: msgspec.DecodeError | RecursionError) -> NoReturn:
 
 
 # -- rendering -------------------------------------------------------------------------------------
+
+
+def expires_at(attributes: bytes) -> float | None:
+    """Return the Unix time of `expirytime` in stored attributes, None where there is none."""
+    if b'"expirytime"' not in attributes:
+        return None
+    value = _decode_attributes(attributes).get("expirytime")
+    return parse_time(value) if isinstance(value, str) else None
 
 
 def is_json(datacontenttype: str | int | bool | None) -> bool:
@@ -435,13 +460,17 @@ def header_line(name: str, value: str) -> str:
     return f"{name}: {value}" if value else f"{name};"
 
 
-def structured(attributes: bytes, data: bytes | None, sequence: int) -> bytes:
-    """Render one event as JSON, its place in the log as the attribute `sequence`."""
+def structured(attributes: bytes, data: bytes | None, sequence: int | None) -> bytes:
+    """Render one event as JSON, its place in the log as the attribute `sequence`.
+
+    For a message that is not in the log yet that is null.
+    """
     if b'"sequence":' in attributes:
         decoded = _decode_attributes(attributes)
         decoded.pop("sequence", None)
         attributes = _encode(decoded)
-    head = b'%s,"sequence":%d' % (attributes[:-1], sequence)
+    place = b"null" if sequence is None else b"%d" % sequence
+    head = b'%s,"sequence":%s' % (attributes[:-1], place)
     if data is None:
         return head + b"}"
     return b"%s,%s}" % (head, _data_member(attributes, data))
@@ -479,10 +508,16 @@ def rfc3339(at: float) -> str:
 
 
 def parse_time(text: str) -> float | None:
-    """Return the Unix seconds of an RFC 3339 time, or None if it is not one."""
+    """Return the Unix seconds of an RFC 3339 time, or None if it is not one.
+
+    A leap second is the second after :59, as Unix time has it.
+    """
     if not re.search(_TIMESTAMP, text):
         return None
+    leap = text[17:19] == "60"
+    written = f"{text[:17]}59{text[19:]}" if leap else text
     try:
-        return datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp()
+        at = datetime.fromisoformat(written.upper().replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None
+    return at + leap

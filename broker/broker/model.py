@@ -17,6 +17,8 @@ class NewMessage(Struct, frozen=True, gc=False):
     `attributes` is the CloudEvent without its data, as a JSON object in UTF-8; `data` is the bytes
     the endpoint will get, None where the event has none. `fingerprint` is the digest by which a
     repeat of a caller's own id is told from its reuse, None where the broker made the id.
+    `deliver_at` is the Unix time before which it is not in the log; a message that has one has a
+    fingerprint as well.
     """
 
     id: str
@@ -25,6 +27,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     attributes: bytes
     data: bytes | None
     fingerprint: bytes | None
+    deliver_at: float | None = None
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -35,6 +38,15 @@ class Message(Struct, frozen=True, gc=False):
     attributes: bytes
     data: bytes | None
     stored_at: float
+
+
+class Scheduled(Struct, frozen=True, gc=False):
+    """A message that waits for its time; `place` grows in the order in which they were stored."""
+
+    place: int
+    deliver_at: float
+    attributes: bytes
+    data: bytes | None
 
 
 class Appended(Struct, frozen=True, gc=False):

@@ -25,6 +25,7 @@ times = st.sampled_from(
         "1985-04-12t23:20:50.52z",
         "1990-12-31T23:59:60Z",
         "1996-12-19T16:39:57.123456789-08:00",
+        "9999-12-31T23:59:59.999999999-23:59",
     ]
 )
 json_types = st.sampled_from(["application/json", "text/json; a=b", "a/b+JSON"])
@@ -106,4 +107,5 @@ def told(message: NewMessage) -> tuple[object, ...]:
         attributes_of(message.attributes),
         message.data,
         message.fingerprint,
+        message.deliver_at,
     )

@@ -14,6 +14,7 @@ from broker.cloudevents import (
     MAX_BATCH_EVENTS,
     attributes_of,
     mode_of,
+    parse_time,
     read_batch,
     read_binary,
     read_structured,
@@ -90,6 +91,7 @@ def test_valid_event_is_read_alike_by_both_readers(body: bytes) -> None:
     assert message.source == event["source"]
     assert message.key == event.get("partitionkey")
     assert message.fingerprint is not None
+    assert message.deliver_at == parse_time(event.get("deliverat", ""))
     kept = {name: v for name, v in event.items() if name not in {"data", "data_base64"}}
     assert attributes_of(message.attributes) == kept
 
@@ -453,6 +455,25 @@ def test_wrong_header_is_told_by_its_attribute(
 
 def test_blank_content_type_is_as_if_it_were_absent() -> None:
     assert "datacontenttype" not in attributes_of(binary(("content-type", " ")).attributes)
+
+
+# -- times that the broker acts on ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["deliverat", "expirytime"])
+@pytest.mark.parametrize("value", ["2026-02-30T12:00:00Z", "0000-01-01T00:00:00Z", "soon", "1", 5])
+def test_time_that_the_calendar_does_not_have_is_refused(name: str, value: Json) -> None:
+    assert structured_faults(**{name: value}) == [name]
+    assert structured_faults(**{name: value, "anything": None}) == [name]
+    assert faults_of(lambda: binary((f"ce-{name}", str(value)))) == [name]
+
+
+def test_delayed_message_without_an_id_of_its_own_can_be_told_from_another() -> None:
+    delayed = binary(("ce-deliverat", "2026-01-31T12:00:00Z"), body=b"1")
+    other = binary(("ce-deliverat", "2026-01-31T12:00:00Z"), body=b"2")
+    assert delayed.deliver_at == NOW - 0.5
+    assert delayed.fingerprint not in {None, other.fingerprint}
+    assert binary(body=b"1").fingerprint is None
 
 
 # -- content types -------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from broker.cloudevents import (
     binary_headers,
     decode_header_value,
     encode_header_value,
+    expires_at,
     is_json,
     parse_time,
     read_binary,
@@ -159,6 +160,12 @@ def test_event_without_data_has_no_member_for_it() -> None:
     assert structured(b'{"id":"1"}', None, 3) == b'{"id":"1","sequence":3}'
 
 
+def test_event_that_is_not_in_the_log_yet_has_no_sequence() -> None:
+    assert structured(b'{"id":"1","sequence":"9"}', b"1", None) == (
+        b'{"id":"1","sequence":null,"data":1}'
+    )
+
+
 @pytest.mark.parametrize(
     ("media_type", "data", "header"),
     [
@@ -228,6 +235,23 @@ def test_any_zone_is_read_as_utc(moment: datetime) -> None:
 )
 def test_text_that_is_no_time_gives_none(text: str) -> None:
     assert parse_time(text) is None
+
+
+def test_leap_second_is_the_one_after_the_fifty_ninth() -> None:
+    assert parse_time("1990-12-31T23:59:60Z") == parse_time("1991-01-01T00:00:00Z")
+
+
+@given(attributes())
+def test_expiry_is_read_from_what_is_stored(event: dict[str, Any]) -> None:
+    assert expires_at(read(event).attributes) == parse_time(event.get("expirytime", ""))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [b'{"id":"expirytime"}', b'{"id":"\\"expirytime\\":"}', b'{"expirytimes":"1"}'],
+)
+def test_text_that_looks_like_an_expiry_is_none(attributes: bytes) -> None:
+    assert expires_at(attributes) is None
 
 
 # -- the cloudevents package as a peer -----------------------------------------------------------
