@@ -48,6 +48,7 @@ def run(broker: LoopbackBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def _end(namespace: dict[str, Any]) -> None:
     """End what a process would take along with it."""
     for name, ending in (
+        ("pool", "shutdown"),
         ("outbox", "stop"),
         ("subscriber", "stop"),
         ("publisher", "close"),
@@ -57,7 +58,9 @@ def _end(namespace: dict[str, Any]) -> None:
             getattr(namespace[name], ending)()
 
 
-def deliver(app: Flask, broker: LoopbackBroker, event: Event, attempt: int = 1) -> TestResponse:
+def deliver(
+    app: Flask, broker: LoopbackBroker, event: Event, attempt: int = 1, **headers: str
+) -> TestResponse:
     """Deliver an event as the broker would, with the secret it was told."""
     [(path, subscription)] = broker.subscriptions.items()
     *_, topic, _, name = path.split("/")
@@ -66,6 +69,7 @@ def deliver(app: Flask, broker: LoopbackBroker, event: Event, attempt: int = 1) 
         secret=subscription["secret"],
         subscription=f"{topic}/{name}",
         attempt=attempt,
+        **headers,
     )
     return app.test_client().post(
         f"/webhooks/{topic}", data=webhook.body, headers=dict(webhook.headers)
@@ -159,6 +163,40 @@ def test_the_inbox_without_flask_handles_once(run: Run) -> None:
     assert rows("shop.db", "SELECT order_id FROM shipment") == [(7,)]
 
 
+def test_an_event_that_is_forgotten_is_handled_again(run: Run) -> None:
+    example = run("def allow_again(event: Event)")
+    example["handle"](event(order_id=7))
+
+    example["allow_again"](event())
+
+    assert example["handle"](event(order_id=7))
+    assert rows("shop.db", "SELECT order_id FROM shipment") == [(7,), (7,)]
+
+
+def test_work_is_answered_later_and_done_once(run: Run, broker: LoopbackBroker) -> None:
+    example = run("import Inbox, Later")
+    eventually(lambda: example["subscriber"].ready)
+    [subscription] = broker.subscriptions.values()
+    assert (subscription["allow_later"], subscription["ack_deadline_s"]) == (True, 600)
+    ack_url = broker.url + "/v1/acks/video/studio/token"
+
+    for attempt in (1, 2):
+        answer = deliver(
+            example["app"], broker, event(frames=[0] * 50), attempt, webhook_ack_url=ack_url
+        )
+        assert (answer.status_code, answer.headers.get("Webhook-Verdict")) == (
+            (202, "later") if attempt == 1 else (204, None)
+        )
+        eventually(lambda: len(_told(broker)) == 1)
+
+    assert _told(broker) == [{"verdict": "ack", "receipt": "processed"}]
+    assert rows("studio.db", "SELECT id, length_s FROM video") == [("a-1", 2.0)]
+
+
+def _told(broker: LoopbackBroker) -> list[Any]:
+    return [each.document for each in broker.requests if each.path.startswith("/v1/acks/")]
+
+
 def test_signatures_without_flask_are_checked(run: Run) -> None:
     receive = run("def receive(secret")["receive"]
     webhook = binary(event(order_id=7))
@@ -170,4 +208,4 @@ def test_signatures_without_flask_are_checked(run: Run) -> None:
 
 
 def test_every_example_has_its_test() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
