@@ -54,8 +54,15 @@ class Worker:
         broker = Broker(store, settings)
         broker.load()
         couriers = Couriers(settings.allowed_targets, store.lock_descriptor())
-        self._dispatcher = Dispatcher(store, couriers, broker.subscriptions, self._fail)
-        broker.dispatcher = self._dispatcher
+        self._dispatcher = Dispatcher(
+            store,
+            couriers,
+            broker.subscriptions,
+            self._fail,
+            broker.pause_gone,
+            settings.public_url,
+        )
+        broker.use(self._dispatcher)
         await self._dispatcher.start()
         log.info(
             "broker %s serves on %s:%d, with its data in %s.",

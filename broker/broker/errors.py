@@ -82,6 +82,30 @@ class MessageNotFound(BrokerError):
         )
 
 
+class DeliveryNotFound(BrokerError):
+    """The subscription has no such delivery."""
+
+    status = 404
+    code = "message_not_found"
+
+
+class DeliveryBusy(BrokerError):
+    """The delivery is in a state in which this cannot be done."""
+
+    status = 409
+    code = "delivery_busy"
+
+
+class InvalidAckUrl(BrokerError):
+    """This is not an ack URL of this broker."""
+
+    status = 403
+    code = "invalid_ack_url"
+
+    def __init__(self) -> None:
+        super().__init__("Use the webhook-ack-url that came with the request, unchanged.")
+
+
 class TopicInUse(BrokerError):
     """The topic still has subscriptions."""
 

@@ -1,7 +1,9 @@
 """The use cases, the same for every door."""
 
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from uuid_utils import uuid7
@@ -17,8 +19,10 @@ from broker.cloudevents import (
     read_structured,
 )
 from broker.config import Settings
+from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
 from broker.errors import (
+    BrokerError,
     EditConflict,
     Fault,
     IdReused,
@@ -62,6 +66,11 @@ class Broker:
         self._full = False
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.dispatcher: Dispatcher | None = None
+        self.deliveries = Deliveries(store, self)
+
+    def use(self, dispatcher: Dispatcher) -> None:
+        """Have deliveries made."""
+        self.dispatcher = self.deliveries.dispatcher = dispatcher
 
     def load(self) -> None:
         """Take over the configuration that the store holds."""
@@ -251,12 +260,49 @@ class Broker:
             if created is not None:
                 return True, created
             before = self.subscriptions[(topic, name)]
-        after, _ = subscription_fields.updated(before, body, self._now())
-        if after != before:
-            await self._put_document(f"subscription/{topic}/{name}", after.to_document())
-            self.subscriptions[(topic, name)] = after
-            self._configure(after)
+        after, _ = self._updated(before, body)
+        await self._replace(before, after)
         return False, await self.subscription_view(topic, name)
+
+    def _updated(
+        self, before: Subscription, body: Mapping[str, object]
+    ) -> tuple[Subscription, Start]:
+        after, start = subscription_fields.updated(before, body, self._now())
+        if after.allow_later and self._settings.public_url is None:
+            rule = "needs BROKER_PUBLIC_URL: without it the broker cannot say where to answer"
+            raise InvalidRequest([Fault("allow_later", rule)])
+        return after, start
+
+    async def _replace(self, before: Subscription, after: Subscription) -> None:
+        if after == before:
+            return
+        await self._put_document(f"subscription/{after.topic}/{after.name}", after.to_document())
+        self.subscriptions[(after.topic, after.name)] = after
+        if self.dispatcher is not None:
+            self.dispatcher.configure(after)
+
+    async def set_paused(self, topic: str, name: str, reason: str | None) -> dict[str, Any]:
+        """Pause a subscription for a reason, or let it go on; return its view."""
+        before = self.subscription(topic, name)
+        await self._replace(
+            before, replace(before, paused=reason is not None, paused_reason=reason)
+        )
+        return await self.subscription_view(topic, name)
+
+    async def pause_gone(self, subscription: Subscription, reason: str) -> None:
+        """Pause a subscription whose endpoint wants nothing more; what it is owed waits."""
+        with contextlib.suppress(BrokerError):  # deleted meanwhile, or the store is failing
+            await self.set_paused(subscription.topic, subscription.name, reason)
+
+    async def rotate_secret(
+        self, topic: str, name: str, body: Mapping[str, object]
+    ) -> dict[str, Any]:
+        """Replace a subscription's secret; return the new one, which is shown nowhere else."""
+        before = self.subscription(topic, name)
+        secret, overlap_s = subscription_fields.rotation_of(body)
+        after = subscription_fields.rotated(before, secret, overlap_s, self._now())
+        await self._replace(before, after)
+        return {"secret": after.secret, "overlap_s": overlap_s}
 
     async def _create_subscription(
         self, topic: str, name: str, body: Mapping[str, object]
@@ -269,7 +315,7 @@ class Broker:
             secret if isinstance(secret, str) else new_secret(),
             created_at=self._now(),
         )
-        subscription, start = subscription_fields.updated(fresh, body, self._now())
+        subscription, start = self._updated(fresh, body)
         await self._ensure_topic(topic)
         first = await self._first_sequence(topic, start)
         if (topic, name) in self.subscriptions:
@@ -290,10 +336,6 @@ class Broker:
             return max(1, min(start, end))
         at = parse_time(start)
         return end if at is None else await self._store.locate(topic, at)
-
-    def _configure(self, subscription: Subscription) -> None:
-        if self.dispatcher is not None:
-            self.dispatcher.configure(subscription)
 
     def subscription(self, topic: str, name: str) -> Subscription:
         """Return a subscription's configuration."""

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from broker.cloudevents import parse_time
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
-from broker.signing import key_of
+from broker.signing import key_of, new_secret
 
 Start: TypeAlias = str | int
 
-GUARANTEES = ("at-least-once",)
+GUARANTEES = ("at-least-once", "at-most-once", "exactly-once")
 ORDERINGS = ("key", "topic", "none")
 FORMATS = ("binary", "structured", "batch")
+WHEN_EXHAUSTED = ("dead-letter", "block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,14 @@ class Subscription:
     format: str = "binary"
     max_batch: int = 100
     max_in_flight: int = 64
+    rate_limit: float | None = None
     timeout_s: float = 15.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    when_exhausted: str = "dead-letter"
+    ack_deadline_s: float = 30.0
+    allow_later: bool = False
+    max_backlog_age_s: float | None = 604800.0
+    dead_letter_retention_s: float = 2592000.0
     headers: Mapping[str, str] = field(default_factory=dict)
     old_secrets: tuple[OldSecret, ...] = ()
     paused: bool = False
@@ -83,9 +90,6 @@ class Subscription:
 # Fields with one value so far, shown and taken so that clients need not know which.
 FIXED: dict[str, object] = {
     "filters": [],
-    "rate_limit": None,
-    "when_exhausted": "dead-letter",
-    "ack_deadline_s": 30,
 }
 SECRET_OVERLAP_S = 86400.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -115,7 +119,7 @@ def updated(
                 faults.append(Fault(name, f"must be {FIXED[name]!r} in this version"))
         elif name not in _CHECKS:
             faults.append(Fault(name, f"is not a field; there are {', '.join(sorted(_CHECKS))}"))
-        elif value is None:
+        elif value is None and name not in _NULLABLE:
             if name != "secret":
                 changes[name] = _DEFAULTS[name]
         else:
@@ -123,11 +127,48 @@ def updated(
     start = _start(body.get(_CREATION_ONLY), faults)
     if faults:
         raise InvalidRequest(faults)
-    secret = changes.get("secret")
-    if secret is not None and secret != before.secret:
-        kept = tuple(old for old in before.old_secrets if old.until > now and old.secret != secret)
-        changes["old_secrets"] = (OldSecret(before.secret, now + SECRET_OVERLAP_S), *kept)
-    return replace(before, **changes), start
+    secret = changes.pop("secret", before.secret)
+    after = replace(before, **changes)
+    if after.allow_later and after.guarantee == "at-most-once":
+        rule = "has no meaning with the guarantee at-most-once, which settles before it sends"
+        raise InvalidRequest([Fault("allow_later", rule)])
+    return rotated(after, secret, SECRET_OVERLAP_S, now), start
+
+
+def rotated(before: Subscription, secret: str, overlap_s: float, now: float) -> Subscription:
+    """Replace the secret; the one before signs as well for `overlap_s`."""
+    if secret == before.secret:
+        return before
+    old = OldSecret(before.secret, now + overlap_s)
+    kept = [each for each in (old, *before.old_secrets) if each.until > now]
+    return replace(
+        before,
+        secret=secret,
+        old_secrets=tuple(each for each in kept if each.secret != secret),
+    )
+
+
+def rotation_of(body: Mapping[str, object]) -> tuple[str, float]:
+    """Read what a rotation asks for: the new secret, by default made here, and the overlap."""
+    faults = [
+        Fault(name, "is not a field; there are overlap_s, secret")
+        for name in body
+        if name not in {"overlap_s", "secret"}
+    ]
+    secret, overlap_s = new_secret(), SECRET_OVERLAP_S
+    try:
+        if body.get("secret") is not None:
+            secret = _secret(body["secret"])
+    except ValueError as error:
+        faults.append(Fault("secret", str(error)))
+    try:
+        if body.get("overlap_s") is not None:
+            overlap_s = _seconds(0, 30 * 86400)(body["overlap_s"])
+    except ValueError as error:
+        faults.append(Fault("overlap_s", str(error)))
+    if faults:
+        raise InvalidRequest(faults)
+    return secret, overlap_s
 
 
 def _check(
@@ -225,6 +266,24 @@ def _seconds(low: float, high: float) -> Any:
     return check
 
 
+def _seconds_or_never(low: float, high: float) -> Any:
+    check = _seconds(low, high)
+    return lambda value: None if value is None else check(value)
+
+
+def _rate(value: object) -> float:
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not usable or not 0.001 <= value <= 1_000_000:  # type: ignore[operator]
+        raise ValueError("must be deliveries a second, from 0.001 to 1000000, or null for no limit")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _secret(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a string that begins with whsec_")
@@ -251,26 +310,26 @@ _RETRY_CHECKS = {
     "max_backoff_s": _seconds(0, 86400),
 }
 _RETRY_NAMES = ", ".join(_RETRY_CHECKS)
+# Here null is a value of its own and restores no default.
+_NULLABLE = frozenset({"max_backlog_age_s"})
 _CHECKS = {
+    "ack_deadline_s": _seconds(0.05, 86400),
+    "allow_later": _flag,
+    "dead_letter_retention_s": _seconds(1, 10 * 365 * 86400),
     "endpoint": _endpoint,
     "format": _one_of(*FORMATS),
     "guarantee": _one_of(*GUARANTEES),
     "headers": _headers,
+    "max_backlog_age_s": _seconds_or_never(1, 10 * 365 * 86400),
     "max_batch": _integer(1, 1000),
     "max_in_flight": _integer(1, 1024),
     "ordering": _one_of(*ORDERINGS),
+    "rate_limit": _rate,
     "retry": None,
     "secret": _secret,
     "timeout_s": _seconds(0.05, 600),
+    "when_exhausted": _one_of(*WHEN_EXHAUSTED),
 }
 _DEFAULTS: dict[str, Any] = {
-    "endpoint": None,
-    "format": "binary",
-    "guarantee": "at-least-once",
-    "headers": {},
-    "max_batch": 100,
-    "max_in_flight": 64,
-    "ordering": "key",
-    "retry": RetryPolicy(),
-    "timeout_s": 15.0,
+    name: getattr(Subscription("", "", ""), name) for name in _CHECKS if name != "secret"
 }

@@ -1,11 +1,14 @@
 """What topics, subscriptions and messages look like from outside."""
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, Protocol
 
-from broker.cloudevents import rfc3339, structured
-from broker.model import Message
-from broker.store.port import ShardStats, TopicStats
+import msgspec
+
+from broker.cloudevents import attributes_of, rfc3339, structured
+from broker.model import FailedAttempt, Message
+from broker.store.port import Due, ShardStats, TopicStats
 from broker.subscription import FIXED, Subscription
 from broker.topic import Topic
 
@@ -19,6 +22,9 @@ class PumpView(Protocol):
 
     def in_flight(self) -> int:
         """Count the requests that are out."""
+
+    def circuit_closed(self) -> bool:
+        """Say whether attempts are made as usual."""
 
 
 def topic_view(topic: Topic, stats: TopicStats, subscriptions: list[str]) -> dict[str, Any]:
@@ -52,10 +58,16 @@ def subscription_view(
         "max_in_flight": subscription.max_in_flight,
         "timeout_s": subscription.timeout_s,
         "retry": asdict(subscription.retry),
+        "rate_limit": subscription.rate_limit,
+        "when_exhausted": subscription.when_exhausted,
+        "ack_deadline_s": subscription.ack_deadline_s,
+        "allow_later": subscription.allow_later,
+        "max_backlog_age_s": subscription.max_backlog_age_s,
+        "dead_letter_retention_s": subscription.dead_letter_retention_s,
         **FIXED,
         "headers": dict.fromkeys(subscription.headers, HIDDEN),
         "created_at": rfc3339(subscription.created_at),
-        "state": "paused" if subscription.paused else "active",
+        "state": _state(subscription, pump),
         "paused_reason": subscription.paused_reason,
         "backlog": stats.backlog,
         "oldest_unsettled_s": None if oldest is None else max(0.0, round(now - oldest, 3)),
@@ -64,6 +76,57 @@ def subscription_view(
         "dead_letters": stats.rows.get("dead", 0),
         "blocked_keys": stats.blocked_keys,
         "last_error": pump.last_error if pump is not None else None,
+    }
+
+
+def _state(subscription: Subscription, pump: PumpView | None) -> str:
+    if subscription.paused:
+        return "paused"
+    return "circuit-open" if pump is not None and not pump.circuit_closed() else "active"
+
+
+def delivery_view(state: str, due: Due) -> dict[str, Any]:
+    """Render a delivery that is not settled; `attempt` is the one that is out or comes next."""
+    row, event = due.row, attributes_of(due.message.attributes)
+    return {
+        "sequence": row.seq,
+        "state": state,
+        "held_by": "key" if row.state == "held" else None,
+        "attempt": row.attempts + 1,
+        "next_attempt_at": rfc3339(row.due_at) if row.state == "retry" else None,
+        "ack_deadline_at": (
+            rfc3339(row.due_at) if row.state == "leased" and isfinite(row.due_at) else None
+        ),
+        "last_error": row.reason or None,
+        "replayed": row.replayed,
+        "key": row.key,
+        "id": event.get("id"),
+        "type": event.get("type"),
+    }
+
+
+def dead_letter_view(due: Due) -> dict[str, Any]:
+    """Render a dead letter with its whole message."""
+    row, message = due.row, due.message
+    return {
+        "sequence": row.seq,
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "dead_at": rfc3339(row.since),
+        "key": row.key,
+        "message": msgspec.json.decode(structured(message.attributes, message.data, message.seq)),
+    }
+
+
+def attempt_view(attempt: FailedAttempt) -> dict[str, Any]:
+    """Render one failed attempt."""
+    return {
+        "attempt": attempt.attempt,
+        "at": rfc3339(attempt.at),
+        "status": attempt.status,
+        "error": attempt.error or None,
+        "duration_ms": attempt.duration_ms,
+        "answer": attempt.answer,
     }
 
 

@@ -1,5 +1,7 @@
 """Reading what a control call was given."""
 
+from collections.abc import Collection
+
 import msgspec
 from flask import Request
 
@@ -42,6 +44,14 @@ def query_integer(request: Request, name: str, default: int, low: int, high: int
     if text.isascii() and text.isdigit() and low <= int(text) <= high:
         return int(text)
     raise InvalidRequest([Fault(name, f"must be a whole number from {low} to {high}")])
+
+
+def query_choice(request: Request, name: str, choices: Collection[str]) -> str:
+    """Return one of the choices from the query string; there is no default."""
+    text = request.args.get(name)
+    if text is None or text not in choices:
+        raise InvalidRequest([Fault(name, f"must be {' or '.join(choices)}")])
+    return text
 
 
 def query_flag(request: Request, name: str) -> bool:

@@ -31,6 +31,36 @@ def get_subscription(topic: str, name: str) -> ResponseReturnValue:
     return to.wait(to.broker.subscription_view(topic, name))
 
 
+@blueprint.post("/<name>/pause")
+def pause(topic: str, name: str) -> ResponseReturnValue:
+    """Have a subscription's messages wait."""
+    json_object(request)
+    to = bridge()
+    return to.wait(to.broker.set_paused(topic, name, "paused by request"))
+
+
+@blueprint.post("/<name>/resume")
+def resume(topic: str, name: str) -> ResponseReturnValue:
+    """Let a paused subscription go on."""
+    json_object(request)
+    to = bridge()
+    return to.wait(to.broker.set_paused(topic, name, None))
+
+
+@blueprint.post("/<name>/rotate-secret")
+def rotate_secret(topic: str, name: str) -> ResponseReturnValue:
+    """Make a new secret; the one before signs as well for a while."""
+    to = bridge()
+    return to.wait(to.broker.rotate_secret(topic, name, json_object(request)))
+
+
+@blueprint.post("/<name>/seek")
+def seek(topic: str, name: str) -> ResponseReturnValue:
+    """Move a subscription to a time or place."""
+    to = bridge()
+    return {"backlog": to.wait(to.broker.deliveries.seek(topic, name, json_object(request)))}
+
+
 @blueprint.delete("/<name>")
 def delete_subscription(topic: str, name: str) -> ResponseReturnValue:
     """Delete a subscription and what it holds."""

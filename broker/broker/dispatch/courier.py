@@ -284,6 +284,7 @@ def _request(endpoint: Endpoint, job: Job, now: float) -> tuple[list[str], bytes
         until = (now + 1, *endpoint.old_keys_until)
         keys = [key for key, end in zip(keys, until, strict=True) if end > now]
     headers += endpoint.headers
+    headers += job.headers
     headers += (
         f"webhook-id: {webhook_id}",
         f"webhook-timestamp: {timestamp}",

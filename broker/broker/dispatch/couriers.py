@@ -112,13 +112,13 @@ class Couriers(asyncio.Protocol):
             self._transport.write(framed(Forget(id_)))
 
     def send(
-        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item]]]
+        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
     ) -> list[int]:
-        """Have requests made, given as attempt number and items; return their job ids."""
+        """Have requests made: attempt number, items, headers of its own; return their job ids."""
         first = self._last_job + 1
         jobs = [
-            Job(first + offset, endpoint, attempt, items)
-            for offset, (attempt, items) in enumerate(requests)
+            Job(first + offset, endpoint, attempt, items, headers)
+            for offset, (attempt, items, headers) in enumerate(requests)
         ]
         self._last_job += len(jobs)
         ids = [job.id for job in jobs]

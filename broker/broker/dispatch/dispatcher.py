@@ -25,11 +25,15 @@ class Dispatcher:
         couriers: Couriers,
         subscriptions: Mapping[tuple[str, str], Subscription],
         failed: Callable[[str], None],
+        pause: Callable[[Subscription, str], Coroutine[None, None, None]],
+        public_url: str | None = None,
     ) -> None:
         self._store = store
         self._couriers = couriers
         self._subscriptions = subscriptions
         self._failed = failed
+        self._pause = pause
+        self._public_url = public_url
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,12 +90,17 @@ class Dispatcher:
             random=random.random,
             now=time.time,
             monotonic=time.monotonic,
+            pause=self._pause_soon,
+            public_url=self._public_url,
         )
         try:
             await pump.run()
         finally:
             if self._pumps.get(name) is pump:
                 del self._pumps[name]
+
+    def _pause_soon(self, subscription: Subscription, reason: str) -> None:
+        self._watch(self._pause(subscription, reason), f"pause of {subscription.name}")
 
     def _watch(self, coroutine: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)

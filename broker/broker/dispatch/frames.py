@@ -36,12 +36,13 @@ class Item(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Job(Struct, frozen=True, array_like=True, gc=False):
-    """One request to make. `attempt` is 1 for the first."""
+    """One request to make. `attempt` is 1 for the first; `headers` are lines of its own."""
 
     id: int
     endpoint: int
     attempt: int
     items: list[Item]
+    headers: list[str] = []
 
 
 class Jobs(Struct, frozen=True, array_like=True, tag="jobs"):

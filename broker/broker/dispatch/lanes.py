@@ -1,63 +1,92 @@
 """Which deliveries may be sent now, so that no two of one key are out at once."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from broker.model import Message
+
+PARKED_KEPT = 100_000
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
     """A message owed to the subscription and in memory.
 
-    `attempts` have ended without success; `has_row` says whether the store has a row for it.
+    `attempts` have ended without success; `has_row` says whether the store has a row for it, and
+    `replayed` whether it was a dead letter before.
     """
 
     message: Message
     attempts: int = 0
     has_row: bool = False
+    replayed: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """A key with something out or waiting.
+    """A key with something in memory.
 
-    `out` counts its deliveries that are ready, sent or waiting for a retry. `parked` is set while
-    one waits for a retry in the store, and `spilled` while later ones wait there as `held` rows:
-    what comes then goes to the store as well, so that a key that waits costs no memory.
+    `out` counts its deliveries that are ready or sent. `spilled` is set while later ones wait in
+    the store as `held` rows: what comes then goes to the store as well.
     """
 
     out: int = 0
-    parked: bool = False
     spilled: bool = False
     waiting: deque[Delivery] = field(default_factory=deque)
 
 
 class Lanes:
-    """A subscription's lanes. A key has one only while it has something out or waiting."""
+    """A subscription's lanes. A key has one only while it has something in memory.
 
-    def __init__(self) -> None:
+    A key whose first owed message waits in the store is parked: what comes goes to the store too.
+    Only the last `kept` parked keys are known here; once there have been more, `forgetful` says
+    that the store has to be asked about any other key.
+    """
+
+    def __init__(self, kept: int = PARKED_KEPT) -> None:
         self._lanes: dict[str, Lane] = {}
+        self._parked: dict[str, None] = {}
+        self.kept = kept
         self.waiting_count = 0
+        self.forgetful = False
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._lanes) + len(self._parked)
 
-    def restore(self, key: str) -> None:
-        """Take over a key whose first owed message waits in the store."""
-        self._lanes[key] = Lane(out=1, parked=True, spilled=True)
+    def restore(self, keys: Iterable[str]) -> None:
+        """Take over keys whose first owed message waits in the store."""
+        for key in keys:
+            if key not in self._lanes:
+                self._park(key)
 
-    def admit(self, key: str, delivery: Delivery) -> Lane | None:
-        """Return None if the delivery may go at once, else the lane in which it has to wait."""
+    def knows(self, key: str) -> bool:
+        """Say whether anything of the key is known here."""
+        return key in self._lanes or key in self._parked
+
+    def continue_in_store(self) -> list[str]:
+        """Have every key that has something in memory look in the store next; return those keys."""
+        for lane in self._lanes.values():
+            lane.spilled = True
+        return list(self._lanes)
+
+    def occupy(self, key: str) -> None:
+        """Something of the key is out that these lanes did not send."""
+        self._lanes.setdefault(key, Lane()).out += 1
+
+    def admit(self, key: str, delivery: Delivery) -> bool | None:
+        """Return True if the delivery may go at once, None if it waits, False if in the store."""
         lane = self._lanes.get(key)
         if lane is None:
+            if key in self._parked:
+                return False
             self._lanes[key] = Lane(out=1)
-            return None
-        if not lane.spilled:
-            lane.waiting.append(delivery)
-            self.waiting_count += 1
-        return lane
+            return True
+        if lane.spilled:
+            return False
+        lane.waiting.append(delivery)
+        self.waiting_count += 1
+        return None
 
     def follow(self, key: str, limit: int) -> Iterator[Delivery]:
         """Take up to `limit` of those that wait, to go in the same request behind the first."""
@@ -68,33 +97,52 @@ class Lanes:
             self.waiting_count -= 1
             yield lane.waiting.popleft()
 
+    def unfollow(self, key: str, deliveries: list[Delivery]) -> None:
+        """Those that went behind the key's first wait again, before all others."""
+        lane = self._lanes[key]
+        lane.out -= len(deliveries)
+        lane.waiting.extendleft(reversed(deliveries))
+        self.waiting_count += len(deliveries)
+
     def resume(self, key: str) -> None:
         """A parked key's first message is in memory again and about to be sent."""
-        self._lanes[key].parked = False
+        self._parked.pop(key, None)
+        self._lanes[key] = Lane(out=1, spilled=True)
 
     def park(self, key: str) -> list[Delivery]:
-        """A key's message waits for a retry: return what has to go to the store as held."""
-        lane = self._lanes[key]
-        lane.parked = True
-        return self._spill(lane)
+        """A key's first message waits in the store: return what has to go there as well."""
+        lane = self._lanes.pop(key, None)
+        self._park(key)
+        return self._spill(lane) if lane is not None else []
+
+    def _park(self, key: str) -> None:
+        self._parked[key] = None
+        if len(self._parked) > self.kept:
+            del self._parked[next(iter(self._parked))]
+            self.forgetful = True
+
+    def unpark(self, key: str) -> None:
+        """A parked key's first message is done with: the key wants what is held behind it."""
+        self._parked.pop(key, None)
+        self._lanes.setdefault(key, Lane()).spilled = True
 
     def spill(self, key: str) -> list[Delivery]:
         """A key's request is slow: return what waits behind it, to go to the store."""
         return self._spill(self._lanes[key])
 
-    def unsend(self, key: str) -> None:
-        """One of the key's deliveries goes back to the store, behind the one that is parked."""
-        self._lanes[key].out -= 1
-
     def spill_longest(self) -> list[Delivery]:
         """Make room: return what waits in the lane that has most of it, to go to the store."""
         return self._spill(max(self._lanes.values(), key=lambda lane: len(lane.waiting)))
+
+    def spill_all(self) -> list[Delivery]:
+        """Return all that waits, to go to the store."""
+        return [delivery for lane in self._lanes.values() for delivery in self._spill(lane)]
 
     def _spill(self, lane: Lane) -> list[Delivery]:
         spilled = list(lane.waiting)
         lane.waiting.clear()
         self.waiting_count -= len(spilled)
-        lane.spilled = lane.spilled or bool(spilled) or lane.parked
+        lane.spilled = lane.spilled or bool(spilled)
         return spilled
 
     def settled(self, key: str) -> Delivery | None:
@@ -102,9 +150,11 @@ class Lanes:
 
         Where there is none in memory and the lane has spilled, it keeps its place (`wants_held`).
         """
-        lane = self._lanes[key]
+        lane = self._lanes.get(key)
+        if lane is None:
+            return None  # parked meanwhile
         lane.out -= 1
-        if lane.out or lane.parked:
+        if lane.out > 0:
             return None
         if lane.waiting:
             lane.out = 1
@@ -117,7 +167,7 @@ class Lanes:
     def wants_held(self, key: str) -> bool:
         """Say whether the key's next delivery has to be read from the store."""
         lane = self._lanes.get(key)
-        return lane is not None and lane.spilled and not lane.out and not lane.parked
+        return lane is not None and lane.spilled and not lane.out
 
     def refill(self, key: str, deliveries: list[Delivery], more: bool) -> Delivery | None:
         """Put what was read from the store in the key's lane; return the one that may go now."""

@@ -2,35 +2,74 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
+from typing import Any, TypeVar
 
-from broker.cloudevents import header_line
+from broker.ack_urls import Claim, token_of
+from broker.cloudevents import expires_at
+from broker.dispatch.circuit import Circuit
 from broker.dispatch.couriers import Couriers
-from broker.dispatch.frames import Endpoint, Item, Outcome
-from broker.dispatch.lanes import Delivery, Lanes
-from broker.dispatch.policy import Ack, Dead, Decision, Retry, decide, hold_s, reason_of, succeeded
-from broker.dispatch.verdicts import asked_to_retry, positions_of
-from broker.model import ExceptionRow, FailedAttempt, RowState
-from broker.store.port import Changes, Due, LeaseLost, Shard
+from broker.dispatch.endpoint import endpoint_of
+from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.interventions import Interventions
+from broker.dispatch.lanes import Delivery
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.memory import Memory
+from broker.dispatch.policy import (
+    Ack,
+    Gone,
+    counts_for_circuit,
+    hold_s,
+    reason_of,
+    succeeded,
+)
+from broker.dispatch.rate import RateLimit
+from broker.dispatch.settlement import (
+    ASKED_FOR_DEAD_LETTER,
+    ASKED_TO_RETRY,
+    LAPSED,
+    NO_ANSWER,
+    Settlement,
+)
+from broker.dispatch.verdicts import LateVerdict, positions_of
+from broker.model import ExceptionRow
+from broker.signing import key_of
+from broker.store.port import Due, LeaseLost, Shard
 from broker.subscription import Subscription
+
+T = TypeVar("T")
 
 # An attempt that takes longer gets a row, so that the position can pass it.
 SLOW_S = 0.25
 HELD_PAGE = 256
+COURIER_POLL_S = 0.1
+REPLAY_HEADER = "webhook-replay: true"
 
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A request that is out. `sent_at` is on the monotonic clock."""
+    """A request that is out. `sent_at` is on the monotonic clock.
+
+    `settled` means that nothing of it is owed any more, whatever the outcome; `void` that a seek
+    came meanwhile. `verdict` is one that was given before the answer.
+    """
 
     deliveries: Sequence[Delivery]
     sent_at: float
+    batch: bool
+    probe: bool = False
+    settled: bool = False
+    void: bool = False
+    verdict: LateVerdict | None = None
 
 
 class Pump:
-    """Drives one shard. `run` is its only task; outcomes come in between its turns."""
+    """Drives one shard. `run` is its only task; outcomes come in between its turns.
+
+    `pause` is called with a reason when the endpoint wants nothing more.
+    """
 
     def __init__(
         self,
@@ -42,37 +81,65 @@ class Pump:
         random: Callable[[], float],
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        pause: Callable[[Subscription, str], None] = lambda _, __: None,
+        public_url: str | None = None,
     ) -> None:
         self._shard = shard
         self._couriers = couriers
         self._webhook_id_prefix = webhook_id_prefix
-        self._random = random
         self._now = now
         self._monotonic = monotonic
-        self._ready: deque[Delivery] = deque()
+        self._pause = pause
+        self._public_url = public_url
         self._in_flight: dict[int, Sent] = {}
-        self._lanes = Lanes()
-        self._parked = False
-        self._wanting: list[str] = []
-        self._with_row: set[int] = set()
-        self._next_due_at: float | None = 0.0
+        self._memory = Memory(subscription.ordering)
+        self._ledger = Ledger(shard, now)
+        self._settlement = Settlement(self._ledger, self._memory, random=random, now=now)
+        self._circuit = Circuit()
+        self._rate = RateLimit(subscription.rate_limit)
+        self._acts: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._hold_until = shard.hold_until
+        self._covered_until = shard.covered_until
         self._checked_slow_at = 0.0
-        self._changes = _Pending()
-        self._hold_until = 0.0
         self._draining = False
         self._reordering = False
         self.last_error: str | None = None
-        self.subscription = subscription
-        self._tell_courier()
+        self.interventions = Interventions(
+            self, shard, self._ledger, self._memory, self._settlement, now
+        )
+        self._use(subscription)
 
     # -- from outside ------------------------------------------------------------------------------
 
     def configure(self, subscription: Subscription) -> None:
         """Take a new configuration; what is out already ends under the old one."""
-        self._reordering |= subscription.ordering != self.subscription.ordering
-        self.subscription = subscription
-        self._tell_courier()
+        before = self.subscription
+        self._reordering |= subscription.ordering != before.ordering
+        if subscription.rate_limit != before.rate_limit:
+            self._rate = RateLimit(subscription.rate_limit)
+        if subscription.endpoint != before.endpoint:
+            self._circuit = Circuit()
+            self._hold(0.0)
+        self._use(subscription)
         self._shard.bell.set()
+
+    def _use(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._settlement.configure(subscription)
+        if subscription.endpoint is not None:
+            self._couriers.set_endpoint(
+                endpoint_of(subscription, self._shard.id, self._webhook_id_prefix, self._now())
+            )
+
+    async def perform(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Have the pump's task do something between two turns; return what that returns.
+
+        Raises LeaseLost if the shard is lost before.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._acts.append((act, done))
+        self._shard.bell.set()
+        return await done
 
     def drain(self) -> None:
         """Send nothing more."""
@@ -81,6 +148,34 @@ class Pump:
     def in_flight(self) -> int:
         """Count the requests that are out."""
         return len(self._in_flight)
+
+    def circuit_closed(self) -> bool:
+        """Say whether attempts are made as usual."""
+        return self._circuit.closed
+
+    def sent(self) -> Sequence[Sent]:
+        """Return the requests that are out, the oldest first."""
+        return list(self._in_flight.values())
+
+    def outstanding(self) -> list[Due]:
+        """Return what is out, as rows that are leased without an end."""
+        return [
+            Due(
+                ExceptionRow(
+                    delivery.message.seq,
+                    delivery.message.key,
+                    "leased",
+                    delivery.attempts,
+                    inf,
+                    "",
+                    delivery.replayed,
+                ),
+                delivery.message,
+            )
+            for sent in self._in_flight.values()
+            if not sent.settled
+            for delivery in sent.deliveries
+        ]
 
     async def run(self) -> None:
         """Pump until the shard is lost."""
@@ -92,170 +187,303 @@ class Pump:
                 await self._wait()
         except LeaseLost:
             self._couriers.forget_endpoint(self._shard.id)
-
-    def _tell_courier(self) -> None:
-        subscription = self.subscription
-        if subscription.endpoint is not None:
-            self._couriers.set_endpoint(
-                endpoint_of(subscription, self._shard.id, self._webhook_id_prefix, self._now())
-            )
+        finally:
+            while self._acts:
+                _, done = self._acts.popleft()
+                if not done.done():
+                    done.set_exception(LeaseLost(self.subscription.name))
 
     # -- a turn ------------------------------------------------------------------------------------
 
     async def _restore(self) -> None:
         """Take over what waits in the store."""
-        self._lanes = Lanes()
-        self._parked = False
-        await self._shard.regroup(self.subscription.ordering == "key")
-        self._next_due_at = await self._shard.next_due_at(frozenset())
-        if self.subscription.ordering == "key":
-            for key in await self._shard.waiting_keys():
-                self._lanes.restore(key)
-        elif self.subscription.ordering == "topic":
-            self._parked = self._next_due_at is not None
+        memory = self._memory
+        memory.ordering = self.subscription.ordering
+        memory.seek(())
+        await self._cover()
+        await self._shard.regroup(memory.ordering == "key")
+        if memory.ordering == "key":
+            await self._restore_keys()
+        await self._look_at_due()
+
+    async def _cover(self) -> None:
+        """Give rows to what was in memory when the last owner ended, in front of later rows.
+
+        Else what waits in the store for one of those would go first.
+        """
+        shard = self._shard
+        while self._covered_until and (messages := await shard.fetch(HELD_PAGE)):
+            for message in messages:
+                self._ledger.put(Delivery(message, replayed=self._is_replay(message.seq)), "held")
+            self._ledger.commit()
+            if messages[-1].seq >= self._covered_until:
+                break
+        self._covered_until = 0
+
+    def _is_replay(self, seq: int) -> bool:
+        return seq <= self._shard.replay_until
+
+    async def _restore_keys(self) -> None:
+        """Learn which keys wait in the store; beyond some number the store is asked each time."""
+        lanes = self._memory.lanes
+        keys = await self._shard.waiting_keys(lanes.kept + 1)
+        lanes.restore(keys)
 
     async def _turn(self) -> None:
-        if self._reordering and not self._in_memory():
-            self._commit()
+        while self._acts:
+            await self._act(*self._acts.popleft())
+        if self._reordering and not self._in_flight:
+            # What is in memory in the old order goes to the store, and comes back in the new one.
+            self._ledger.hold(self._memory.all())
+            self._ledger.commit()
             await self._restore()
             self._reordering = False
         if self._may_send():
             await self._take_due()
             await self._take_wanted()
             await self._take_new()
-            self._send()
+            await self._send()
         if self._in_flight:
             self._give_slow_ones_rows()
-        self._commit()
+        self._ledger.commit()
+
+    async def _act(self, act: Callable[[], Awaitable[Any]], done: asyncio.Future[Any]) -> None:
+        self._ledger.commit()
+        try:
+            result = await act()
+        except Exception as error:
+            if not done.done():
+                done.set_exception(error)
+            if isinstance(error, LeaseLost):
+                raise
+            return
+        if not done.done():
+            done.set_result(result)
 
     def _may_send(self) -> bool:
         subscription = self.subscription
         return not (
             self._draining
+            or self._reordering
             or subscription.endpoint is None
             or subscription.paused
             or not self._couriers.alive()
             or self._hold_until > self._now()
         )
 
-    def _in_memory(self) -> int:
-        return len(self._in_flight) + len(self._ready) + self._lanes.waiting_count
+    def _slots(self) -> int:
+        """Return how many requests may begin now."""
+        subscription = self.subscription
+        most = 1 if subscription.ordering == "topic" else subscription.max_in_flight
+        allowed = self._circuit.slots(self._monotonic())
+        return int(min(most - len(self._in_flight), allowed))
+
+    def _size(self) -> int:
+        """Return how many deliveries one request may have."""
+        return self.subscription.max_batch if self.subscription.format == "batch" else 1
 
     def _room(self) -> int:
         """Return how many more messages could be sent at once."""
-        subscription = self.subscription
-        size = subscription.max_batch if subscription.format == "batch" else 1
-        slots = 1 if subscription.ordering == "topic" else subscription.max_in_flight
-        free = (slots - len(self._in_flight)) * size
-        # The next request's messages are read while this one is out.
-        ahead = size if subscription.ordering == "topic" else 0
-        return free + ahead - len(self._ready)
+        size = self._size()
+        room = self._slots() * size
+        if self.subscription.ordering == "topic" and self._circuit.closed:
+            room += size  # the next request's messages are read while this one is out
+        if self._rate.rate is not None:
+            room = int(min(room, self._rate.available(self._monotonic())))
+        return room - len(self._memory.ready)
 
-    def _room_for_due(self) -> int:
-        """Return how many due rows could be sent; a parked topic waits for nothing else."""
-        return self.subscription.max_batch if self._parked else self._room()
+    # -- taking ------------------------------------------------------------------------------------
+
+    def _wants_due(self) -> bool:
+        """Say whether a row that is due could be taken now."""
+        if self.subscription.ordering == "topic":
+            return not self._memory.sendable()
+        return self._room() > 0
 
     async def _take_due(self) -> None:
-        now = self._now()
-        room = self._room_for_due()
-        if self._next_due_at is None or self._next_due_at > now or room <= 0 or self._reordering:
+        due_at, now = self._memory.next_due_at, self._now()
+        if due_at is None or due_at > now or not self._wants_due():
             return
-        self._commit()
-        due = await self._shard.due(now, room, frozenset(self._with_row))
-        returned = [self._from_row(item) for item in due]
-        for delivery in returned:
-            key = delivery.message.key
-            if self.subscription.ordering == "key" and key is not None:
-                self._lanes.resume(key)
         if self.subscription.ordering == "topic":
-            self._parked = self._parked and not returned
-            self._ready.extendleft(reversed(returned))
+            await self._take_owed(now)
         else:
-            self._ready.extend(returned)
-        self._next_due_at = await self._shard.next_due_at(frozenset(self._with_row))
+            room = self._room()
+            self._ledger.commit()
+            skip = frozenset(self._ledger.in_memory)
+            for due in await self._shard.due(now, room, skip):
+                if due.row.state == "leased":
+                    self._lapse(due)
+                else:
+                    self._memory.come_back(self._from_row(due))
+            await self._look_at_due()
+
+    async def _take_owed(self, now: float) -> None:
+        """Take an ordered topic's first rows: what waits in front of them bars all behind."""
+        self._ledger.commit()
+        size = self._size()
+        rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
+        lapsed = next(
+            (due for due in rows if due.row.state == "leased" and due.row.due_at <= now), None
+        )
+        if lapsed is not None:
+            self._lapse(lapsed)
+            return
+        count = 0
+        while count < min(size, len(rows)) and _is_due(rows[count], now):
+            count += 1
+        taken = [self._from_row(due) for due in rows[:count]]
+        self._memory.come_first(taken)
+        self._bar(rows[count:])
+
+    async def _look_at_due(self) -> None:
+        """Learn when the first row that waits in the store is due."""
+        self._ledger.commit()
+        skip = frozenset(self._ledger.in_memory)
+        if self.subscription.ordering != "topic":
+            self._memory.next_due_at = await self._shard.next_due_at(skip)
+            return
+        self._bar(await self._shard.owed(1, skip))
+
+    def _bar(self, rows: Sequence[Due]) -> None:
+        """Let nothing of an ordered topic pass the first of these rows, which wait in the store."""
+        first = rows[0].row if rows else None
+        self._memory.barrier = first.seq if first is not None else None
+        due = first is not None and first.state != "blocked"
+        self._memory.next_due_at = first.due_at if first is not None and due else None
+
+    async def look_again(self) -> None:
+        """Look at the store anew, after an intervention changed rows there."""
+        if self.subscription.ordering == "key":
+            await self._restore_keys()
+        await self._look_at_due()
 
     def _from_row(self, due: Due) -> Delivery:
-        self._with_row.add(due.row.seq)
-        return Delivery(due.message, due.row.attempts, True)
+        self._ledger.in_memory.add(due.row.seq)
+        return Delivery(due.message, due.row.attempts, True, due.row.replayed)
+
+    def _lapse(self, due: Due) -> None:
+        """A lease has ended without a verdict: a failed attempt."""
+        self._ledger.in_memory.discard(due.row.seq)
+        delivery = Delivery(due.message, due.row.attempts, True, due.row.replayed)
+        self.last_error = LAPSED
+        self._settlement.conclude(due, self._settlement.again(delivery, LAPSED))
 
     async def _take_wanted(self) -> None:
         """Read on for keys whose next message waits in the store."""
-        while self._wanting:
-            key = self._wanting.pop()
-            if not self._lanes.wants_held(key):
+        memory = self._memory
+        while memory.wanting:
+            key = memory.wanting.pop()
+            if not memory.lanes.wants_held(key):
                 continue
-            self._commit()
+            self._ledger.commit()
             rows = await self._shard.held(key, 0, HELD_PAGE)
             deliveries = [self._from_row(row) for row in rows]
-            first = self._lanes.refill(key, deliveries, more=len(rows) == HELD_PAGE)
+            first = memory.lanes.refill(key, deliveries, more=len(rows) == HELD_PAGE)
             if first is not None:
-                self._ready.append(first)
-            if self._lanes.wants_held(key):
-                self._wanting.append(key)
+                memory.ready.append(first)
+            if memory.lanes.wants_held(key):
+                memory.wanting.append(key)
 
     async def _take_new(self) -> None:
-        while not self._reordering and (room := self._room()) > 0:
-            if self._shard.room() < room and self._lanes.waiting_count:
-                self._hold(self._lanes.spill_longest())
-                self._commit()
-            messages = await self._shard.fetch(room)
+        memory, shard, ledger = self._memory, self._shard, self._ledger
+        while (room := self._room()) > 0:
+            if shard.room() < room and memory.lanes.waiting_count:
+                ledger.hold(memory.lanes.spill_longest())
+                ledger.commit()
+            messages = await shard.fetch(room)
             if not messages:
                 return
-            by_key = self.subscription.ordering == "key"
-            ready, covers = self._ready, self._shard.covers
+            if memory.lanes.forgetful and memory.ordering == "key":
+                await self._recall({m.key for m in messages if m.key is not None})
             for message in messages:
-                if covers(message.seq):
-                    self._changes.done.append(message.seq)
-                    continue
-                delivery = Delivery(message)
-                if not by_key or message.key is None:
-                    ready.append(delivery)
-                else:
-                    self._admit(message.key, delivery)
+                delivery = Delivery(message, replayed=self._is_replay(message.seq))
+                if memory.admit(delivery):
+                    ledger.hold([delivery])
 
-    def _admit(self, key: str, delivery: Delivery) -> None:
-        lane = self._lanes.admit(key, delivery)
-        if lane is None:
-            self._ready.append(delivery)
-        elif lane.spilled:
-            self._hold([delivery])
+    async def _recall(self, keys: set[str]) -> None:
+        """Ask the store about keys that may be parked there."""
+        lanes = self._memory.lanes
+        unknown = [key for key in keys if not lanes.knows(key)]
+        if unknown:
+            self._ledger.commit()
+            lanes.restore(await self._shard.waiting_among(unknown))
 
-    def _send(self) -> None:
-        subscription = self.subscription
-        in_flight, ready = self._in_flight, self._ready
-        one_by_one = subscription.ordering == "topic"
-        slots = 1 if one_by_one else subscription.max_in_flight
-        if not ready or self._parked or len(in_flight) >= slots:
+    # -- sending -----------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        slots = self._slots()
+        if slots <= 0 or not self._memory.sendable():
             return
+        batches = self._batches(slots)
+        if not batches:
+            return
+        settled = self.subscription.guarantee == "at-most-once"
+        if settled:
+            await self._settle_first(batches)
+        self._dispatch(batches, settled)
+
+    def _batches(self, slots: int) -> list[list[Delivery]]:
+        """Take what goes into each request that begins now; what has expired is settled instead."""
+        memory, size, now = self._memory, self._size(), self._now()
+        tokens = self._rate.available(self._monotonic())
         batches: list[list[Delivery]] = []
-        while ready and len(in_flight) + len(batches) < slots:
-            batches.append(
-                self._next_batch() if subscription.format == "batch" else [ready.popleft()]
-            )
+        while len(batches) < slots and tokens > 0 and memory.sendable():
+            batch = memory.take(int(min(size, tokens)))
+            for delivery in batch:
+                expires = expires_at(delivery.message.attributes)
+                if expires is not None and expires <= now:
+                    self._settlement.ack(delivery)
+                    batch = [each for each in batch if each is not delivery]
+            if batch:
+                batches.append(batch)
+                tokens -= len(batch)
+                self._rate.take(len(batch))
+        return batches
+
+    async def _settle_first(self, batches: Sequence[Sequence[Delivery]]) -> None:
+        """Have it on disk that these are settled, before they are sent.
+
+        What waits behind their keys goes to the store, so that the position can pass it.
+        """
+        self._ledger.hold(self._memory.lanes.spill_all())
+        for batch in batches:
+            for delivery in batch:
+                self._ledger.settle(delivery)
+        committed = self._ledger.commit(soon=True)
+        if committed is not None:
+            await committed
+
+    def _dispatch(self, batches: Sequence[list[Delivery]], settled: bool) -> None:
+        shard, now = self._shard, self._monotonic()
         requests = [
             (
                 batch[0].attempts + 1,
                 [Item(d.message.seq, d.message.attributes, d.message.data) for d in batch],
+                self._headers(batch),
             )
             for batch in batches
         ]
-        now = self._monotonic()
-        for job, batch in zip(
-            self._couriers.send(self, self._shard.id, requests), batches, strict=True
-        ):
-            in_flight[job] = Sent(batch, now)
+        batched = self.subscription.format == "batch"
+        jobs = self._couriers.send(self, shard.id, requests)
+        for job, batch in zip(jobs, batches, strict=True):
+            self._in_flight[job] = Sent(batch, now, batched, self._circuit.sending(), settled)
 
-    def _next_batch(self) -> list[Delivery]:
-        """Take what goes into one request; later messages of a key may go behind its first."""
-        size, by_key = self.subscription.max_batch, self.subscription.ordering == "key"
-        batch: list[Delivery] = []
-        while self._ready and len(batch) < size:
-            delivery = self._ready.popleft()
-            batch.append(delivery)
-            key = delivery.message.key
-            if by_key and key is not None:
-                batch.extend(self._lanes.follow(key, size - len(batch)))
-        return batch
+    def _headers(self, batch: Sequence[Delivery]) -> list[str]:
+        headers = []
+        if batch[0].replayed or (len(batch) > 1 and any(each.replayed for each in batch)):
+            headers.append(REPLAY_HEADER)
+        subscription = self.subscription
+        if subscription.allow_later and self._public_url is not None:
+            claim = Claim(
+                self._shard.id,
+                self._shard.generation,
+                [each.message.seq for each in batch],
+                [each.attempts + 1 for each in batch],
+            )
+            token = token_of(claim, key_of(subscription.secret))
+            place = f"{subscription.topic}/{subscription.name}"
+            headers.append(f"webhook-ack-url: {self._public_url}/v1/acks/{place}/{token}")
+        return headers
 
     async def _wait(self) -> None:
         """Wait for the bell, or for the next thing that time brings."""
@@ -274,13 +502,21 @@ class Pump:
             timer.cancel()
 
     def _until_next(self) -> float | None:
+        now, monotonic = self._now(), self._monotonic()
         waits = []
-        if self._hold_until > self._now():
-            waits.append(self._hold_until - self._now())
-        if self._next_due_at is not None and self._may_send() and self._room_for_due() > 0:
-            waits.append(self._next_due_at - self._now())
         if self._in_flight:
             waits.append(SLOW_S)
+        if self._hold_until > now:
+            waits.append(self._hold_until - now)
+        if not self._couriers.alive():
+            waits.append(COURIER_POLL_S)
+        if self._may_send():
+            if (opens_at := self._circuit.opens_at(monotonic)) is not None:
+                waits.append(opens_at - monotonic)
+            elif self._memory.next_due_at is not None and self._wants_due():
+                waits.append(self._memory.next_due_at - now)
+            if (next_token_s := self._rate.until_next(monotonic)) is not None:
+                waits.append(next_token_s)
         return min(waits, default=None)
 
     # -- slow attempts -----------------------------------------------------------------------------
@@ -294,11 +530,11 @@ class Pump:
             if now - sent.sent_at < SLOW_S:
                 break  # the rest were sent later
             for delivery in sent.deliveries:
-                if not delivery.has_row:
-                    self._put(delivery, "leased", inf)
-                key = delivery.message.key
-                if self.subscription.ordering == "key" and key is not None:
-                    self._hold(self._lanes.spill(key))
+                if not (delivery.has_row or sent.settled):
+                    self._ledger.lease(delivery)
+                key = self._memory.lane_of(delivery)
+                if key is not None:
+                    self._ledger.hold(self._memory.lanes.spill(key))
 
     # -- outcomes ----------------------------------------------------------------------------------
 
@@ -306,178 +542,89 @@ class Pump:
         """Settle a request's deliveries. Called by the couriers, between turns."""
         sent = self._in_flight.pop(job)
         self._shard.bell.set()
-        batch = self.subscription.format == "batch"
-        positions = positions_of(outcome, len(sent.deliveries)) if batch else None
-        if positions is None:
-            if succeeded(outcome):
-                for delivery in sent.deliveries:
-                    self._ack(delivery)
-            else:
-                self._fail(sent.deliveries, outcome)
-            return
-        self._settle_positions(sent.deliveries, positions, outcome)
+        down = counts_for_circuit(outcome)
+        if down:
+            self._circuit.failed(self._monotonic(), probe=sent.probe)
+        else:
+            self._circuit.answered()
+        ok = succeeded(outcome)
+        if not ok and not sent.void:
+            self._note(outcome)
+        if sent.settled:
+            self._end_settled(sent, None if ok else outcome)
+        elif sent.verdict is not None:
+            self._apply(sent, sent.verdict, outcome)
+        elif ok and not outcome.headers and not self._settlement.terms.needs_receipt:
+            self._ack(sent, outcome)
+        elif sent.probe and down:
+            self._memory.give_back(sent.deliveries)  # a failed probe spends no attempt
+        else:
+            self._decide(sent, outcome)
 
     def lost(self, job: int) -> None:
-        """Send a request again that ended without an outcome; it has spent no attempt."""
+        """Hear that a request ended without an outcome; it has spent no attempt."""
         sent = self._in_flight.pop(job)
-        self._ready.extendleft(reversed(sent.deliveries))
         self._shard.bell.set()
+        if sent.probe:
+            self._circuit.unsent()
+        if sent.settled:
+            self._end_settled(sent, None)
+        elif sent.verdict is not None:
+            self._apply(sent, sent.verdict, NO_ANSWER)
+        else:
+            self._memory.give_back(sent.deliveries)
 
-    def _fail(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome) -> None:
+        """Remember why an attempt failed, and for how long the endpoint wants to be left alone."""
         self.last_error = reason_of(outcome)
-        now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one
-        self._hold_until = max(self._hold_until, now + hold_s(outcome, now))
-        again: list[tuple[Delivery, Retry]] = []
-        for delivery in deliveries:
-            self._log_attempt(delivery, outcome)
-            attempt = delivery.attempts + 1
-            decision = decide(outcome, attempt, self.subscription.retry, now, lambda: drawn)
-            if isinstance(decision, Retry):
-                again.append((delivery, decision))
-            else:
-                self._settle(delivery, decision)
-        if again:
-            self._retry(again)
-
-    def _settle_positions(
-        self,
-        deliveries: Sequence[Delivery],
-        positions: dict[int, Decision | None],
-        outcome: Outcome,
-    ) -> None:
-        """Settle a batch whose answer singles some out; None stands for a retry by the policy."""
-        again: list[Delivery] = []
-        stopped: set[str] = set()
-        one_by_one = self.subscription.ordering == "topic"
-        for position, delivery in enumerate(deliveries):
-            key = delivery.message.key
-            behind = (one_by_one and again) or (key is not None and key in stopped)
-            if behind or (position in positions and positions[position] is None):
-                again.append(delivery)
-                if self.subscription.ordering == "key" and key is not None:
-                    stopped.add(key)
-            elif position in positions:
-                self._settle(delivery, positions[position] or Ack())
-            else:
-                self._ack(delivery)
-        if again:
-            self._fail(again, asked_to_retry(outcome))
-
-    def _settle(self, delivery: Delivery, decision: Decision) -> None:
-        if isinstance(decision, Dead):
-            delivery.attempts += 1
-            self._put(delivery, "dead", reason=decision.reason)
-            self._with_row.discard(delivery.message.seq)
-            self._release(delivery)
-        else:
-            self._ack(delivery)
-
-    def _ack(self, delivery: Delivery) -> None:
-        seq = delivery.message.seq
-        if delivery.has_row:
-            self._changes.drop.append(seq)
-            self._with_row.discard(seq)
-        else:
-            self._changes.done.append(seq)
-        self._release(delivery)
-
-    def _release(self, delivery: Delivery) -> None:
-        """A delivery is done with: let its key's next one go."""
-        key = delivery.message.key
-        if self.subscription.ordering != "key" or key is None:
-            return
-        following = self._lanes.settled(key)
-        if following is not None:
-            self._ready.append(following)
-        elif self._lanes.wants_held(key):
-            self._wanting.append(key)
-
-    def _retry(self, deliveries: Iterable[tuple[Delivery, Retry]]) -> None:
-        """Put deliveries back in the store; of each key the first is due, the others wait."""
-        by_key = self.subscription.ordering == "key"
-        waiting: set[str] = set()
-        for delivery, decision in deliveries:
-            delivery.attempts += 1
-            key = delivery.message.key
-            if not by_key or key is None:
-                self._put(delivery, "retry", decision.due_at, decision.reason)
-            elif key not in waiting:
-                waiting.add(key)
-                self._put(delivery, "retry", decision.due_at, decision.reason)
-                self._hold(self._lanes.park(key))
-            else:
-                self._put(delivery, "held", reason=decision.reason)
-                self._lanes.unsend(key)
-            self._with_row.discard(delivery.message.seq)
-            if self._next_due_at is None or decision.due_at < self._next_due_at:
-                self._next_due_at = decision.due_at
-        self._parked = self.subscription.ordering == "topic"
-
-    def _hold(self, deliveries: Iterable[Delivery]) -> None:
-        """Have deliveries wait in the store, out of memory."""
-        for delivery in deliveries:
-            if not delivery.has_row:
-                self._put(delivery, "held")
-            self._with_row.discard(delivery.message.seq)
-
-    def _put(
-        self, delivery: Delivery, state: RowState, due_at: float = 0.0, reason: str = ""
-    ) -> None:
-        message = delivery.message
-        delivery.has_row = True
-        self._with_row.add(message.seq)
-        self._changes.put.append(
-            ExceptionRow(message.seq, message.key, state, delivery.attempts, due_at, reason)
-        )
-
-    def _log_attempt(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._changes.failed.append(
-            FailedAttempt(
-                delivery.message.seq,
-                delivery.attempts + 1,
-                self._now(),
-                outcome.status or None,
-                outcome.error,
-                outcome.duration_ms,
-                outcome.body[:1024].decode("utf-8", "replace"),
+        now = self._now()
+        wait_s = hold_s(outcome, now)
+        if wait_s and now + wait_s > self._hold_until:
+            self._hold(now + wait_s)
+        if outcome.status == 410:
+            self.subscription = replace(
+                self.subscription, paused=True, paused_reason=self.last_error
             )
-        )
+            self._pause(self.subscription, self.last_error)
 
-    def _commit(self) -> None:
-        changes = self._changes
-        if changes.put or changes.done or changes.drop:
-            self._changes = _Pending()
-            self._shard.commit(Changes(changes.put, changes.done, changes.drop, changes.failed))
+    def _hold(self, until: float) -> None:
+        if until != self._hold_until:
+            self._hold_until = until
+            self._ledger.hold_until(until)
+
+    def _end_settled(self, sent: Sent, failure: Outcome | None) -> None:
+        for delivery in sent.deliveries:
+            if failure is not None and not sent.void:
+                self._ledger.log(delivery, failure, reason_of(failure))
+            self._memory.release(delivery)
+
+    def _ack(self, sent: Sent, outcome: Outcome) -> None:
+        if sent.batch and (positions := positions_of(outcome, len(sent.deliveries))):
+            self.last_error = ASKED_TO_RETRY if positions.retry else ASKED_FOR_DEAD_LETTER
+            decisions = self._settlement.singled_out(positions, sent.deliveries)
+            self._settlement.carry_out(sent.deliveries, decisions, outcome)
+            return
+        for delivery in sent.deliveries:
+            self._settlement.ack(delivery)
+
+    def _decide(self, sent: Sent, outcome: Outcome) -> None:
+        decisions = self._settlement.decided(outcome, sent.deliveries)
+        first = decisions[0]
+        if isinstance(first, Gone):
+            for delivery in sent.deliveries:
+                self._ledger.log(delivery, outcome, first.reason)
+            self._memory.give_back(sent.deliveries)
+        elif isinstance(first, Ack):
+            self._ack(sent, outcome)
+        else:
+            if succeeded(outcome):
+                self.last_error = getattr(first, "error", self.last_error)
+            self._settlement.carry_out(sent.deliveries, decisions, outcome)
+
+    def _apply(self, sent: Sent, verdict: LateVerdict, outcome: Outcome) -> None:
+        decisions = self._settlement.concluded(verdict, sent.deliveries)
+        self._settlement.carry_out(sent.deliveries, decisions, outcome)
 
 
-class _Pending:
-    """Changes that gather until the end of a turn."""
-
-    __slots__ = ("done", "drop", "failed", "put")
-
-    def __init__(self) -> None:
-        self.put: list[ExceptionRow] = []
-        self.done: list[int] = []
-        self.drop: list[int] = []
-        self.failed: list[FailedAttempt] = []
-
-
-def endpoint_of(
-    subscription: Subscription, id_: int, webhook_id_prefix: str, now: float
-) -> Endpoint:
-    """Say where and how a subscription's requests go."""
-    if subscription.endpoint is None:
-        raise ValueError("a subscription without an endpoint gets no requests")
-    return Endpoint(
-        id=id_,
-        url=subscription.endpoint,
-        format=subscription.format,
-        keys=subscription.signing_keys(now),
-        old_keys_until=[old.until for old in subscription.old_secrets if old.until > now],
-        timeout_ms=round(subscription.timeout_s * 1000),
-        headers=[
-            f"webhook-subscription: {subscription.topic}/{subscription.name}",
-            *(header_line(name, value) for name, value in subscription.headers.items()),
-        ],
-        webhook_id_prefix=webhook_id_prefix,
-    )
+def _is_due(due: Due, now: float) -> bool:
+    return due.row.state == "retry" and due.row.due_at <= now

@@ -1,9 +1,36 @@
-"""What an endpoint's answer to a batch says of single positions."""
+"""What an endpoint says of a request's deliveries beyond its status: positions, late verdicts."""
+
+from dataclasses import dataclass
 
 import msgspec
 
 from broker.dispatch.frames import Outcome
-from broker.dispatch.policy import Dead, Decision, succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """What an ack of several deliveries singles out, by position in the request."""
+
+    retry: frozenset[int] = frozenset()
+    dead_letter: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.retry or self.dead_letter)
+
+
+@dataclass(frozen=True, slots=True)
+class LateVerdict:
+    """The verdict on a request that was answered `later`.
+
+    `verdict` is ack, retry, dead-letter or extend; `retry_after_s` belongs to retry and
+    `ack_deadline_s` to extend.
+    """
+
+    verdict: str
+    receipt: bool = False
+    positions: Positions = Positions()
+    retry_after_s: float | None = None
+    ack_deadline_s: float | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -14,27 +41,18 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-def positions_of(outcome: Outcome, size: int) -> dict[int, Decision | None] | None:
-    """Return what each position singled out by a 2xx answer gets, None for a retry by the policy.
+def positions_of(outcome: Outcome, size: int) -> Positions:
+    """Read what the answer to a batch singles out.
 
-    Returns None where the answer singles out nothing. An answer that is no such JSON acks all, as a
-    2xx does; positions outside the batch are ignored.
+    An answer that is no such JSON singles out nothing; positions outside the batch are ignored, and
+    one that is in both lists is retried.
     """
-    if not outcome.body or not succeeded(outcome):
-        return None
+    if not outcome.body:
+        return Positions()
     try:
         answer = _decode(outcome.body)
     except (msgspec.DecodeError, RecursionError):
-        return None
-    singled: dict[int, Decision | None] = {
-        position: Dead("the endpoint asked for a dead letter")
-        for position in answer.dead_letter
-        if 0 <= position < size
-    }
-    singled.update({position: None for position in answer.retry if 0 <= position < size})
-    return singled or None
-
-
-def asked_to_retry(outcome: Outcome) -> Outcome:
-    """Turn an accepted request into the failed attempt it is for positions to be sent again."""
-    return msgspec.structs.replace(outcome, status=0, error="the endpoint asked for a retry")
+        return Positions()
+    retry = frozenset(each for each in answer.retry if 0 <= each < size)
+    dead = frozenset(each for each in answer.dead_letter if 0 <= each < size)
+    return Positions(retry, dead - retry)

@@ -128,6 +128,7 @@ class Shard(Protocol):
     generation: int  # how many seeks there have been
     replay_until: int  # messages at or below were handed out before a seek
     hold_until: float  # as the last commit that named one has it
+    covered_until: int  # at the claim: the highest seq above the position that has a row, or 0
 
     def room(self) -> int:
         """Return how many more messages may be handed out and neither done nor put."""
@@ -137,11 +138,8 @@ class Shard(Protocol):
 
         At most `limit`, and at most `room()`; [] when there is nothing new, and then the bell rings
         when there is. After an unclean end it starts again at the lowest seq that is not done, so
-        seqs that are done or have a row may come again, but for those that `covers` tells of.
+        seqs that are done may come again; one that has a row comes by its row only.
         """
-
-    def covers(self, seq: int) -> bool:
-        """Say whether a fetched seq has a row already: the row wins, the caller answers `done`."""
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return rows with due_at <= now, the longest due first, but for seqs in `skip`.
@@ -158,8 +156,14 @@ class Shard(Protocol):
     async def row(self, seq: int) -> Due | None:
         """Return the row of one seq, whatever its state, with its message."""
 
-    async def waiting_keys(self) -> Sequence[str]:
-        """Return every key that has a row which is not dead."""
+    async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
+        """Return `retry`, `leased` and `blocked` rows by ascending seq, but for seqs in `skip`."""
+
+    async def waiting_keys(self, limit: int) -> Sequence[str]:
+        """Return keys that have a row which is not dead: every one, or `limit` of them."""
+
+    async def waiting_among(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return those of `keys` that have a row which is not dead."""
 
     async def regroup(self, by_key: bool) -> None:
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
@@ -175,10 +179,13 @@ class Shard(Protocol):
         before is no longer outstanding, and is not to be committed any more.
         """
 
-    async def replay(self, seqs: Sequence[int] | None, busy: Sequence[str], now: float) -> int:
+    async def replay(
+        self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
+    ) -> int:
         """Make dead rows, all for None, due again as though never attempted; return how many.
 
-        Those of keys in `busy` become `held`. Durable on return.
+        With `busy`, keys are held in order: rows of those in `busy`, and of those whose first row
+        is another, become `held`. Durable on return.
         """
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:

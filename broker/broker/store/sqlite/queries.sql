@@ -101,8 +101,13 @@ UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, si
 WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
 
 -- name: hold_busy
+-- Also behind a lease or a blocked delivery, which a key cannot pass even if it comes later.
 UPDATE exception SET state = 'held'
-WHERE subscription = ? AND state = 'retry' AND key IN (SELECT value FROM json_each(?))
+WHERE subscription = ?1 AND state = 'retry' AND replayed = 1 AND key IS NOT NULL AND (
+    key IN (SELECT value FROM json_each(?2)) OR EXISTS (
+        SELECT 1 FROM exception AS other
+        WHERE other.subscription = ?1 AND other.key = exception.key
+          AND other.state IN ('leased', 'blocked')))
 
 -- name: free_all_held
 UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
@@ -116,7 +121,11 @@ SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
 -- name: waiting_keys
 SELECT DISTINCT key FROM exception
-WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead'
+WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead' LIMIT ?
+
+-- name: waiting_among
+SELECT value FROM json_each(?1) WHERE EXISTS (
+    SELECT 1 FROM exception WHERE subscription = ?2 AND key = value AND state <> 'dead')
 
 -- name: put_exception
 INSERT OR REPLACE INTO exception

@@ -60,6 +60,7 @@ class SqliteShard:
         self._fetched = place.position
         self._outstanding: dict[int, None] = {}
         self._covered = set(covered)
+        self.covered_until = max(self._covered, default=0)
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
         self._writing = False
@@ -75,16 +76,17 @@ class SqliteShard:
     async def fetch(self, limit: int) -> Sequence[Message]:
         self._require_owned()
         page = self._log.page(self._topic, self._fetched, min(limit, self.room()))
-        if page:
-            self._fetched = page[-1].seq
-            self._outstanding.update(dict.fromkeys([message.seq for message in page]))
+        if not page:
+            return page
+        self._fetched = page[-1].seq
+        if self._covered:
+            page = [message for message in page if message.seq not in self._covered]
+            if self._fetched >= self.covered_until:
+                self._covered.clear()
+            if not page:
+                return await self.fetch(limit)
+        self._outstanding.update(dict.fromkeys([message.seq for message in page]))
         return page
-
-    def covers(self, seq: int) -> bool:
-        if not self._covered or seq not in self._covered:
-            return False
-        self._covered.discard(seq)
-        return True
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
@@ -109,11 +111,27 @@ class SqliteShard:
         found = self._reader.execute(SQL["row"], (self._topic.id, self.id, seq)).fetchone()
         return None if found is None else due_of(found)
 
-    async def waiting_keys(self) -> Sequence[str]:
+    async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
+        await self.rows_durable()
+        if not self._ever_rows:
+            return []
+        found: list[Due] = []
+        for state in ("retry", "leased", "blocked"):
+            parameters = (self._topic.id, self.id, state, 0, limit + len(skip))
+            found += map(due_of, self._reader.execute(SQL["rows"], parameters))
+        owed = [due for due in found if due.row.seq not in skip]
+        return sorted(owed, key=lambda due: due.row.seq)[:limit]
+
+    async def waiting_among(self, keys: Sequence[str]) -> Sequence[str]:
+        await self.rows_durable()
+        rows = self._reader.execute(SQL["waiting_among"], (json.dumps(keys), self.id))
+        return [key for (key,) in rows]
+
+    async def waiting_keys(self, limit: int) -> Sequence[str]:
         self._require_owned()
         if not self._ever_rows:
             return []
-        return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id,))]
+        return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id, limit))]
 
     async def regroup(self, by_key: bool) -> None:
         await self.rows_durable()
@@ -141,17 +159,21 @@ class SqliteShard:
         self._group.ring()
         await self._group.durable()
 
-    async def replay(self, seqs: Sequence[int] | None, busy: Sequence[str], now: float) -> int:
+    async def replay(
+        self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
+    ) -> int:
         await self.rows_durable()
         which, chosen = ("all", ()) if seqs is None else ("some", (json.dumps(seqs),))
         counted = self._reader.execute(SQL[f"count_dead_{which}"], (self.id, *chosen))
         (found,) = counted.fetchone()
         if found:
             self.changes += 1
-            self._group.open.statements += [
-                (f"replay_{which}", (now, self.id, *chosen)),
-                ("hold_busy", (self.id, json.dumps(busy))),
-            ]
+            self._group.open.statements.append((f"replay_{which}", (now, self.id, *chosen)))
+            if busy is not None:
+                self._group.open.statements += [
+                    ("hold_busy", (self.id, json.dumps(busy))),
+                    ("hold_behind_first", (self.id,)),
+                ]
             self._group.ring()
             await self._group.durable()
         return int(found)

@@ -1,0 +1,183 @@
+"""What people and endpoints ask of a shard besides publishing: seeks, replays, late verdicts.
+
+Each runs in the pump's task between two turns, and is on disk when it returns.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from broker.ack_urls import Claim
+from broker.dispatch.lanes import Delivery
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.memory import Memory
+from broker.dispatch.settlement import Settlement
+from broker.dispatch.verdicts import LateVerdict
+from broker.store.port import Due, Shard
+
+CONCLUDED_KEPT = 10_000
+BY_REQUEST = "given up by request"
+
+
+class Sent(Protocol):
+    """A request that is out."""
+
+    deliveries: Sequence[Delivery]
+    settled: bool
+    void: bool
+    verdict: LateVerdict | None
+
+
+class Requests(Protocol):
+    """The pump, as far as interventions concern it."""
+
+    def sent(self) -> Sequence[Sent]:
+        """Return the requests that are out."""
+
+    async def look_again(self) -> None:
+        """Look at the store anew, after rows changed there."""
+
+
+class Interventions:
+    """The acts on one shard."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        shard: Shard,
+        ledger: Ledger,
+        memory: Memory,
+        settlement: Settlement,
+        now: Callable[[], float],
+    ) -> None:
+        self._requests = requests
+        self._shard = shard
+        self._ledger = ledger
+        self._memory = memory
+        self._settlement = settlement
+        self._now = now
+        self._concluded: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    async def seek(self, position: int) -> None:
+        """Begin again after `position`; what is out ends, and its outcome is ignored."""
+        out: list[Delivery] = []
+        for sent in self._requests.sent():
+            sent.settled = sent.void = True
+            out += sent.deliveries
+        self._memory.seek(out)
+        self._ledger.forget()
+        await self._shard.seek(position)
+
+    async def replay(self, seqs: Sequence[int] | None) -> int:
+        """Make dead letters, all for None, owed again ahead of what is not sent; say how many."""
+        busy = None
+        if self._memory.ordering == "key":
+            self._ledger.hold(self._memory.lanes.spill_all())
+            busy = self._memory.lanes.continue_in_store()
+            self._ledger.commit()
+        count = await self._shard.replay(seqs, busy, self._now())
+        await self._requests.look_again()
+        return count
+
+    async def retry_now(self, seq: int) -> bool | None:
+        """Have a blocked or retrying delivery attempted now.
+
+        Returns None where there is no such row, False where it is in another state.
+        """
+        due = await self._waiting(seq)
+        if not isinstance(due, Due):
+            return due
+        now = self._now()
+        self._ledger.put(_delivery(due), "retry", now, due.row.reason)
+        self._memory.due(now)
+        await self._durable()
+        return True
+
+    async def give_up(self, seq: int) -> bool | None:
+        """Make a dead letter of a blocked or retrying delivery; returns as `retry_now` does."""
+        due = await self._waiting(seq)
+        if not isinstance(due, Due):
+            return due
+        reason = f"{due.row.reason}; {BY_REQUEST}" if due.row.reason else BY_REQUEST
+        self._ledger.put(_delivery(due), "dead", reason=reason)
+        self._memory.free(due.row.key)
+        await self._durable()
+        return True
+
+    async def drop_dead(self, seq: int) -> bool:
+        """Forget a dead letter; say whether there was one."""
+        due = await self._shard.row(seq)
+        if due is None or due.row.state != "dead":
+            return False
+        self._ledger.drop(seq)
+        await self._durable()
+        return True
+
+    async def conclude(self, claim: Claim, verdict: LateVerdict) -> str:
+        """Take the verdict on a request that was answered `later`, or is about to be.
+
+        Returns `settled`, `extended`, or `lapsed` where the attempt does not wait for one any more.
+        """
+        if claim.shard != self._shard.id or claim.generation != self._shard.generation:
+            return "lapsed"
+        if all((seq, n) in self._concluded for seq, n in _pairs(claim)):
+            return "settled"
+        if self._conclude_before_the_answer(claim, verdict):
+            return "settled"
+        waiting = [
+            due
+            for seq, attempt in _pairs(claim)
+            if (due := await self._shard.row(seq)) is not None
+            and due.row.state == "leased"
+            and seq not in self._ledger.in_memory
+            and due.row.attempts + 1 == attempt
+        ]
+        if not waiting:
+            return "lapsed"
+        if verdict.verdict == "extend":
+            self._settlement.extend(waiting, verdict)
+        else:
+            decisions = self._settlement.concluded(verdict, [_delivery(due) for due in waiting])
+            for due, decision in zip(waiting, decisions, strict=True):
+                self._settlement.conclude(due, decision)
+            self._remember(claim)
+        await self._durable()
+        return "extended" if verdict.verdict == "extend" else "settled"
+
+    def _conclude_before_the_answer(self, claim: Claim, verdict: LateVerdict) -> bool:
+        for sent in self._requests.sent():
+            pairs = [(each.message.seq, each.attempts + 1) for each in sent.deliveries]
+            if not sent.settled and pairs == list(_pairs(claim)):
+                if verdict.verdict != "extend" and sent.verdict is None:
+                    sent.verdict = verdict
+                    self._remember(claim)
+                return True
+        return False
+
+    def _remember(self, claim: Claim) -> None:
+        """Keep what was concluded, so that a repeat of the same call hears the same."""
+        for pair in _pairs(claim):
+            self._concluded[pair] = None
+        while len(self._concluded) > CONCLUDED_KEPT:
+            self._concluded.popitem(last=False)
+
+    async def _waiting(self, seq: int) -> Due | Literal[False] | None:
+        due = await self._shard.row(seq)
+        if due is None or due.row.state == "dead":
+            return None
+        if seq in self._ledger.in_memory or due.row.state not in {"retry", "blocked"}:
+            return False
+        return due
+
+    async def _durable(self) -> None:
+        committed = self._ledger.commit(soon=True)
+        if committed is not None:
+            await committed
+
+
+def _pairs(claim: Claim) -> "zip[tuple[int, int]]":
+    return zip(claim.seqs, claim.attempts, strict=True)
+
+
+def _delivery(due: Due) -> Delivery:
+    return Delivery(due.message, due.row.attempts, True, due.row.replayed)

@@ -1,0 +1,138 @@
+"""What of a shard is in memory, and what waits in the store before it may be sent."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from broker.dispatch.lanes import Delivery, Lanes
+
+
+class Memory:
+    """Deliveries in memory, in the order of the subscription.
+
+    `ready` may be sent, in this order; `wanting` are keys whose next delivery waits in the store;
+    `next_due_at` is when the first row there is due. Where the whole topic is one sequence,
+    `barrier` is the first seq that waits in the store: nothing behind it is sent.
+    """
+
+    def __init__(self, ordering: str) -> None:
+        self.ordering = ordering
+        self._begin()
+
+    def _begin(self) -> None:
+        self.ready: deque[Delivery] = deque()
+        self.lanes = Lanes()
+        self.wanting: list[str] = []
+        self.next_due_at: float | None = None
+        self.barrier: int | None = None
+
+    def all(self) -> list[Delivery]:
+        """Take everything out of memory."""
+        ready, self.ready = list(self.ready), deque()
+        return [*ready, *self.lanes.spill_all()]
+
+    def lane_of(self, delivery: Delivery) -> str | None:
+        """Return the key that holds the delivery in order, if one does."""
+        return delivery.message.key if self.ordering == "key" else None
+
+    def admit(self, delivery: Delivery) -> bool:
+        """Take a new delivery; return whether it has to wait in the store instead."""
+        key = self.lane_of(delivery)
+        if key is not None:
+            admitted = self.lanes.admit(key, delivery)
+            if admitted is not True:
+                return admitted is False
+        self.ready.append(delivery)
+        return False
+
+    def come_back(self, delivery: Delivery) -> None:
+        """Take a delivery whose row was due."""
+        key = self.lane_of(delivery)
+        if key is not None:
+            self.lanes.resume(key)
+        self.ready.append(delivery)
+
+    def come_first(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries of an ordered topic whose rows were due."""
+        if deliveries:
+            self.ready = deque(sorted((*deliveries, *self.ready), key=_seq))
+
+    def sendable(self) -> bool:
+        """Say whether the first ready delivery may be sent."""
+        if not self.ready:
+            return False
+        return self.barrier is None or self.ready[0].message.seq < self.barrier
+
+    def take(self, size: int) -> list[Delivery]:
+        """Take what goes into one request; later ones of a key may go behind its first."""
+        batch: list[Delivery] = []
+        while len(batch) < size and self.sendable():
+            delivery = self.ready.popleft()
+            batch.append(delivery)
+            key = self.lane_of(delivery)
+            if key is not None and len(batch) < size:
+                batch.extend(self.lanes.follow(key, size - len(batch)))
+        return batch
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Take back what was in a request that has no outcome, to be sent before all else."""
+        firsts: list[Delivery] = []
+        following: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            key = self.lane_of(delivery)
+            if key is None:
+                firsts.append(delivery)
+            elif key in following:
+                following[key].append(delivery)
+            else:
+                following[key] = []
+                firsts.append(delivery)
+        for key, behind in following.items():
+            self.lanes.unfollow(key, behind)
+        self.ready.extendleft(reversed(firsts))
+
+    def release(self, delivery: Delivery) -> None:
+        """A delivery is done with: let its key's next one go."""
+        key = self.lane_of(delivery)
+        if key is None:
+            return
+        following = self.lanes.settled(key)
+        if following is not None:
+            self.ready.append(following)
+        elif self.lanes.wants_held(key):
+            self.wanting.append(key)
+
+    def free(self, key: str | None) -> None:
+        """A first row in the store is done with: let what waits behind it go."""
+        if self.ordering == "topic":
+            self.next_due_at = 0.0  # look again at what comes first now
+        elif key is not None and self.ordering == "key":
+            self.lanes.unpark(key)
+            if self.lanes.wants_held(key):
+                self.wanting.append(key)
+
+    def wait_in_store(self, delivery: Delivery, due_at: float | None) -> list[Delivery]:
+        """A delivery goes to the store and its key waits for it; return what has to go as well."""
+        seq = delivery.message.seq
+        if due_at is not None:
+            self.due(due_at)
+        if self.ordering == "topic":
+            self.barrier = seq if self.barrier is None else min(self.barrier, seq)
+        key = self.lane_of(delivery)
+        return self.lanes.park(key) if key is not None else []
+
+    def due(self, at: float) -> None:
+        """A row in the store is due at this time."""
+        if self.next_due_at is None or at < self.next_due_at:
+            self.next_due_at = at
+
+    def seek(self, out: Iterable[Delivery]) -> None:
+        """Forget everything but that the keys of what is out are taken."""
+        self._begin()
+        for delivery in out:
+            key = self.lane_of(delivery)
+            if key is not None:
+                self.lanes.occupy(key)
+
+
+def _seq(delivery: Delivery) -> int:
+    return delivery.message.seq

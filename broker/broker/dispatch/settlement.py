@@ -1,0 +1,181 @@
+"""Carrying out decisions: what each does to the rows, the keys and the memory of a shard."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from broker.dispatch.frames import Outcome
+from broker.dispatch.lanes import Delivery
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.memory import Memory
+from broker.dispatch.policy import (
+    NO_RECEIPT,
+    Ack,
+    Decision,
+    GiveUp,
+    Retry,
+    Terms,
+    again,
+    decide,
+)
+from broker.dispatch.verdicts import LateVerdict, Positions
+from broker.store.port import Due
+from broker.subscription import Subscription
+
+ASKED_TO_RETRY = "the endpoint asked for a retry"
+ASKED_FOR_DEAD_LETTER = "the endpoint asked for a dead letter"
+LAPSED = "the ack deadline passed without a verdict"
+NO_ANSWER = Outcome(0, 0)
+
+
+class Settlement:
+    """Settles the deliveries of one shard."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        memory: Memory,
+        *,
+        random: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._memory = memory
+        self._random = random
+        self._now = now
+
+    def configure(self, subscription: Subscription) -> None:
+        """Settle by this configuration from now on."""
+        self._subscription = subscription
+        self.terms = Terms(
+            subscription.retry,
+            needs_receipt=subscription.guarantee == "exactly-once",
+            allow_later=subscription.allow_later,
+        )
+
+    def ack(self, delivery: Delivery) -> None:
+        """The endpoint took it."""
+        self._ledger.settle(delivery)
+        self._memory.release(delivery)
+
+    def decided(self, outcome: Outcome, deliveries: Sequence[Delivery]) -> list[Decision]:
+        """Say what becomes of each delivery of a request that ended so."""
+        now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one
+        return [
+            decide(outcome, delivery.attempts + 1, self.terms, now, lambda: drawn)
+            for delivery in deliveries
+        ]
+
+    def singled_out(
+        self, positions: Positions, deliveries: Sequence[Delivery], wait_s: float = 0.0
+    ) -> list[Decision]:
+        """Say what becomes of each delivery of an ack that singles some out.
+
+        A key, or an ordered topic, stops at its first position to be retried.
+        """
+        drawn = self._random()
+        decisions: list[Decision] = []
+        stopped: set[str] = set()
+        for position, delivery in enumerate(deliveries):
+            lane = self._lane_of(delivery)
+            if position in positions.retry or (lane is not None and lane in stopped):
+                decisions.append(self.again(delivery, ASKED_TO_RETRY, wait_s, lambda: drawn))
+                if lane is not None:
+                    stopped.add(lane)
+            elif position in positions.dead_letter:
+                decisions.append(GiveUp(ASKED_FOR_DEAD_LETTER))
+            else:
+                decisions.append(Ack())
+        return decisions
+
+    def _lane_of(self, delivery: Delivery) -> str | None:
+        return "" if self._memory.ordering == "topic" else self._memory.lane_of(delivery)
+
+    def again(
+        self,
+        delivery: Delivery,
+        reason: str,
+        wait_s: float = 0.0,
+        random: Callable[[], float] | None = None,
+    ) -> Decision:
+        """Schedule the attempt after one that failed for a reason."""
+        attempt, retry = delivery.attempts + 1, self._subscription.retry
+        return again(reason, attempt, retry, wait_s, self._now(), random or self._random)
+
+    def concluded(self, verdict: LateVerdict, deliveries: Sequence[Delivery]) -> list[Decision]:
+        """Say what becomes of deliveries on which a verdict came at the ack URL."""
+        if verdict.verdict == "dead-letter":
+            return [GiveUp(ASKED_FOR_DEAD_LETTER) for _ in deliveries]
+        if verdict.verdict == "retry":
+            wait_s = verdict.retry_after_s or 0.0
+            return [self.again(each, ASKED_TO_RETRY, wait_s) for each in deliveries]
+        if self.terms.needs_receipt and not verdict.receipt:
+            return [self.again(each, NO_RECEIPT) for each in deliveries]
+        return self.singled_out(verdict.positions, deliveries)
+
+    def extend(self, rows: Sequence[Due], verdict: LateVerdict) -> None:
+        """Let leases end later."""
+        seconds = verdict.ack_deadline_s
+        until = self._now() + (self._subscription.ack_deadline_s if seconds is None else seconds)
+        for due in rows:
+            self._ledger.put(_from(due), "leased", until, due.row.reason)
+            self._memory.due(until)
+
+    def conclude(self, due: Due, decision: Decision) -> None:
+        """Settle a delivery that waits in the store and is its key's first there."""
+        delivery, key = _from(due), due.row.key
+        if isinstance(decision, Retry):
+            self._ledger.log(delivery, NO_ANSWER, decision.error)
+            delivery.attempts += 1
+            self._ledger.put(delivery, "retry", decision.due_at, decision.error)
+            self._memory.due(decision.due_at)
+        elif isinstance(decision, GiveUp):
+            self._ledger.log(delivery, NO_ANSWER, decision.error)
+            delivery.attempts += 1
+            blocked = self._subscription.when_exhausted == "block"
+            self._ledger.put(delivery, "blocked" if blocked else "dead", reason=decision.reason)
+            if not blocked:
+                self._memory.free(key)
+        else:
+            self._ledger.drop(due.row.seq)
+            self._memory.free(key)
+
+    def carry_out(
+        self, deliveries: Sequence[Delivery], decisions: Iterable[Decision], outcome: Outcome
+    ) -> None:
+        """Settle deliveries that are in memory: by decisions, in the order of the request."""
+        waiting: set[str] = set()
+        for delivery, decision in zip(deliveries, decisions, strict=True):
+            if isinstance(decision, Ack):
+                self.ack(delivery)
+                continue
+            if isinstance(decision, (Retry, GiveUp)):
+                self._ledger.log(delivery, outcome, decision.error)
+                delivery.attempts += 1
+            self._wait(delivery, decision, waiting)
+
+    def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> None:
+        """Put a delivery in the store; of each key the first is due, the others wait behind it."""
+        lane = self._memory.lane_of(delivery)
+        if isinstance(decision, GiveUp) and self._subscription.when_exhausted != "block":
+            self._ledger.put(delivery, "dead", reason=decision.reason)
+            self._memory.release(delivery)
+            return
+        if lane is not None and lane in waiting:
+            self._ledger.put(delivery, "held", reason=getattr(decision, "error", ""))
+            return
+        if lane is not None:
+            waiting.add(lane)
+        if isinstance(decision, Retry):
+            self._ledger.put(delivery, "retry", decision.due_at, decision.error)
+            held = self._memory.wait_in_store(delivery, decision.due_at)
+        elif isinstance(decision, GiveUp):
+            self._ledger.put(delivery, "blocked", reason=decision.reason)
+            held = self._memory.wait_in_store(delivery, None)
+        else:
+            lapses_at = self._now() + self._subscription.ack_deadline_s
+            self._ledger.put(delivery, "leased", lapses_at)
+            held = self._memory.wait_in_store(delivery, lapses_at)
+        self._ledger.hold(held)
+
+
+def _from(due: Due) -> Delivery:
+    return Delivery(due.message, due.row.attempts, True, due.row.replayed)
