@@ -98,7 +98,9 @@ class Sweeper:
             return
         before = await self._store.locate(topic, since)
         owner = self._owner(topic, name)
-        while owner is not None and owed < before and await owner.give_up_before(before, since):
+        more = owner is not None and owed < before
+        while owner is not None and more:
+            more = await owner.give_up_before(before, since) > 0
             await asyncio.sleep(PAUSE_S)
 
     async def _drop_dead(self, topic: str, name: str) -> None:

@@ -188,6 +188,15 @@ class Shard(Protocol):
         is another, become `held`. Durable on return.
         """
 
+    async def give_up(
+        self, before: int, since: float, skip: frozenset[int], reason: str, limit: int, now: float
+    ) -> tuple[int, Sequence[str]]:
+        """Make dead what is owed below a seq: `limit` at most of its rows, and of what comes next.
+
+        Spared are leased rows, those of seqs in `skip`, and replayed ones that are younger than
+        `since`. Returns how many, and the keys of the rows. Durable on return.
+        """
+
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         """Write put, then done, then drop and failed, in one transaction.
 

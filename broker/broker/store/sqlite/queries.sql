@@ -312,3 +312,16 @@ ORDER BY seq LIMIT ?4
 
 -- name: delete_attempt_ids
 DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: too_old_rows
+SELECT seq, key FROM exception
+WHERE subscription = ? AND state = ? AND seq < ? AND (replayed = 0 OR since < ?)
+ORDER BY seq LIMIT ?
+
+-- name: give_up_rows
+UPDATE exception SET state = 'dead', reason = ?, due_at = 0, since = ?
+WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
+
+-- name: give_up_new
+INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at, reason, since)
+SELECT ?, seq, key, 'dead', 0, 0, ?, ? FROM message WHERE topic = ? AND seq >= ? AND seq < ?

@@ -178,6 +178,35 @@ class SqliteShard:
             await self._group.durable()
         return int(found)
 
+    async def give_up(
+        self, before: int, since: float, skip: frozenset[int], reason: str, limit: int, now: float
+    ) -> tuple[int, Sequence[str]]:
+        await self.rows_durable()
+        found: list[tuple[int, str | None]] = []
+        for state in ("retry", "held", "blocked"):
+            parameters = (self.id, state, before, since, limit + len(skip))
+            found += self._reader.execute(SQL["too_old_rows"], parameters)
+        rows = sorted(each for each in found if each[0] not in skip)[:limit]
+        first = self._fetched + 1
+        end = min(before, self._topic.durable_seq + 1, first + limit - len(rows))
+        if rows:
+            seqs = json.dumps([seq for seq, _ in rows])
+            self._group.open.statements.append(("give_up_rows", (reason, now, self.id, seqs)))
+        if end > first:
+            self._group.open.statements.append(
+                ("give_up_new", (self.id, reason, now, self._topic.id, first, end))
+            )
+            self._fetched = end - 1
+            self._covered.difference_update(range(first, end))
+        count = len(rows) + max(end - first, 0)
+        if count:
+            self._ever_rows = True
+            self.changes += 1
+            self._group.open.writers[self] = None
+            self._group.ring()
+            await self._group.durable()
+        return count, [key for _, key in rows if key is not None]
+
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
         self.changes += 1
