@@ -15,6 +15,7 @@ from broker.config import Settings, settings_from
 from broker.control import create_app
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.sweeper import Sweeper
 from broker.service import Broker
 from broker.store.opening import open_store
 from broker.store.port import Store
@@ -45,6 +46,7 @@ class Worker:
         self._settings = settings
         self._store: Store | None = None
         self._dispatcher: Dispatcher | None = None
+        self._sweeper: Sweeper | None = None
 
     async def start(self) -> Broker:
         """Open the store, take over what it holds, begin to deliver."""
@@ -64,6 +66,10 @@ class Worker:
         )
         broker.use(self._dispatcher)
         await self._dispatcher.start()
+        self._sweeper = Sweeper(
+            store, broker.topics, broker.subscriptions, self._dispatcher, self._fail
+        )
+        self._sweeper.start()
         log.info(
             "broker %s serves on %s:%d, with its data in %s.",
             __version__,
@@ -76,6 +82,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
+        if self._sweeper is not None:
+            await self._sweeper.stop()
         if self._dispatcher is not None:
             await self._dispatcher.stop(self._settings.drain_s)
         if self._store is not None:

@@ -61,7 +61,7 @@ class Broker:
         self._store = store
         self._settings = settings
         self._now = now
-        self._topics: dict[str, Topic] = {}
+        self.topics: dict[str, Topic] = {}
         self._free_checked_at = 0.0
         self._full = False
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
@@ -76,7 +76,7 @@ class Broker:
         """Take over the configuration that the store holds."""
         for document, _ in self._store.documents("topic/").values():
             topic = Topic.from_document(document)
-            self._topics[topic.name] = topic
+            self.topics[topic.name] = topic
         for document, _ in self._store.documents("subscription/").values():
             subscription = Subscription.from_document(document)
             self.subscriptions[(subscription.topic, subscription.name)] = subscription
@@ -134,7 +134,7 @@ class Broker:
 
     async def publish(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
         """Store messages, all or none; return once they are on disk."""
-        if topic not in self._topics:
+        if topic not in self.topics:
             await self._ensure_topic(topic)
         self._require_room()
         try:
@@ -163,17 +163,17 @@ class Broker:
     async def put_topic(self, name: str, body: Mapping[str, object]) -> tuple[bool, dict[str, Any]]:
         """Create or update a topic; return whether it was created, and its view."""
         checked_name("topic", name)
-        before = self._topics.get(name)
+        before = self.topics.get(name)
         topic = topic_fields.updated(before or Topic(name, created_at=self._now()), body)
         if before is None:
             await self._create_topic(topic)
         elif topic != before:
             await self._put_document(f"topic/{name}", topic.to_document())
-            self._topics[name] = topic
+            self.topics[name] = topic
         return before is None, self.topic_view(name)
 
     async def _ensure_topic(self, name: str) -> None:
-        if name in self._topics:
+        if name in self.topics:
             return
         checked_name("topic", name)
         if not self._settings.auto_create_topics:
@@ -182,7 +182,7 @@ class Broker:
         await self._create_topic(Topic(name, created_at=self._now()))
 
     async def _create_topic(self, topic: Topic) -> None:
-        self._topics[topic.name] = topic
+        self.topics[topic.name] = topic
         try:
             await self._store.create_topic(topic.name, topic.to_document())
         except Conflict:
@@ -192,7 +192,7 @@ class Broker:
 
     def topic(self, name: str) -> Topic:
         """Return a topic's configuration."""
-        topic = self._topics.get(name)
+        topic = self.topics.get(name)
         if topic is None:
             checked_name("topic", name)
             raise TopicNotFound(name)
@@ -204,7 +204,7 @@ class Broker:
 
     def list_topics(self) -> list[dict[str, Any]]:
         """Show every topic, in the order of names."""
-        return [self.topic_view(name) for name in sorted(self._topics)]
+        return [self.topic_view(name) for name in sorted(self.topics)]
 
     async def delete_topic(self, name: str, *, force: bool) -> None:
         """Remove a topic and all it holds; with subscriptions only by force."""
@@ -215,7 +215,7 @@ class Broker:
                 f'Topic "{name}" has the subscriptions {", ".join(names)}. '
                 "Delete them first, or repeat with ?force=true to delete them too."
             )
-        del self._topics[name]
+        del self.topics[name]
         for subscription in names:
             del self.subscriptions[(name, subscription)]
         await self._durably(self._store.drop_topic(name))

@@ -114,7 +114,7 @@ def test_everything_owed_is_delivered_and_nothing_else(
         assert [sequence for sequence in got["orders/mail"] if sequence in key] == key
     assert got["orders/audit"] == list(range(1, 23))
     assert sorted(got["orders/sloppy"]) == [2, 6, 7, *range(9, 23)]
-    assert got["quiet/reader"] == [1, 2, 3, 4, 5]
+    assert sorted(got["quiet/reader"]) == [1, 2, 3, 4, 5]
     assert broker.api.ok_status("orders", "mail")["dead_letters"] == 2
 
 

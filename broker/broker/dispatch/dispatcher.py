@@ -5,10 +5,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.pump import Pump
-from broker.store.port import Shard, Store
+from broker.store.port import LeaseLost, Shard, Store
 from broker.subscription import Subscription
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,16 @@ class Dispatcher:
     def pump(self, topic: str, subscription: str) -> Pump | None:
         """Return the pump at work for a subscription, if it is owned here."""
         return self._pumps.get((topic, subscription))
+
+    async def give_up_before(self, topic: str, subscription: str, seq: int, since: float) -> int:
+        """See Interventions.give_up_before; 0 where the subscription is not owned here."""
+        pump = self.pump(topic, subscription)
+        if pump is None:
+            return 0
+        try:
+            return await pump.perform(partial(pump.interventions.give_up_before, seq, since))
+        except LeaseLost:
+            return 0
 
     def configure(self, subscription: Subscription) -> None:
         """Tell a subscription's pump of its new configuration."""

@@ -17,6 +17,8 @@ from broker.store.port import Due, Shard
 
 CONCLUDED_KEPT = 10_000
 BY_REQUEST = "given up by request"
+TOO_OLD = "too_old"
+GIVEN_UP_AT_ONCE = 500
 
 
 class Sent(Protocol):
@@ -36,6 +38,9 @@ class Requests(Protocol):
 
     async def look_again(self) -> None:
         """Look at the store anew, after rows changed there."""
+
+    async def restore(self) -> None:
+        """Begin anew with what waits in the store. Nothing may be in memory."""
 
 
 class Interventions:
@@ -103,6 +108,39 @@ class Interventions:
         self._memory.free(due.row.key)
         await self._durable()
         return True
+
+    async def give_up_before(self, seq: int, since: float) -> int:
+        """Make dead letters of what has been owed too long, some at a time; say of how many.
+
+        That is what has a smaller seq. Attempts that are out, or wait for a verdict, are left to
+        end; what was replayed counts as owed since it was, and is given up if that was before
+        `since`.
+        """
+        count = 0
+        if not self._requests.sent():
+            count = await self._give_up_in_memory(seq)
+        skip = frozenset(self._ledger.in_memory)
+        in_store, keys = await self._shard.give_up(
+            seq, since, skip, TOO_OLD, GIVEN_UP_AT_ONCE, self._now()
+        )
+        for key in keys or (None,):
+            self._memory.free(key)
+        await self._requests.look_again()
+        return count + in_store
+
+    async def _give_up_in_memory(self, before: int) -> int:
+        """Empty the memory: what may still be delivered comes back from the store."""
+        count = 0
+        for delivery in self._memory.all():
+            # Those with a row are given up there.
+            if delivery.message.seq < before and not delivery.has_row:
+                self._ledger.put(delivery, "dead", reason=TOO_OLD)
+                count += 1
+            else:
+                self._ledger.hold([delivery])
+        await self._durable()
+        await self._requests.restore()
+        return count
 
     async def drop_dead(self, seq: int) -> bool:
         """Forget a dead letter; say whether there was one."""

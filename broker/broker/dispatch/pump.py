@@ -180,7 +180,7 @@ class Pump:
     async def run(self) -> None:
         """Pump until the shard is lost."""
         try:
-            await self._restore()
+            await self.restore()
             while True:
                 self._shard.bell.clear()  # before the look, or a ring is lost
                 await self._turn()
@@ -195,7 +195,7 @@ class Pump:
 
     # -- a turn ------------------------------------------------------------------------------------
 
-    async def _restore(self) -> None:
+    async def restore(self) -> None:
         """Take over what waits in the store."""
         memory = self._memory
         memory.ordering = self.subscription.ordering
@@ -236,7 +236,7 @@ class Pump:
             # What is in memory in the old order goes to the store, and comes back in the new one.
             self._ledger.hold(self._memory.all())
             self._ledger.commit()
-            await self._restore()
+            await self.restore()
             self._reordering = False
         if self._may_send():
             await self._take_due()

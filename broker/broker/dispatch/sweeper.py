@@ -19,13 +19,12 @@ PAGE = 500
 
 
 class GivingUp(Protocol):
-    """What owns the deliveries of a subscription."""
+    """What owns the deliveries of the subscriptions."""
 
-    async def give_up_before(self, seq: int, since: float) -> int:
-        """Make dead, as `too_old`, some deliveries with a smaller seq; return how many.
+    async def give_up_before(self, topic: str, subscription: str, seq: int, since: float) -> int:
+        """Give up some of the deliveries with a smaller seq, or replayed before `since`.
 
-        Those that are being attempted are left to end, and a replayed one counts as new from when
-        it was replayed: it is given up only if that was before `since`.
+        Returns how many.
         """
 
 
@@ -37,7 +36,7 @@ class Sweeper:
         store: Store,
         topics: Mapping[str, Topic],
         subscriptions: Mapping[tuple[str, str], Subscription],
-        owner: Callable[[str, str], GivingUp | None],
+        owner: GivingUp,
         failed: Callable[[str], None],
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -97,10 +96,9 @@ class Sweeper:
         if owed is None or topic not in self._topics:
             return
         before = await self._store.locate(topic, since)
-        owner = self._owner(topic, name)
-        more = owner is not None and owed < before
-        while owner is not None and more:
-            more = await owner.give_up_before(before, since) > 0
+        more = owed < before
+        while more:
+            more = await self._owner.give_up_before(topic, name, before, since) > 0
             await asyncio.sleep(PAUSE_S)
 
     async def _drop_dead(self, topic: str, name: str) -> None:

@@ -23,6 +23,7 @@ from broker.model import (
     Message,
     NewMessage,
     RowState,
+    Scheduled,
 )
 
 Document: TypeAlias = dict[str, Any]
@@ -94,12 +95,17 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class TopicStats:
-    """What a topic's log holds. `first_sequence` is the next one where it is empty."""
+    """What a topic's log holds. `first_sequence` is the next one where it is empty.
+
+    `scheduled_count` and `scheduled_bytes` are of the messages that wait to join it.
+    """
 
     message_count: int
     bytes: int
     first_sequence: int
     last_sequence: int
+    scheduled_count: int = 0
+    scheduled_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +200,8 @@ class Shard(Protocol):
         """Make dead what is owed below a seq: `limit` at most of its rows, and of what comes next.
 
         Spared are leased rows, those of seqs in `skip`, and replayed ones that are younger than
-        `since`. Returns how many, and the keys of the rows. Durable on return.
+        `since`. Returns how many, and which keys are left with no rows but `held` ones. Durable on
+        return.
         """
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
@@ -217,6 +224,25 @@ class Store(Protocol):
         again: it comes back with duplicate=True and the first one's seq, once that one is durable,
         and does not fail the rest. Raises IdTaken for a seen id with another fingerprint,
         Unavailable if the outcome is unknown.
+
+        A message whose deliver_at is ahead waits, without a seq, and is appended when it is due:
+        exactly once, in the order of deliver_at, ties in the order in which they were stored. Its
+        id counts as seen from now until the dedup window after it joined the log.
+        """
+
+    async def scheduled(
+        self, topic: str, after: int, limit: int
+    ) -> tuple[Sequence[Scheduled], int | None]:
+        """Return waiting messages with place > after, ascending, and where to read on, None at the
+        end. There may be fewer than `limit`, or none, before the end."""
+
+    async def find_scheduled(self, topic: str, source: str, id: str) -> Scheduled | None:
+        """Return a message that waits, None once it has joined the log or been cancelled."""
+
+    async def cancel_scheduled(self, topic: str, source: str, id: str) -> bool:
+        """Remove a waiting message and forget its id; False if none waits. Durable on return.
+
+        A message is cancelled or joins the log, never both.
         """
 
     async def read(

@@ -325,3 +325,8 @@ WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
 -- name: give_up_new
 INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at, reason, since)
 SELECT ?, seq, key, 'dead', 0, 0, ?, ? FROM message WHERE topic = ? AND seq >= ? AND seq < ?
+
+-- name: free_among
+SELECT DISTINCT value FROM json_each(?1) WHERE NOT EXISTS (
+    SELECT 1 FROM exception
+    WHERE subscription = ?2 AND key = value AND state IN ('retry', 'leased', 'blocked'))

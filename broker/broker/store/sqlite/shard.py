@@ -205,7 +205,8 @@ class SqliteShard:
             self._group.open.writers[self] = None
             self._group.ring()
             await self._group.durable()
-        return count, [key for _, key in rows if key is not None]
+        keys = json.dumps([key for _, key in rows if key is not None])
+        return count, [key for (key,) in self._reader.execute(SQL["free_among"], (keys, self.id))]
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
