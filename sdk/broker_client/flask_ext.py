@@ -162,12 +162,7 @@ class Subscriber:
         found = self._handlers.subscriptions(self._settings.subscriber_name)
         preferred = {"guarantee": "exactly-once"} if self._guarantee is None else {}
         return [
-            WantedSubscription(
-                topic,
-                name,
-                {**self._default_fields(topic), **fields},
-                {field: value for field, value in preferred.items() if field not in fields},
-            )
+            WantedSubscription(topic, name, {**self._default_fields(topic), **fields}, preferred)
             for (topic, name), fields in found.items()
         ]
 

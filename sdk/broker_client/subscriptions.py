@@ -24,7 +24,8 @@ logger = logging.getLogger("broker_client.subscriptions")
 class WantedSubscription:
     """A subscription that shall exist: `fields` is what is put, without the secret.
 
-    `preferred` are fields that nobody insists on: a broker too old for them is put the others.
+    `preferred` are further fields that nobody insists on: a broker too old for them is put the
+    others only. A field in both has the value in `fields`.
     """
 
     topic: str
