@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,12 +10,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from werkzeug.serving import make_server
 
 from broker_client import BrokerRefused, DeadLetter, Event, Inbox, Outbox, Published, Publisher
 from broker_client.delivery import Delivery
 from broker_client.flask_ext import Subscriber
 from sdk.databases import Site
+from sdk.serving import serving
 from support.broker_process import BrokerProcess, free_port
 from support.eventually import eventually
 
@@ -36,19 +34,6 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
 def publisher(broker: BrokerProcess) -> Iterator[Publisher]:
     with Publisher(broker.base_url) as made:
         yield made
-
-
-@contextmanager
-def serving(app: Flask, port: int) -> Iterator[None]:
-    server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def event(number: int) -> Event:
