@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+Turn: TypeAlias = tuple[float, int]
 RowState: TypeAlias = Literal["retry", "held", "leased", "blocked", "dead"]
 
 
@@ -41,12 +42,17 @@ class Message(Struct, frozen=True, gc=False):
 
 
 class Scheduled(Struct, frozen=True, gc=False):
-    """A message that waits for its time; `place` grows in the order in which they were stored."""
+    """A message that waits for its time, in Unix seconds; `number` tells ties apart."""
 
-    place: int
     deliver_at: float
+    number: int
     attributes: bytes
     data: bytes | None
+
+    @property
+    def turn(self) -> Turn:
+        """When it joins the log, in comparison with others."""
+        return self.deliver_at, self.number
 
 
 class Appended(Struct, frozen=True, gc=False):

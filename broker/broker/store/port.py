@@ -24,6 +24,7 @@ from broker.model import (
     NewMessage,
     RowState,
     Scheduled,
+    Turn,
 )
 
 Document: TypeAlias = dict[str, Any]
@@ -231,10 +232,10 @@ class Store(Protocol):
         """
 
     async def scheduled(
-        self, topic: str, after: int, limit: int
-    ) -> tuple[Sequence[Scheduled], int | None]:
-        """Return waiting messages with place > after, ascending, and where to read on, None at the
-        end. There may be fewer than `limit`, or none, before the end."""
+        self, topic: str, after: Turn, limit: int
+    ) -> tuple[Sequence[Scheduled], Turn | None]:
+        """Return waiting messages in the order in which they will join the log, and where to read
+        on, None at the end. There may be fewer than `limit`, or none, before the end."""
 
     async def find_scheduled(self, topic: str, source: str, id: str) -> Scheduled | None:
         """Return a message that waits, None once it has joined the log or been cancelled."""

@@ -32,9 +32,11 @@ class Writer(Protocol):
 class Group:
     """One transaction in the making."""
 
-    __slots__ = ("messages", "publish_keys", "statements", "waiters", "writers")
+    __slots__ = ("messages", "publish_keys", "removals", "statements", "waiters", "writers")
 
     def __init__(self) -> None:
+        # First of all, for what is removed here may come again in this same group.
+        self.removals: list[tuple[str, tuple[Any, ...]]] = []
         self.messages: list[tuple[Any, ...]] = []
         self.publish_keys: list[tuple[Any, ...]] = []
         self.writers: dict[Writer, None] = {}
@@ -44,6 +46,8 @@ class Group:
     def write(self, connection: sqlite3.Connection) -> None:
         """Write everything but the COMMIT."""
         connection.execute("BEGIN IMMEDIATE")
+        for name, parameters in self.removals:
+            connection.execute(SQL[name], parameters)
         if self.messages:
             connection.executemany(SQL["insert_message"], self.messages)
         if self.publish_keys:

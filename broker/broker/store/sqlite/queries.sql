@@ -15,6 +15,36 @@ SELECT max(id) FROM publish_key WHERE topic = ? AND source = ?
 -- name: update_topic_counts
 UPDATE topic SET last_seq = ?, message_count = ?, bytes = ? WHERE id = ?
 
+-- name: insert_scheduled
+INSERT INTO scheduled
+    (topic, deliver_at, source, message_id, key, attributes, data, fingerprint, stored_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: update_topic_scheduled
+UPDATE topic SET scheduled_count = ?, scheduled_bytes = ? WHERE id = ?
+
+-- name: find_scheduled
+SELECT deliver_at, id, attributes, data FROM scheduled
+WHERE topic = ? AND source = ? AND message_id = ?
+
+-- name: list_scheduled
+-- Of other topics' messages only that they are there.
+SELECT deliver_at, id, CASE topic WHEN ?1 THEN attributes END, CASE topic WHEN ?1 THEN data END
+FROM scheduled WHERE (deliver_at, id) > (?2, ?3) ORDER BY deliver_at, id LIMIT ?4
+
+-- name: due_scheduled
+SELECT id, topic, message_id, source, key, attributes, data, fingerprint FROM scheduled
+WHERE deliver_at <= ? ORDER BY deliver_at, id LIMIT ?
+
+-- name: next_scheduled
+SELECT id, deliver_at FROM scheduled ORDER BY deliver_at, id LIMIT ?
+
+-- name: delete_scheduled
+DELETE FROM scheduled WHERE id = ?
+
+-- name: delete_waiting_key
+DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ?
+
 -- name: read_messages
 SELECT seq, key, attributes, data, stored_at FROM message
 WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
@@ -23,7 +53,7 @@ WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
 SELECT stored_at FROM message WHERE topic = ? AND seq >= ? ORDER BY seq LIMIT 1
 
 -- name: list_topics
-SELECT id, name, last_seq, message_count, bytes, first_seq
+SELECT id, name, last_seq, message_count, bytes, first_seq, scheduled_count, scheduled_bytes
 FROM topic WHERE name IS NOT NULL ORDER BY id
 
 -- name: insert_topic
@@ -181,8 +211,11 @@ WHERE e.subscription = ? AND e.state = ? AND e.seq > ?
 ORDER BY e.seq LIMIT ?
 
 -- name: count_rows
-SELECT state, count(*), min(seq), count(DISTINCT key) FROM exception
-WHERE subscription = ? GROUP BY state
+SELECT state, count(*), min(seq) FROM exception WHERE subscription = ? GROUP BY state
+
+-- name: count_blocked_keys
+SELECT count(DISTINCT key) FROM exception
+WHERE subscription = ? AND key IS NOT NULL AND state IN ('held', 'blocked')
 
 -- name: list_documents
 SELECT key, body, revision FROM document
@@ -261,7 +294,7 @@ SELECT source, id, stored_at FROM publish_key WHERE topic = ? LIMIT ?
 
 -- name: expired_ids
 SELECT source, id, stored_at FROM publish_key
-WHERE topic = ? AND stored_at <= ? ORDER BY stored_at LIMIT ?
+WHERE topic = ? AND stored_at <= ? AND seq <> 0 ORDER BY stored_at LIMIT ?
 
 -- name: oldest_id
 SELECT min(stored_at) FROM publish_key WHERE topic = ?

@@ -13,14 +13,15 @@ from typing import Any
 
 import msgspec
 
-from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState
+from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState, Scheduled, Turn
 from broker.store.port import Conflict, Document, Due, LogEntry, ShardStats, TopicStats
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.connection import FolderLock, open_reader, open_writer
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import Log, TopicLog
+from broker.store.sqlite.log import Log, RecentIds, TopicLog
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim
+from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 SCAN_ROWS = 10_000
@@ -56,7 +57,9 @@ class SqliteStore:
         self._reader = open_reader(self._path)
         self._scanner = open_reader(self._path)
         self._group = GroupCommit(self._writer, self._on_failure)
-        self._log = Log(self._group, self._reader, self._now)
+        ids = RecentIds(self._reader)
+        self._schedule = Schedule(self._group, self._reader, self._now, ids)
+        self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
         self._trim = Trim(self._group, self._query)
         self._purge = Purge(
             self._group, self._query, self._topics, self._shards, self._trim, self._now
@@ -67,6 +70,7 @@ class SqliteStore:
         self._tasks = [
             asyncio.create_task(self._group.run(), name="group commit"),
             asyncio.create_task(self._purge.run(), name="purge"),
+            asyncio.create_task(self._schedule.run(self._log.join), name="schedule"),
         ]
 
     def _load(self) -> None:
@@ -78,6 +82,7 @@ class SqliteStore:
         topics = {row[0]: TopicLog(*row) for row in self._reader.execute(SQL["list_topics"])}
         for topic in topics.values():
             self._topics[topic.name] = topic
+            self._schedule.follow(topic)
             self._follow_document(topic)
         with_rows = {id_ for (id_,) in self._reader.execute(SQL["subscriptions_with_rows"])}
         for id_, topic_id, name, *numbers in self._reader.execute(SQL["list_subscriptions"]):
@@ -167,6 +172,8 @@ class SqliteStore:
             bytes=held.bytes,
             first_sequence=held.first_seq,
             last_sequence=held.last_seq,
+            scheduled_count=held.scheduled_count,
+            scheduled_bytes=held.scheduled_bytes,
         )
 
     async def oldest(self, topic: str, limit: int) -> Sequence[LogEntry]:
@@ -188,6 +195,38 @@ class SqliteStore:
         return await loop.run_in_executor(
             self._threads, lambda: self._scanner.execute(SQL[name], parameters).fetchall()
         )
+
+    # -- messages that wait for their time ---------------------------------------------------------
+
+    async def scheduled(
+        self, topic: str, after: Turn, limit: int
+    ) -> tuple[Sequence[Scheduled], Turn | None]:
+        await self._schedule.settled()
+        parameters = (self._topics[topic].id, *after, SCAN_ROWS)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._scan_scheduled, parameters, limit)
+
+    def _scan_scheduled(
+        self, parameters: tuple[int, float, int, int], limit: int
+    ) -> tuple[Sequence[Scheduled], Turn | None]:
+        """Read a page, looking at no more than SCAN_ROWS messages of all topics."""
+        found: list[Scheduled] = []
+        rows = self._scanner.execute(SQL["list_scheduled"], parameters)
+        looked, at = 0, (0.0, 0)
+        for deliver_at, number, attributes, data in rows:
+            looked += 1
+            if attributes is not None:
+                if len(found) == limit:
+                    return found, at
+                found.append(Scheduled(deliver_at, number, attributes, data))
+            at = (deliver_at, number)
+        return found, at if looked == SCAN_ROWS else None
+
+    async def find_scheduled(self, topic: str, source: str, id: str) -> Scheduled | None:
+        return await self._schedule.find(self._topics[topic], source, id)
+
+    async def cancel_scheduled(self, topic: str, source: str, id: str) -> bool:
+        return await self._schedule.cancel(self._topics[topic], source, id)
 
     # -- documents ---------------------------------------------------------------------------------
 
@@ -228,7 +267,8 @@ class SqliteStore:
         if topic in self._topics:
             raise Conflict(topic)
         self._last_topic += 1
-        self._topics[topic] = TopicLog(self._last_topic, topic)
+        created = self._topics[topic] = TopicLog(self._last_topic, topic)
+        self._schedule.follow(created)
         self._group.open.statements.append(("insert_topic", (self._last_topic, topic)))
         self._set_document(f"topic/{topic}", document, 1)
         await self._commit()
@@ -241,6 +281,7 @@ class SqliteStore:
             self._forget(shard)
         self._remove_document(f"topic/{topic}")
         self._log.drop_tail(dropped)
+        self._schedule.drop(dropped)
         self._group.open.statements += [
             ("delete_topic_subscriptions", (dropped.id,)),
             ("unname_topic", (dropped.id,)),
@@ -349,9 +390,9 @@ class SqliteStore:
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         shard = self._shards[(topic, subscription)]
-        counted = await self._count_rows_of(shard)
-        rows = {state: count for state, count, _, _ in counted}
-        owed = [(count, first) for state, count, first, _ in counted if state != "dead"]
+        counted, blocked_keys = await self._count_rows_of(shard)
+        rows = {state: count for state, count, _ in counted}
+        owed = [(count, first) for state, count, first in counted if state != "dead"]
         oldest = min([shard.position() + 1, *(first for _, first in owed)])
         found = self._reader.execute(SQL["stored_at"], (self._topics[topic].id, oldest)).fetchone()
         backlog = shard.unsettled() + sum(count for count, _ in owed)
@@ -359,11 +400,11 @@ class SqliteStore:
             position=shard.position(),
             backlog=backlog,
             rows=rows,
-            blocked_keys=next((keys for state, _, _, keys in counted if state == "held"), 0),
+            blocked_keys=blocked_keys,
             oldest_unsettled_at=found[0] if found is not None and backlog else None,
         )
 
-    async def _count_rows_of(self, shard: SqliteShard) -> list[tuple[str, int, int, int]]:
+    async def _count_rows_of(self, shard: SqliteShard) -> tuple[list[tuple[str, int, int]], int]:
         """Count in a thread, again where rows changed meanwhile: none may be counted in neither
         place, the shard's memory or the file."""
         loop = asyncio.get_running_loop()
@@ -376,8 +417,10 @@ class SqliteStore:
         await shard.rows_durable()
         return self._count_rows(shard.id)
 
-    def _count_rows(self, subscription: int) -> list[tuple[str, int, int, int]]:
-        return self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
+    def _count_rows(self, subscription: int) -> tuple[list[tuple[str, int, int]], int]:
+        rows = self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
+        (keys,) = self._scanner.execute(SQL["count_blocked_keys"], (subscription,)).fetchone()
+        return rows, keys
 
 
 def _type_of(message: Message) -> str | None:

@@ -56,7 +56,10 @@ DROP TABLE attempt;
 ALTER TABLE attempt_2 RENAME TO attempt;
 CREATE INDEX attempt_delivery ON attempt (subscription, seq);
 
--- Messages that join the log when they are due. Ties join in the order of `id`.
+-- Messages that join the log when they are due; ties join in the order of `id`. Their identities are
+-- in publish_key, with seq 0 and the time at which they are due. A topic counts them apart.
+ALTER TABLE topic ADD COLUMN scheduled_count INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE topic ADD COLUMN scheduled_bytes INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE scheduled (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     topic       INTEGER NOT NULL,
