@@ -6,6 +6,8 @@ from typing import Any
 
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
+from broker.schema import checked
+from broker.schema_faults import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,12 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A named log."""
+    """A named log. With a `schema`, data that breaks it is refused."""
 
     name: str
     retention: Retention = field(default_factory=Retention)
     dedup_window_s: float = 86400
+    schema: Schema | None = None
     created_at: float = 0.0
 
     def to_document(self) -> dict[str, Any]:
@@ -50,8 +53,11 @@ def updated(before: Topic, body: Mapping[str, object]) -> Topic:
             changes[name] = _retention(value, before.retention, faults)
         elif name == "dedup_window_s":
             changes[name] = _number(name, value, 86400, (int, float), faults)
+        elif name == "schema":
+            changes[name] = None if value is None else checked(value, faults)
         else:
-            faults.append(Fault(name, "is not a field; there are dedup_window_s, retention"))
+            rule = "is not a field; there are dedup_window_s, retention, schema"
+            faults.append(Fault(name, rule))
     if faults:
         raise InvalidRequest(faults)
     return replace(before, **changes)
