@@ -82,6 +82,19 @@ class MessageNotFound(BrokerError):
         )
 
 
+class ScheduledNotFound(BrokerError):
+    """No such message waits for its time."""
+
+    status = 404
+    code = "message_not_found"
+
+    def __init__(self, topic: str, source: str, id_: str) -> None:
+        super().__init__(
+            f'In topic "{topic}" no message "{id_}" from source "{source}" waits for its time: '
+            "never stored, cancelled, or in the log by now."
+        )
+
+
 class DeliveryNotFound(BrokerError):
     """The subscription has no such delivery."""
 

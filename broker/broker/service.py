@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from uuid_utils import uuid7
 
 from broker import subscription as subscription_fields
@@ -30,14 +31,17 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
+    ScheduledNotFound,
     StorageFull,
     StoreUnavailable,
     SubscriptionNotFound,
     TopicInUse,
     TopicNotFound,
 )
-from broker.model import Appended, Message, NewMessage
+from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
+from broker.schema import DataSchema
+from broker.schema_faults import Schema
 from broker.signing import new_secret
 from broker.store.port import Conflict, IdTaken, Store, TopicStats, Unavailable
 from broker.subscription import Start, Subscription
@@ -62,6 +66,7 @@ class Broker:
         self._settings = settings
         self._now = now
         self.topics: dict[str, Topic] = {}
+        self._schemas: dict[str, DataSchema] = {}
         self._free_checked_at = 0.0
         self._full = False
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
@@ -132,10 +137,15 @@ class Broker:
                 )
         return mode == "batch", messages
 
-    async def publish(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
+    async def publish(
+        self, topic: str, messages: Sequence[NewMessage], *, batch: bool = False
+    ) -> Sequence[Appended]:
         """Store messages, all or none; return once they are on disk."""
-        if topic not in self.topics:
+        found = self.topics.get(topic)
+        if found is None:
             await self._ensure_topic(topic)
+        elif found.schema is not None:
+            self._schema_of(found, found.schema).check(messages, batch=batch)
         self._require_room()
         try:
             return await self._store.append(topic, messages)
@@ -146,6 +156,13 @@ class Broker:
             ) from None
         except Unavailable:
             raise OutcomeUnknown from None
+
+    def _schema_of(self, topic: Topic, schema: Schema) -> DataSchema:
+        """Return a topic's schema, compiled at the first message."""
+        known = self._schemas.get(topic.name)
+        if known is None or known.schema is not schema:
+            known = self._schemas[topic.name] = DataSchema(schema)
+        return known
 
     def _require_room(self) -> None:
         now = time.monotonic()
@@ -167,7 +184,7 @@ class Broker:
         topic = topic_fields.updated(before or Topic(name, created_at=self._now()), body)
         if before is None:
             await self._create_topic(topic)
-        elif topic != before:
+        elif _differ(topic, before):
             await self._put_document(f"topic/{name}", topic.to_document())
             self.topics[name] = topic
         return before is None, self.topic_view(name)
@@ -216,6 +233,7 @@ class Broker:
                 "Delete them first, or repeat with ?force=true to delete them too."
             )
         del self.topics[name]
+        self._schemas.pop(name, None)
         for subscription in names:
             del self.subscriptions[(name, subscription)]
         await self._durably(self._store.drop_topic(name))
@@ -242,6 +260,33 @@ class Broker:
         if not found or found[0].seq != sequence:
             raise MessageNotFound(topic, sequence)
         return found[0]
+
+    # -- messages that wait for their time ---------------------------------------------------------
+
+    async def scheduled(
+        self, topic: str, after: Turn, limit: int
+    ) -> tuple[Sequence[Scheduled], Turn | None]:
+        """Return waiting messages in the order in which they are due, and where to read on."""
+        self.topic(topic)
+        return await self._store.scheduled(topic, after, limit)
+
+    async def scheduled_message(self, topic: str, source: str, id_: str) -> Scheduled:
+        """Return a message that waits."""
+        self.topic(topic)
+        found = await self._store.find_scheduled(topic, source, id_)
+        if found is None:
+            raise ScheduledNotFound(topic, source, id_)
+        return found
+
+    async def cancel_scheduled(self, topic: str, source: str, id_: str) -> None:
+        """Remove a message that waits; its id may be used anew."""
+        self.topic(topic)
+        try:
+            cancelled = await self._store.cancel_scheduled(topic, source, id_)
+        except Unavailable:
+            raise OutcomeUnknown from None
+        if not cancelled:
+            raise ScheduledNotFound(topic, source, id_)
 
     # -- subscriptions -----------------------------------------------------------------------------
 
@@ -380,6 +425,12 @@ class Broker:
             raise EditConflict from None
         except Unavailable:
             raise OutcomeUnknown from None
+
+
+def _differ(one: Topic, other: Topic) -> bool:
+    """Say whether two configurations are stored differently: to Python 1 is True, in JSON not."""
+    encode = msgspec.json.encode
+    return encode(one.to_document()) != encode(other.to_document())
 
 
 def _new_id() -> str:

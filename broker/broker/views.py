@@ -1,5 +1,6 @@
 """What topics, subscriptions and messages look like from outside."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import Any, Protocol
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from broker.cloudevents import attributes_of, rfc3339, structured
-from broker.model import FailedAttempt, Message
+from broker.model import FailedAttempt, Message, Scheduled
 from broker.store.port import Due, ShardStats, TopicStats
 from broker.subscription import FIXED, Subscription
 from broker.topic import Topic
@@ -33,9 +34,10 @@ def topic_view(topic: Topic, stats: TopicStats, subscriptions: list[str]) -> dic
         "name": topic.name,
         "retention": asdict(topic.retention),
         "dedup_window_s": topic.dedup_window_s,
+        "schema": topic.schema,
         "created_at": rfc3339(topic.created_at),
-        "message_count": stats.message_count,
-        "bytes": stats.bytes,
+        "message_count": stats.message_count + stats.scheduled_count,
+        "bytes": stats.bytes + stats.scheduled_bytes,
         "first_sequence": stats.first_sequence,
         "last_sequence": stats.last_sequence,
         "subscriptions": subscriptions,
@@ -91,7 +93,6 @@ def delivery_view(state: str, due: Due) -> dict[str, Any]:
     return {
         "sequence": row.seq,
         "state": state,
-        "held_by": "key" if row.state == "held" else None,
         "attempt": row.attempts + 1,
         "next_attempt_at": rfc3339(row.due_at) if row.state == "retry" else None,
         "ack_deadline_at": (
@@ -135,3 +136,14 @@ def messages_page(messages: list[Message], following: int | None) -> bytes:
     events = b",".join(structured(m.attributes, m.data, m.seq) for m in messages)
     after = b"null" if following is None else b"%d" % following
     return b'{"messages":[%s],"next":%s}' % (events, after)
+
+
+def scheduled_event(message: Scheduled) -> bytes:
+    """Render a message that waits for its time."""
+    return structured(message.attributes, message.data, None)
+
+
+def scheduled_page(messages: Sequence[Scheduled], following: str | None) -> bytes:
+    """Render a page of messages that wait for their time."""
+    events = b",".join(map(scheduled_event, messages))
+    return b'{"messages":[%s],"next":%s}' % (events, msgspec.json.encode(following))

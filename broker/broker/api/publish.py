@@ -7,6 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge
+from broker.model import Appended, NewMessage
 from broker.service import Broker
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -37,11 +38,19 @@ async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) ->
     limit = broker.body_limit(content_type or "")
     body = await read_body(receive, length, limit)
     batch, messages = broker.read(topic, content_type or "", headers, body, idempotency_key)
-    appended = await broker.publish(topic, messages)
+    appended = await broker.publish(topic, messages, batch=batch)
     if batch:
         return 201, [_JSON], _encode({"messages": appended})
-    location = f"/v1/topics/{quote(topic)}/messages/{appended[0].sequence}".encode()
+    location = _location(topic, messages[0], appended[0]).encode()
     return 201, [_JSON, (b"location", location)], _encode(appended[0])
+
+
+def _location(topic: str, message: NewMessage, appended: Appended) -> str:
+    if appended.sequence is not None:
+        return f"/v1/topics/{quote(topic)}/messages/{appended.sequence}"
+    # Not even dots are left as they are, for a path that ends in two of them leads elsewhere.
+    id_ = quote(message.id, safe="").replace(".", "%2E")
+    return f"/v1/topics/{quote(topic)}/scheduled/{id_}?source={quote(message.source, safe='')}"
 
 
 async def read_body(receive: Receive, length: int, limit: int) -> bytes:

@@ -32,14 +32,24 @@ def bridge() -> Bridge:
 
 def create_app(to_broker: Bridge) -> Flask:
     """Build the application."""
-    from broker.control import acks, dead_letters, deliveries, messages, ops, subscriptions, topics
+    from broker.control import (
+        acks,
+        dead_letters,
+        deliveries,
+        messages,
+        ops,
+        scheduled,
+        subscriptions,
+        topics,
+    )
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["broker"] = to_broker
-    for module in (topics, subscriptions, deliveries, dead_letters, acks, messages, ops):
+    nouns = (topics, subscriptions, deliveries, dead_letters, acks, messages, scheduled, ops)
+    for module in nouns:
         app.register_blueprint(module.blueprint)
     app.register_error_handler(BrokerError, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
