@@ -12,6 +12,9 @@ POLL_S = 1.0
 # A log of more frames than this is made to start over; until then it starts over only if the writer
 # happens to pause. 4,096 frames are 32 MiB.
 RESTART_FRAMES = 4096
+# For this long at most, a start over holds up the writer. Left to SQLite's usual 5 s, one long
+# reader beside the broker would make its next commit fail.
+RESTART_WAIT_MS = 50
 
 
 class Checkpointer:
@@ -19,12 +22,14 @@ class Checkpointer:
 
     A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with
     one that does not pause; the RESTART that follows holds it up for the few pages that are left.
+    While a long reader, a backup for one, needs the log as it is, the log grows.
     """
 
     def __init__(self, path: Path, commits: Callable[[], int]) -> None:
         self._path = path
         self._commits = commits
         self._seen = 0
+        self._copied = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
 
@@ -40,6 +45,7 @@ class Checkpointer:
     def _run(self) -> None:
         connection = open_reader(self._path)
         connection.execute("PRAGMA query_only=OFF")
+        connection.execute(f"PRAGMA busy_timeout={RESTART_WAIT_MS}")
         with contextlib.closing(connection):
             while not self._stop.wait(POLL_S):
                 commits = self._commits()
@@ -50,6 +56,8 @@ class Checkpointer:
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # One that is busy or fails loses nothing: the log stays, and the next one tries again.
         with contextlib.suppress(sqlite3.Error):
-            _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if frames > RESTART_FRAMES:
+            _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            held_by_reader = copied == self._copied
+            self._copied = copied
+            if frames > RESTART_FRAMES and not held_by_reader:
                 connection.execute("PRAGMA wal_checkpoint(RESTART)")

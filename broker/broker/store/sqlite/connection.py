@@ -16,6 +16,7 @@ _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # in WAL mode: an fsync for every commit
     "wal_autocheckpoint=0",  # the checkpointer does it, off the event loop
+    f"journal_size_limit={64 * 1024 * 1024}",  # what a write-ahead log that had to grow shrinks to
     "temp_store=MEMORY",
     "foreign_keys=OFF",
 )
