@@ -29,8 +29,9 @@ View: TypeAlias = dict[str, Any]
 
 STATES: Mapping[str, Sequence[RowState]] = {
     "retrying": ("retry",),
-    "blocked": ("blocked", "held"),
     "in-flight": ("leased",),
+    "blocked": ("blocked",),
+    "waiting": ("held",),
 }
 VERDICTS = ("ack", "retry", "dead-letter", "extend")
 MAX_SEQUENCES = 10_000
@@ -66,13 +67,13 @@ class Deliveries:
         """Return deliveries in a state, by sequence, and after which one to read on."""
         self._subscriptions.subscription(topic, name)
         rows = await self._store.rows(topic, name, STATES[state], after, limit + 1)
-        found = [delivery_view(state, due) for due in rows]
+        found = {due.row.seq: due for due in rows}
+        out = {due.row.seq: due for due in self._pump(topic, name).outstanding()}
         if state == "in-flight":
-            out = {due.row.seq: due for due in self._pump(topic, name).outstanding()}
-            stored = {each["sequence"]: each for each in found}
-            both = {seq: delivery_view(state, due) for seq, due in out.items() if seq > after}
-            found = [each for _, each in sorted((stored | both).items())]
-        return _page(found, limit)
+            found |= {seq: due for seq, due in out.items() if seq > after}
+        else:
+            found = {seq: due for seq, due in found.items() if seq not in out}
+        return _page([delivery_view(state, due) for _, due in sorted(found.items())], limit)
 
     async def attempts(self, topic: str, name: str, sequence: int) -> list[View]:
         """Return the failed attempts at a message, the oldest first."""

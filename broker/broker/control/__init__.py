@@ -7,6 +7,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from broker.api.problems import CONTENT_TYPE, HttpRefusal, problem
+from broker.control.sequences import SequenceConverter
 from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
 from broker.service import Broker
 
@@ -46,6 +47,7 @@ def create_app(to_broker: Bridge) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
+    app.url_map.converters["sequence"] = SequenceConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["broker"] = to_broker
     nouns = (topics, subscriptions, deliveries, dead_letters, acks, messages, scheduled, ops)

@@ -6,12 +6,12 @@ from flask.typing import ResponseReturnValue
 from broker.cloudevents import structured
 from broker.control import bridge
 from broker.control.bodies import query_integer
+from broker.control.sequences import MAX_SEQUENCE
 from broker.errors import TopicNotFound
 from broker.service import MAX_PAGE
 from broker.views import messages_page
 
 blueprint = Blueprint("messages", __name__, url_prefix="/v1/topics/<topic>/messages")
-MAX_SEQUENCE = 2**53
 
 
 @blueprint.post("")
@@ -31,7 +31,7 @@ def browse(topic: str) -> ResponseReturnValue:
     return Response(messages_page(list(messages), following), content_type="application/json")
 
 
-@blueprint.get(f"/<int(max={MAX_SEQUENCE}):sequence>")
+@blueprint.get("/<sequence:sequence>")
 def get_message(topic: str, sequence: int) -> ResponseReturnValue:
     """Show one message as a structured CloudEvent."""
     to = bridge()

@@ -3,7 +3,6 @@
 Each runs in the pump's task between two turns, and is on disk when it returns.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
@@ -11,11 +10,10 @@ from broker.ack_urls import Claim
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
-from broker.dispatch.settlement import Settlement
+from broker.dispatch.settlement import Settlement, from_row
 from broker.dispatch.verdicts import LateVerdict
 from broker.store.port import Due, Shard
 
-CONCLUDED_KEPT = 10_000
 BY_REQUEST = "given up by request"
 TOO_OLD = "too_old"
 GIVEN_UP_AT_ONCE = 500
@@ -61,7 +59,6 @@ class Interventions:
         self._memory = memory
         self._settlement = settlement
         self._now = now
-        self._concluded: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     async def seek(self, position: int) -> None:
         """Begin again after `position`; what is out ends, and its outcome is ignored."""
@@ -93,7 +90,7 @@ class Interventions:
         if not isinstance(due, Due):
             return due
         now = self._now()
-        self._ledger.put(_delivery(due), "retry", now, due.row.reason)
+        self._ledger.put(from_row(due), "retry", now, due.row.reason)
         self._memory.due(now)
         await self._durable()
         return True
@@ -104,7 +101,7 @@ class Interventions:
         if not isinstance(due, Due):
             return due
         reason = f"{due.row.reason}; {BY_REQUEST}" if due.row.reason else BY_REQUEST
-        self._ledger.put(_delivery(due), "dead", reason=reason)
+        self._ledger.put(from_row(due), "dead", reason=reason)
         self._memory.free(due.row.key)
         await self._durable()
         return True
@@ -158,8 +155,6 @@ class Interventions:
         """
         if claim.shard != self._shard.id or claim.generation != self._shard.generation:
             return "lapsed"
-        if all((seq, n) in self._concluded for seq, n in _pairs(claim)):
-            return "settled"
         if self._conclude_before_the_answer(claim, verdict):
             return "settled"
         waiting = [
@@ -175,10 +170,8 @@ class Interventions:
         if verdict.verdict == "extend":
             self._settlement.extend(waiting, verdict)
         else:
-            decisions = self._settlement.concluded(verdict, [_delivery(due) for due in waiting])
-            for due, decision in zip(waiting, decisions, strict=True):
-                self._settlement.conclude(due, decision)
-            self._remember(claim)
+            decisions = self._settlement.concluded(verdict, [from_row(due) for due in waiting])
+            self._settlement.conclude(waiting, decisions)
         await self._durable()
         return "extended" if verdict.verdict == "extend" else "settled"
 
@@ -188,16 +181,8 @@ class Interventions:
             if not sent.settled and pairs == list(_pairs(claim)):
                 if verdict.verdict != "extend" and sent.verdict is None:
                     sent.verdict = verdict
-                    self._remember(claim)
                 return True
         return False
-
-    def _remember(self, claim: Claim) -> None:
-        """Keep what was concluded, so that a repeat of the same call hears the same."""
-        for pair in _pairs(claim):
-            self._concluded[pair] = None
-        while len(self._concluded) > CONCLUDED_KEPT:
-            self._concluded.popitem(last=False)
 
     async def _waiting(self, seq: int) -> Due | Literal[False] | None:
         due = await self._shard.row(seq)
@@ -215,7 +200,3 @@ class Interventions:
 
 def _pairs(claim: Claim) -> "zip[tuple[int, int]]":
     return zip(claim.seqs, claim.attempts, strict=True)
-
-
-def _delivery(due: Due) -> Delivery:
-    return Delivery(due.message, due.row.attempts, True, due.row.replayed)

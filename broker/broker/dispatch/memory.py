@@ -71,6 +71,8 @@ class Memory:
             key = self.lane_of(delivery)
             if key is not None and len(batch) < size:
                 batch.extend(self.lanes.follow(key, size - len(batch)))
+        if len(batch) > 1:
+            batch.sort(key=_seq)
         return batch
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:

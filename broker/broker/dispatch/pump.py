@@ -18,8 +18,11 @@ from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.policy import (
+    NO_RECEIPT,
     Ack,
+    GiveUp,
     Gone,
+    Retry,
     counts_for_circuit,
     hold_s,
     reason_of,
@@ -32,6 +35,7 @@ from broker.dispatch.settlement import (
     LAPSED,
     NO_ANSWER,
     Settlement,
+    from_row,
 )
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.model import ExceptionRow
@@ -100,6 +104,7 @@ class Pump:
         self._acts: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._hold_until = shard.hold_until
         self._covered_until = shard.covered_until
+        self._tokens = inf
         self._checked_slow_at = 0.0
         self._draining = False
         self._reordering = False
@@ -239,6 +244,7 @@ class Pump:
             await self.restore()
             self._reordering = False
         if self._may_send():
+            self._tokens = self._rate.available(self._monotonic())
             await self._take_due()
             await self._take_wanted()
             await self._take_new()
@@ -288,9 +294,7 @@ class Pump:
         room = self._slots() * size
         if self.subscription.ordering == "topic" and self._circuit.closed:
             room += size  # the next request's messages are read while this one is out
-        if self._rate.rate is not None:
-            room = int(min(room, self._rate.available(self._monotonic())))
-        return room - len(self._memory.ready)
+        return int(min(room, self._tokens)) - len(self._memory.ready)
 
     # -- taking ------------------------------------------------------------------------------------
 
@@ -310,10 +314,12 @@ class Pump:
             room = self._room()
             self._ledger.commit()
             skip = frozenset(self._ledger.in_memory)
-            for due in await self._shard.due(now, room, skip):
-                if due.row.state == "leased":
-                    self._lapse(due)
-                else:
+            found = await self._shard.due(now, room, skip)
+            lapsed = [due for due in found if due.row.state == "leased"]
+            if lapsed:
+                await self._lapse(lapsed)
+            for due in found:
+                if due.row.state == "retry":
                     self._memory.come_back(self._from_row(due))
             await self._look_at_due()
 
@@ -322,11 +328,10 @@ class Pump:
         self._ledger.commit()
         size = self._size()
         rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
-        lapsed = next(
-            (due for due in rows if due.row.state == "leased" and due.row.due_at <= now), None
-        )
-        if lapsed is not None:
-            self._lapse(lapsed)
+        lapsed = [due for due in rows if due.row.state == "leased" and due.row.due_at <= now]
+        if lapsed:
+            await self._lapse(lapsed)
+            await self._look_at_due()
             return
         count = 0
         while count < min(size, len(rows)) and _is_due(rows[count], now):
@@ -359,14 +364,19 @@ class Pump:
 
     def _from_row(self, due: Due) -> Delivery:
         self._ledger.in_memory.add(due.row.seq)
-        return Delivery(due.message, due.row.attempts, True, due.row.replayed)
+        return from_row(due)
 
-    def _lapse(self, due: Due) -> None:
-        """A lease has ended without a verdict: a failed attempt."""
-        self._ledger.in_memory.discard(due.row.seq)
-        delivery = Delivery(due.message, due.row.attempts, True, due.row.replayed)
+    async def _lapse(self, rows: Sequence[Due]) -> None:
+        """Leases have ended without a verdict: failed attempts."""
+        behind: set[str] = set()
+        if self.subscription.ordering == "key":
+            for key in {due.row.key for due in rows}:
+                first = None if key is None else await self._shard.first_of(key)
+                if key is not None and first not in {due.row.seq for due in rows}:
+                    behind.add(key)
         self.last_error = LAPSED
-        self._settlement.conclude(due, self._settlement.again(delivery, LAPSED))
+        decisions = [self._settlement.again(from_row(due), LAPSED) for due in rows]
+        self._settlement.conclude(rows, decisions, behind)
 
     async def _take_wanted(self) -> None:
         """Read on for keys whose next message waits in the store."""
@@ -425,10 +435,9 @@ class Pump:
     def _batches(self, slots: int) -> list[list[Delivery]]:
         """Take what goes into each request that begins now; what has expired is settled instead."""
         memory, size, now = self._memory, self._size(), self._now()
-        tokens = self._rate.available(self._monotonic())
         batches: list[list[Delivery]] = []
-        while len(batches) < slots and tokens > 0 and memory.sendable():
-            batch = memory.take(int(min(size, tokens)))
+        while len(batches) < slots and self._tokens >= 1 and memory.sendable():
+            batch = memory.take(int(min(size, self._tokens)))
             for delivery in batch:
                 expires = expires_at(delivery.message.attributes)
                 if expires is not None and expires <= now:
@@ -436,7 +445,7 @@ class Pump:
                     batch = [each for each in batch if each is not delivery]
             if batch:
                 batches.append(batch)
-                tokens -= len(batch)
+                self._tokens -= len(batch)
                 self._rate.take(len(batch))
         return batches
 
@@ -515,8 +524,8 @@ class Pump:
                 waits.append(opens_at - monotonic)
             elif self._memory.next_due_at is not None and self._wants_due():
                 waits.append(self._memory.next_due_at - now)
-            if (next_token_s := self._rate.until_next(monotonic)) is not None:
-                waits.append(next_token_s)
+            if self._tokens < 1:
+                waits.append(self._rate.until_next(monotonic))
         return min(waits, default=None)
 
     # -- slow attempts -----------------------------------------------------------------------------
@@ -616,6 +625,12 @@ class Pump:
             self._memory.give_back(sent.deliveries)
         elif isinstance(first, Ack):
             self._ack(sent, outcome)
+        elif isinstance(first, (Retry, GiveUp)) and sent.batch and first.error == NO_RECEIPT:
+            # What is singled out needs no receipt: only the rest claims to be processed.
+            positions = positions_of(outcome, len(sent.deliveries))
+            self.last_error = NO_RECEIPT
+            decisions = self._settlement.singled_out(positions, sent.deliveries, decisions)
+            self._settlement.carry_out(sent.deliveries, decisions, outcome)
         else:
             if succeeded(outcome):
                 self.last_error = getattr(first, "error", self.last_error)

@@ -31,8 +31,8 @@ class RateLimit:
         if self.rate is not None:
             self._tokens -= count
 
-    def until_next(self, now: float) -> float | None:
-        """Return in how many seconds the next delivery may be sent, if not now."""
+    def until_next(self, now: float) -> float:
+        """Return in how many seconds the next delivery may be sent."""
         if self.rate is None or self.available(now) >= 1:
-            return None
+            return 0.0
         return (1 - self._tokens) / self.rate

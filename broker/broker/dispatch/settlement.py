@@ -1,16 +1,18 @@
 """Carrying out decisions: what each does to the rows, the keys and the memory of a shard."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from broker.dispatch.frames import Outcome
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.policy import (
+    ACK,
     NO_RECEIPT,
     Ack,
     Decision,
     GiveUp,
+    Later,
     Retry,
     Terms,
     again,
@@ -65,9 +67,12 @@ class Settlement:
         ]
 
     def singled_out(
-        self, positions: Positions, deliveries: Sequence[Delivery], wait_s: float = 0.0
+        self,
+        positions: Positions,
+        deliveries: Sequence[Delivery],
+        rest: Sequence[Decision] | None = None,
     ) -> list[Decision]:
-        """Say what becomes of each delivery of an ack that singles some out.
+        """Say what becomes of each delivery of an answer that singles some out, the `rest` acked.
 
         A key, or an ordered topic, stops at its first position to be retried.
         """
@@ -77,13 +82,13 @@ class Settlement:
         for position, delivery in enumerate(deliveries):
             lane = self._lane_of(delivery)
             if position in positions.retry or (lane is not None and lane in stopped):
-                decisions.append(self.again(delivery, ASKED_TO_RETRY, wait_s, lambda: drawn))
+                decisions.append(self.again(delivery, ASKED_TO_RETRY, random=lambda: drawn))
                 if lane is not None:
                     stopped.add(lane)
             elif position in positions.dead_letter:
                 decisions.append(GiveUp(ASKED_FOR_DEAD_LETTER))
             else:
-                decisions.append(Ack())
+                decisions.append(ACK if rest is None else rest[position])
         return decisions
 
     def _lane_of(self, delivery: Delivery) -> str | None:
@@ -108,7 +113,8 @@ class Settlement:
             wait_s = verdict.retry_after_s or 0.0
             return [self.again(each, ASKED_TO_RETRY, wait_s) for each in deliveries]
         if self.terms.needs_receipt and not verdict.receipt:
-            return [self.again(each, NO_RECEIPT) for each in deliveries]
+            rest = [self.again(each, NO_RECEIPT) for each in deliveries]
+            return self.singled_out(verdict.positions, deliveries, rest)
         return self.singled_out(verdict.positions, deliveries)
 
     def extend(self, rows: Sequence[Due], verdict: LateVerdict) -> None:
@@ -116,27 +122,33 @@ class Settlement:
         seconds = verdict.ack_deadline_s
         until = self._now() + (self._subscription.ack_deadline_s if seconds is None else seconds)
         for due in rows:
-            self._ledger.put(_from(due), "leased", until, due.row.reason)
+            self._ledger.put(from_row(due), "leased", until, due.row.reason)
             self._memory.due(until)
 
-    def conclude(self, due: Due, decision: Decision) -> None:
-        """Settle a delivery that waits in the store and is its key's first there."""
-        delivery, key = _from(due), due.row.key
-        if isinstance(decision, Retry):
-            self._ledger.log(delivery, NO_ANSWER, decision.error)
-            delivery.attempts += 1
-            self._ledger.put(delivery, "retry", decision.due_at, decision.error)
-            self._memory.due(decision.due_at)
-        elif isinstance(decision, GiveUp):
-            self._ledger.log(delivery, NO_ANSWER, decision.error)
-            delivery.attempts += 1
-            blocked = self._subscription.when_exhausted == "block"
-            self._ledger.put(delivery, "blocked" if blocked else "dead", reason=decision.reason)
-            if not blocked:
+    def conclude(
+        self,
+        rows: Sequence[Due],
+        decisions: Sequence[Decision],
+        behind: Collection[str] = (),
+    ) -> None:
+        """Settle deliveries that wait in the store, each its key's first there or behind these.
+
+        Keys in `behind` have an earlier row yet.
+        """
+        waiting = set(behind)
+        keys: dict[str | None, None] = {}
+        for due, decision in zip(rows, decisions, strict=True):
+            delivery = from_row(due)
+            keys[due.row.key] = None
+            if isinstance(decision, Ack):
+                self._ledger.drop(due.row.seq)
+            elif isinstance(decision, (Retry, GiveUp)):
+                self._ledger.log(delivery, NO_ANSWER, decision.error)
+                delivery.attempts += 1
+                self._wait(delivery, decision, waiting)
+        for key in keys:
+            if key is None or key not in waiting:
                 self._memory.free(key)
-        else:
-            self._ledger.drop(due.row.seq)
-            self._memory.free(key)
 
     def carry_out(
         self, deliveries: Sequence[Delivery], decisions: Iterable[Decision], outcome: Outcome
@@ -159,7 +171,7 @@ class Settlement:
             self._ledger.put(delivery, "dead", reason=decision.reason)
             self._memory.release(delivery)
             return
-        if lane is not None and lane in waiting:
+        if lane is not None and lane in waiting and not isinstance(decision, Later):
             self._ledger.put(delivery, "held", reason=getattr(decision, "error", ""))
             return
         if lane is not None:
@@ -177,5 +189,6 @@ class Settlement:
         self._ledger.hold(held)
 
 
-def _from(due: Due) -> Delivery:
+def from_row(due: Due) -> Delivery:
+    """Make the delivery of a row."""
     return Delivery(due.message, due.row.attempts, True, due.row.replayed)

@@ -166,6 +166,9 @@ class Shard(Protocol):
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry`, `leased` and `blocked` rows by ascending seq, but for seqs in `skip`."""
 
+    async def first_of(self, key: str) -> int | None:
+        """Return the lowest seq of a key's rows that are not dead."""
+
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         """Return keys that have a row which is not dead: every one, or `limit` of them."""
 

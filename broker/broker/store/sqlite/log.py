@@ -237,11 +237,12 @@ class RecentIds:
         self._open[(topic, source, id_)] = None
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Begin a new group: what the one before wrote is in the table by now."""
+        """Begin a new group."""
         self._writing, self._open = self._open, {}
 
     def written(self) -> None:
-        """Hear that what was written is durable."""
+        """Look in the table from now on, which also knows how old an id is."""
+        self._writing = {}
 
     def find(self, topic: TopicLog, messages: Sequence[NewMessage], now: float) -> dict[int, int]:
         """Return, by position, the seq that a repeat already has, NOT_YET if that one waits.

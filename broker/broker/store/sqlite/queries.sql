@@ -149,6 +149,10 @@ WHERE EXISTS (SELECT 1 FROM exception WHERE exception.subscription = subscriptio
 -- name: rows_above
 SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
+-- name: first_of
+SELECT min(seq) FROM exception
+WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead'
+
 -- name: waiting_keys
 SELECT DISTINCT key FROM exception
 WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead' LIMIT ?

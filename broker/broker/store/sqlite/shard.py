@@ -127,6 +127,11 @@ class SqliteShard:
         rows = self._reader.execute(SQL["waiting_among"], (json.dumps(keys), self.id))
         return [key for (key,) in rows]
 
+    async def first_of(self, key: str) -> int | None:
+        await self.rows_durable()
+        (first,) = self._reader.execute(SQL["first_of"], (self.id, key)).fetchone()
+        return first if first is None else int(first)
+
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         self._require_owned()
         if not self._ever_rows:
