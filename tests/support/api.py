@@ -146,6 +146,16 @@ class Api:
         """Count what a subscription is owed."""
         return int(self.ok_status(topic, name)["backlog"])
 
+    def settled_without_circuit(self, topic: str, name: str = "s") -> bool:
+        """Say whether a subscription is owed nothing; raise RuntimeError if its circuit is open.
+
+        An open circuit waits for a second at least, so that whoever looks often sees it.
+        """
+        shown = self.ok_status(topic, name)
+        if shown["state"] == "circuit-open":
+            raise RuntimeError("the circuit is open")
+        return bool(shown["backlog"] == 0)
+
     def act(self, topic: str, action: str, name: str = "s", body: Any = None) -> httpx.Response:
         """Call one of a subscription's actions, `pause` or `dead-letters/replay` say."""
         path = f"/v1/topics/{topic}/subscriptions/{name}/{action}"
