@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from support.api import Api
+from support.broker_process import StartBroker
 from support.endpoint import Endpoint
 from support.eventually import eventually
 
@@ -113,3 +114,20 @@ def test_new_endpoint_gets_what_is_still_owed(api: Api, topic: str, endpoint: En
     api.put_subscription(topic, "s", endpoint=endpoint.url)
 
     eventually(lambda: endpoint.sequences == [owed])
+
+
+def test_start_after_a_time_in_which_nobody_listened(
+    start_broker: StartBroker, endpoint: Endpoint
+) -> None:
+    broker = start_broker()
+    worker = broker.worker().pid
+    broker.api.ok_subscribe("t", endpoint.url)
+    first = [broker.api.ok_publish("t", n) for n in range(3)]
+    endpoint.wait_for(3)
+    broker.api.delete_subscription("t", "s")
+    unheard = [broker.api.ok_publish("t", n) for n in range(3)]
+
+    broker.api.ok_subscribe("t", endpoint.url, start=unheard[0])
+    assert delivered(broker.api, "t", endpoint) == [*first, *unheard, unheard[-1] + 1]
+
+    assert broker.worker().pid == worker

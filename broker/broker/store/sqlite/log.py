@@ -181,6 +181,8 @@ class Log:
                 topic.tail.append(message)
                 self._tails.append(topic)
                 self._tail_bytes += size_of(message) + MESSAGE_OVERHEAD_BYTES
+            elif topic.tail:
+                self.drop_tail(topic)  # the tail has no gaps
             grown[topic.id] = topic
         self._writing = []
         while self._tail_bytes > TAIL_BYTES:
@@ -190,14 +192,13 @@ class Log:
                 follower.ring()
 
     def _forget(self, topic: TopicLog) -> None:
-        # A dropped topic's tail is emptied at once, and its entries here come to nothing.
-        if topic.tail:
-            self._tail_bytes -= size_of(topic.tail.popleft()) + MESSAGE_OVERHEAD_BYTES
+        self._tail_bytes -= size_of(topic.tail.popleft()) + MESSAGE_OVERHEAD_BYTES
 
     def drop_tail(self, topic: TopicLog) -> None:
-        """Forget the newest part of a topic that is dropped."""
+        """Forget the newest part of a topic that is dropped, or that nobody follows any more."""
         while topic.tail:
             self._forget(topic)
+        self._tails = deque(each for each in self._tails if each is not topic)
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
         """Return up to `limit` durable messages after a seq, from memory where they are there."""
