@@ -6,6 +6,7 @@ told by epoll which sockets have something, so that its cost depends on the tran
 not on those that wait.
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -134,7 +135,7 @@ class Courier:
         self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Transfer] = {}
         self._wanted: dict[int, int] = {}
-        self._registered: dict[int, int] = {}
+        self._registered: set[int] = set()
         self._buffer = bytearray()
         self._epoll = select.epoll()
         self._epoll.register(peer.fileno(), select.EPOLLIN)
@@ -164,28 +165,28 @@ class Courier:
     def _watch(self, what: int, descriptor: int, _: pycurl.CurlMulti, __: object) -> None:
         """Hear from libcurl what it waits for.
 
-        A socket stays registered when its transfer ends: the connection's next request then needs
-        no system call here. It is unregistered once it has something that nobody wants.
+        A socket stays registered when its transfer ends, and is unregistered once it has something
+        that nobody wants. libcurl does not say when it closes one: CLOSESOCKETFUNCTION would belong
+        to the handle that opened the connection, and crashes once that is gone. So the kernel is
+        asked each time, whether the descriptor is still the socket that was registered.
         """
         wanted = _EVENTS[what]
         self._wanted[descriptor] = wanted
-        registered = self._registered.get(descriptor)
-        if wanted and wanted != registered:
-            self._registered[descriptor] = wanted
-            if registered is None:
-                self._epoll.register(descriptor, wanted)
-            else:
+        if not wanted:
+            return
+        if descriptor in self._registered:
+            try:
                 self._epoll.modify(descriptor, wanted)
+            except FileNotFoundError:
+                self._epoll.register(descriptor, wanted)
+        else:
+            self._registered.add(descriptor)
+            self._epoll.register(descriptor, wanted)
 
     def _unregister(self, descriptor: int) -> None:
-        if self._registered.pop(descriptor, None) is not None:
+        self._registered.discard(descriptor)
+        with contextlib.suppress(OSError):  # closed meanwhile
             self._epoll.unregister(descriptor)
-
-    def _close_socket(self, descriptor: int) -> int:
-        self._unregister(descriptor)
-        self._wanted.pop(descriptor, None)
-        os.close(descriptor)
-        return 0
 
     def _receive(self) -> bool:
         data = self._peer.recv(1 << 20)
@@ -238,7 +239,6 @@ class Courier:
             (pycurl.HEADERFUNCTION, transfer.headers.append),
             (pycurl.WRITEFUNCTION, transfer.receive),
             (pycurl.OPENSOCKETFUNCTION, open_socket),
-            (pycurl.CLOSESOCKETFUNCTION, self._close_socket),
         ):
             curl.setopt(option, value)
         return transfer
