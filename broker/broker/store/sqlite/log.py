@@ -161,17 +161,19 @@ class RecentIds:
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
-        self._open: dict[tuple[int, str, str], tuple[int, bytes]] = {}
-        self._writing: dict[tuple[int, str, str], tuple[int, bytes]] = {}
+        self._open: dict[tuple[int, str, str], tuple[int, bytes, float]] = {}
+        self._writing: dict[tuple[int, str, str], tuple[int, bytes, float]] = {}
         # An id above the highest that a source has used cannot be a repeat. Ids made from the time
         # always are, so for them no look-up is needed, however long the window.
         self._highest: OrderedDict[tuple[int, str], str] = OrderedDict()
 
     def add(self, row: tuple[int, str, str, int, bytes, float]) -> None:
         """Remember an id that is about to be written."""
-        topic, source, id_, seq, fingerprint, _ = row
-        self._open[(topic, source, id_)] = (seq, fingerprint)
-        if id_ > self._highest.get((topic, source), ""):
+        topic, source, id_, seq, fingerprint, stored_at = row
+        self._open[(topic, source, id_)] = (seq, fingerprint, stored_at)
+        # A source that has been forgotten stays so: its highest may be in the file.
+        highest = self._highest.get((topic, source))
+        if highest is not None and id_ > highest:
             self._highest[(topic, source)] = id_
 
     def rotate(self) -> None:
@@ -205,12 +207,12 @@ class RecentIds:
     def _find(self, topic: TopicLog, source: str, id_: str, now: float) -> tuple[int, bytes] | None:
         identity = (topic.id, source, id_)
         known = self._open.get(identity) or self._writing.get(identity)
-        if known is not None or id_ > self._highest_of(topic.id, source):
-            return known
-        row = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
-        if row is None or row[2] <= now - topic.window_s:
+        if known is None and id_ <= self._highest_of(topic.id, source):
+            known = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
+        if known is None or known[2] <= now - topic.window_s:
             return None
-        return row[0], row[1]
+        seq, fingerprint, _ = known
+        return seq, fingerprint
 
     def _highest_of(self, topic: int, source: str) -> str:
         highest = self._highest.get((topic, source))
