@@ -333,7 +333,7 @@ async def test_read_finds_a_rare_key_however_far_away(store: Store) -> None:
     assert found == [rare]
 
 
-# -- times and counts ------------------------------------------------------------------------------
+# -- times and counts -----------------------------------------------------------------------------
 
 
 async def test_locate_finds_the_first_stored_at_or_after_a_time(home: Home, store: Store) -> None:

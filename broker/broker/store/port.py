@@ -118,7 +118,7 @@ class Shard(Protocol):
         """
 
     def covers(self, seq: int) -> bool:
-        """Say whether a fetched seq has a row already: the row wins, the caller answers `done`."""
+        """Say whether a fetched seq had a row at the claim: that one wins, the caller says `done`."""
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry` rows with due_at <= now, the longest due first, but for seqs in `skip`."""
@@ -198,7 +198,10 @@ class Store(Protocol):
         """
 
     async def drop_subscription(self, topic: str, subscription: str) -> None:
-        """Remove the position and all rows. Idempotent. The owner's next call raises LeaseLost."""
+        """Remove the position and all rows. Idempotent.
+
+        The owner's bell rings, and its next call but `room` and `covers` raises LeaseLost.
+        """
 
     def claim(self) -> AsyncIterator[Shard]:
         """Yield each shard that this process comes to own, for ever."""

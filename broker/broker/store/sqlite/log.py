@@ -125,6 +125,8 @@ class Log:
                 topic.tail.append(message)
                 self._tails.append(topic)
                 self._tail_bytes += _size(message) + MESSAGE_OVERHEAD_BYTES
+            elif topic.tail:  # it would have a gap once somebody follows again
+                self.drop_tail(topic)
             grown[topic.id] = topic
         self._writing = []
         while self._tail_bytes > TAIL_BYTES:
@@ -134,14 +136,13 @@ class Log:
                 follower.ring()
 
     def _forget(self, topic: TopicLog) -> None:
-        # A dropped topic's tail is emptied at once, and its entries here come to nothing.
-        if topic.tail:
-            self._tail_bytes -= _size(topic.tail.popleft()) + MESSAGE_OVERHEAD_BYTES
+        self._tail_bytes -= _size(topic.tail.popleft()) + MESSAGE_OVERHEAD_BYTES
 
     def drop_tail(self, topic: TopicLog) -> None:
-        """Forget the newest part of a topic that is dropped."""
+        """Forget the newest part of a topic that nobody follows any more."""
         while topic.tail:
             self._forget(topic)
+        self._tails = deque(other for other in self._tails if other is not topic)
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
         """Return up to `limit` durable messages after a seq, from memory where they are there."""

@@ -41,11 +41,11 @@ class SqliteShard:
         self._written_position = position
         self._fetched = position
         self._outstanding: dict[int, None] = {}
-        self._covered = set(covered)
+        self._covered = set(covered)  # above the position, until they are fetched and settled
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
         self._writing = False
-        self._lost = False
+        self.lost = False
         self.changes = 0
         topic.followers.append(self)
 
@@ -63,10 +63,7 @@ class SqliteShard:
         return page
 
     def covers(self, seq: int) -> bool:
-        if not self._covered or seq not in self._covered:
-            return False
-        self._covered.discard(seq)
-        return True
+        return seq in self._covered
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
@@ -87,7 +84,7 @@ class SqliteShard:
         return [_due(row) for row in self._reader.execute(SQL["held"], parameters)]
 
     async def waiting_keys(self) -> Sequence[str]:
-        self._require_owned()
+        await self.rows_durable()
         if not self._ever_rows:
             return []
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id,))]
@@ -106,6 +103,9 @@ class SqliteShard:
         self.changes += 1
         outstanding, rows = self._outstanding, self._rows
         self._ever_rows |= bool(changes.put)
+        if self._covered:
+            settled = (*changes.done, *(row.seq for row in changes.put))
+            self._covered.difference_update(seq for seq in settled if seq in outstanding)
         for row in changes.put:
             rows[row.seq] = row
             outstanding.pop(row.seq, None)
@@ -129,7 +129,7 @@ class SqliteShard:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write the position, and the rows that have changed."""
-        if self._lost:
+        if self.lost:
             return
         rows, self._rows = self._rows, {}
         failed, self._failed = self._failed, []
@@ -174,16 +174,18 @@ class SqliteShard:
 
     def unsettled(self) -> int:
         """Count the messages above the position that are neither done nor have a row."""
-        return len(self._outstanding) + self._topic.durable_seq - self._fetched
+        # A start may be beyond the end of the log.
+        above = max(self._topic.durable_seq - self._fetched, 0)
+        return len(self._outstanding) + above - len(self._covered)
 
     def lose(self) -> None:
         """Give up the shard: the subscription is gone."""
-        self._lost = True
+        self.lost = True
         self._topic.followers.remove(self)
         self.bell.set()
 
     def _require_owned(self) -> None:
-        if self._lost:
+        if self.lost:
             raise LeaseLost(f"{self.topic}/{self.subscription}")
 
     async def rows_durable(self) -> None:

@@ -275,7 +275,9 @@ class SqliteStore:
 
     async def claim(self) -> AsyncIterator[SqliteShard]:
         while True:
-            yield await self._claimable.get()
+            shard = await self._claimable.get()
+            if not shard.lost:
+                yield shard
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         shard = self._shards[(topic, subscription)]
