@@ -118,7 +118,7 @@ class Shard(Protocol):
         """
 
     def covers(self, seq: int) -> bool:
-        """Say whether a fetched seq had a row at the claim: that one wins, the caller says `done`."""
+        """Say whether a fetched seq had a row at the claim: the row wins, the caller says done."""
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry` rows with due_at <= now, the longest due first, but for seqs in `skip`."""
