@@ -28,6 +28,10 @@ class Home(Protocol):
     clock: Clock
     failures: list[str]
 
+    @property
+    def url(self) -> str:
+        """What BROKER_STORE is for another process that opens the data."""
+
     async def open(self) -> Store:
         """Open a store on the data."""
 
@@ -60,6 +64,11 @@ class SqliteHome:
     def path(self) -> Path:
         """The database file of the present life."""
         return self._life / "broker.db"
+
+    @property
+    def url(self) -> str:
+        """The present life's file as BROKER_STORE names it."""
+        return f"sqlite:///{self.path}"
 
     def _next_life(self) -> None:
         self._life = self._folder / str(next(self._lives))
