@@ -19,11 +19,13 @@ class Checkpointer:
 
     A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with
     one that does not pause; the RESTART that follows holds it up for the few pages that are left.
+    `writing` is the lock that the writer holds during a transaction.
     """
 
-    def __init__(self, path: Path, commits: Callable[[], int]) -> None:
+    def __init__(self, path: Path, commits: Callable[[], int], writing: threading.Lock) -> None:
         self._path = path
         self._commits = commits
+        self._writing = writing
         self._seen = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -52,4 +54,6 @@ class Checkpointer:
         with contextlib.suppress(sqlite3.Error):
             _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if frames > RESTART_FRAMES:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)")
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # what came during the first
+                with self._writing:
+                    connection.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -1,10 +1,12 @@
 """Opening the file: the lock on its folder, the pragmas, the migrations."""
 
+import contextlib
 import fcntl
 import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from broker.store.port import Locked, Unusable
@@ -80,15 +82,28 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for the one who writes it, at the newest schema. Raises Unusable."""
+    """Open the file for the one who writes it, at the newest schema."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         _migrate(connection)
-    except sqlite3.Error as error:
-        raise Unusable(f"{path} cannot be used as a store: {error}.") from None
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+@contextlib.contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Tell of any fault of the file as Unusable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unusable(
+            f"{path} cannot be used as a store: {error}. If it is a broker's, make it writable for "
+            f"user {os.getuid()} or restore a backup; else set BROKER_STORE to another place."
+        ) from None
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -113,6 +113,8 @@ class SqliteShard:
             outstanding.pop(seq, None)
         for seq in changes.drop:
             rows[seq] = None
+        if changes.drop and self._failed:
+            self._failed = [each for each in self._failed if rows.get(each.seq, each) is not None]
         self._failed += changes.failed
         self._group.open.writers[self] = None
         if soon:

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from broker.model import Appended, Message, NewMessage
-from broker.store.port import Conflict, Document, ShardStats, TopicStats
+from broker.store.port import Conflict, Document, ShardStats, TopicStats, Unavailable
 from broker.store.sqlite.checkpoint import Checkpointer
-from broker.store.sqlite.connection import FolderLock, open_reader, open_writer
+from broker.store.sqlite.connection import FolderLock, open_reader, open_writer, usable
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -44,24 +44,26 @@ class SqliteStore:
         self._documents: dict[str, tuple[Document, int]] = {}
         self._claimable: asyncio.Queue[SqliteShard] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(1, "read")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._connections: contextlib.ExitStack | None = None
 
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        self._lock.acquire()
-        self._writer = open_writer(self._path)
-        self._reader = open_reader(self._path)
-        self._scanner = open_reader(self._path)
-        self._group = GroupCommit(self._writer, self._on_failure)
-        self._log = Log(self._group, self._reader, self._now)
-        self._load()
-        self._checkpointer = Checkpointer(self._path, lambda: self._group.commits)
+        with contextlib.ExitStack() as undo, usable(self._path):
+            self._lock.acquire()
+            undo.callback(self._lock.release)
+            self._writer = undo.enter_context(contextlib.closing(open_writer(self._path)))
+            self._reader = undo.enter_context(contextlib.closing(open_reader(self._path)))
+            self._scanner = undo.enter_context(contextlib.closing(open_reader(self._path)))
+            self._group = GroupCommit(self._writer, self._on_failure)
+            self._log = Log(self._group, self._reader, self._now)
+            self._load()
+            self._connections = undo.pop_all()
+        group = self._group
+        self._checkpointer = Checkpointer(self._path, lambda: group.commits, group.writing)
         self._checkpointer.start()
-        self._tasks = [
-            asyncio.create_task(self._group.run(), name="group commit"),
-            asyncio.create_task(self._purge(), name="purge of dropped topics"),
-        ]
+        self._committing = asyncio.create_task(self._group.run(), name="group commit")
+        self._purging = asyncio.create_task(self._purge(), name="purge of dropped topics")
 
     def _load(self) -> None:
         self._writer.execute(SQL["resume_leased"])
@@ -83,17 +85,17 @@ class SqliteStore:
             self._add_shard(id_, name, topics[topic_id], position, covered, id_ in with_rows)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
+        if self._connections is None:
+            return
+        with self._connections:  # whatever fails, the folder is let go
+            self._purging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await self._group.close()
-        self._checkpointer.stop()
-        self._threads.shutdown()
-        for connection in (self._reader, self._scanner, self._writer):
-            connection.close()
-        self._lock.release()
+                await self._purging
+            self._group.stop()
+            await self._committing
+            self._checkpointer.stop()
+            self._threads.shutdown()
+        self._connections = None
 
     def lock_descriptor(self) -> int:
         """Return the descriptor that a child inherits to keep the folder locked while it lives."""
@@ -325,7 +327,10 @@ class SqliteStore:
             names = ("purge_messages", "purge_publish_keys") if holds else ("delete_topic",)
             parameters = (topic, PURGE_ROWS) if holds else (topic,)
             self._group.open.statements += [(name, parameters) for name in names]
-            await self._commit()
+            try:
+                await self._commit()
+            except Unavailable:
+                return  # the next life goes on with it
             await asyncio.sleep(PURGE_PAUSE_S)
 
 
