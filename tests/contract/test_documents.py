@@ -297,7 +297,7 @@ async def _assert_lost(shard: Shard) -> None:
     with pytest.raises(LeaseLost):
         await shard.waiting_keys()
     with pytest.raises(LeaseLost):
-        await shard.regroup(True)
+        await shard.regroup("key")
     for soon in (True, False):
         with pytest.raises(LeaseLost):
             await shard.commit(Changes(put=[row(1, "retry")]), soon=soon)

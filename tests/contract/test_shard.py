@@ -414,7 +414,7 @@ async def test_regroup_by_key_lets_only_each_keys_first_row_retry(
     await put(shard, row(4, "held", "b"), row(5, "retry", "b"))
     await put(shard, row(6, "retry"), row(7, "held"), row(8, "dead", "c"), row(9, "held", "c"))
 
-    await shard.regroup(True)
+    await shard.regroup("key")
     if end == "crash":
         shard = await own(await home.crash())
 
@@ -423,17 +423,33 @@ async def test_regroup_by_key_lets_only_each_keys_first_row_retry(
     assert sorted(seq for seq, state in states.items() if state == "retry") == [1, 4, 6, 7, 9]
 
 
-async def test_regroup_without_keys_leaves_nothing_held(store: Store, shard: Shard) -> None:
+async def test_regroup_without_order_leaves_nothing_held(store: Store, shard: Shard) -> None:
     await publish_keys(store, "a", "a", "b", None)
     await fetch_all(shard)
     await put(shard, row(1, "retry", "a", due_at=50.0), row(2, "held", "a"), row(3, "held", "b"))
     await put(shard, row(4, "dead"))
 
-    await shard.regroup(False)
+    await shard.regroup("none")
 
     assert await rows_of(shard, "a", "b") == {1: "retry", 2: "retry", 3: "retry"}
     assert await shard.next_due_at(frozenset({2, 3})) == 50.0
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows == {"retry": 3, "dead": 1}
+
+
+async def test_regroup_by_topic_lets_only_the_first_row_of_all_retry(
+    store: Store, shard: Shard
+) -> None:
+    await publish_keys(store, "a", "b", None, "a", None, None)
+    await fetch_all(shard)
+    await put(shard, row(1, "dead", "a"), row(2, "held", "b"), row(3, "retry"))
+    await put(shard, row(4, "retry", "a"), row(5, "held"), row(6, "dead"))
+
+    await shard.regroup("topic")
+
+    assert [due.row.seq for due in await shard.due(EVER, 9, NONE)] == [2]
+    assert [due.row.seq for due in await shard.held(None, 0, 9)] == [3, 4, 5]
+    assert [due.row.seq for due in await shard.held(None, 3, 1)] == [4]
+    assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows["dead"] == 2
 
 
 # -- counts --------------------------------------------------------------------------------------

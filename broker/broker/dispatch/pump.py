@@ -2,34 +2,42 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.cloudevents import header_line
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.lanes import Delivery, Lanes
-from broker.dispatch.policy import Ack, Dead, Decision, Retry, decide, hold_s, reason_of, succeeded
+from broker.dispatch.policy import ACK, Ack, Dead, Decision, decide, hold_s, reason_of, succeeded
 from broker.dispatch.verdicts import asked_to_retry, positions_of
-from broker.model import ExceptionRow, FailedAttempt, RowState
+from broker.model import ExceptionRow, FailedAttempt, Message, RowState
 from broker.store.port import Changes, Due, LeaseLost, Shard
 from broker.subscription import Subscription
 
 # An attempt that takes longer gets a row, so that the position can pass it.
 SLOW_S = 0.25
+COURIER_POLL_S = 0.1
 HELD_PAGE = 256
+WHOLE_TOPIC = ""
 
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A request that is out. `sent_at` is on the monotonic clock."""
+    """A request that is out. `batch` is its format; `sent_at` is on the monotonic clock."""
 
     deliveries: Sequence[Delivery]
+    batch: bool
     sent_at: float
 
 
 class Pump:
-    """Drives one shard. `run` is its only task; outcomes come in between its turns."""
+    """Drives one shard. `run` is its only task; outcomes come in between its turns.
+
+    Order is kept by lanes: one for each key, or one for the whole topic. Every delivery that is
+    owed is in one place: not fetched, ready, in a request, waiting in a lane, or a row in the
+    store (`retry` for the first of a lane, `held` for those behind it).
+    """
 
     def __init__(
         self,
@@ -48,18 +56,18 @@ class Pump:
         self._random = random
         self._now = now
         self._monotonic = monotonic
+        # The order in force: another one begins only once nothing is in memory.
+        self._ordering = subscription.ordering
+        self._lanes = Lanes()
         self._ready: deque[Delivery] = deque()
         self._in_flight: dict[int, Sent] = {}
-        self._lanes = Lanes()
-        self._parked = False
         self._wanting: list[str] = []
-        self._with_row: set[int] = set()
-        self._next_due_at: float | None = 0.0
+        self._taken: set[int] = set()  # in memory, and with a retry row in the store
+        self._next_due_at: float | None = None
         self._checked_slow_at = 0.0
         self._changes = _Pending()
         self._hold_until = 0.0
         self._draining = False
-        self._reordering = False
         self.last_error: str | None = None
         self.subscription = subscription
         self._tell_courier()
@@ -68,7 +76,6 @@ class Pump:
 
     def configure(self, subscription: Subscription) -> None:
         """Take a new configuration; what is out already ends under the old one."""
-        self._reordering |= subscription.ordering != self.subscription.ordering
         self.subscription = subscription
         self._tell_courier()
         self._shard.bell.set()
@@ -102,30 +109,34 @@ class Pump:
     # -- a turn ------------------------------------------------------------------------------------
 
     async def _restore(self) -> None:
-        """Take over what waits in the store."""
+        """Take over what waits in the store, in the order asked for."""
+        self._ordering = self.subscription.ordering
         self._lanes = Lanes()
-        self._parked = False
-        await self._shard.regroup(self.subscription.ordering == "key")
+        self._wanting.clear()
+        await self._shard.regroup(self._ordering)
         self._next_due_at = await self._shard.next_due_at(frozenset())
-        if self.subscription.ordering == "key":
+        if self._ordering == "key":
             for key in await self._shard.waiting_keys():
                 self._lanes.restore(key)
-        elif self.subscription.ordering == "topic":
-            self._parked = self._next_due_at is not None
+        elif self._ordering == "topic" and self._next_due_at is not None:
+            self._lanes.restore(WHOLE_TOPIC)
 
     async def _turn(self) -> None:
-        if self._reordering and not self._in_memory():
+        if self._reordering() and not self._in_memory():
             self._commit()
             await self._restore()
-            self._reordering = False
-        if self._may_send():
+        if self._may_send() and not self._reordering():
             await self._take_due()
-            await self._take_wanted()
+            await self._take_held()
             await self._take_new()
+        if self._may_send():  # asked again: much may have changed while rows were read
             self._send()
         if self._in_flight:
             self._give_slow_ones_rows()
         self._commit()
+
+    def _reordering(self) -> bool:
+        return self._ordering != self.subscription.ordering
 
     def _may_send(self) -> bool:
         subscription = self.subscription
@@ -140,120 +151,119 @@ class Pump:
     def _in_memory(self) -> int:
         return len(self._in_flight) + len(self._ready) + self._lanes.waiting_count
 
-    def _room(self) -> int:
-        """Return how many more messages could be sent at once."""
-        subscription = self.subscription
-        size = subscription.max_batch if subscription.format == "batch" else 1
-        slots = 1 if subscription.ordering == "topic" else subscription.max_in_flight
-        free = (slots - len(self._in_flight)) * size
-        # The next request's messages are read while this one is out.
-        ahead = size if subscription.ordering == "topic" else 0
-        return free + ahead - len(self._ready)
+    def _request_size(self) -> int:
+        return self.subscription.max_batch if self.subscription.format == "batch" else 1
 
-    def _room_for_due(self) -> int:
-        """Return how many due rows could be sent; a parked topic waits for nothing else."""
-        return self.subscription.max_batch if self._parked else self._room()
+    def _free(self) -> int:
+        """Return how many more messages could be sent at once."""
+        slots = self.subscription.max_in_flight - len(self._in_flight)
+        return slots * self._request_size() - len(self._ready)
+
+    def _room(self) -> int:
+        """Return how many new messages to read."""
+        if self._ordering != "topic":
+            return self._free()
+        # One lane takes them all. Its next request is read while one is out, and what the store
+        # has of it goes first: an ordered topic that waits moves nothing into rows.
+        if self._lanes.in_store(WHOLE_TOPIC):
+            return 0
+        return 2 * self._request_size() - self._lanes.memory_count(WHOLE_TOPIC)
 
     async def _take_due(self) -> None:
-        now = self._now()
-        room = self._room_for_due()
-        if self._next_due_at is None or self._next_due_at > now or room <= 0 or self._reordering:
+        now, free = self._now(), self._free()
+        if self._next_due_at is None or self._next_due_at > now or free <= 0:
             return
         self._commit()
-        due = await self._shard.due(now, room, frozenset(self._with_row))
-        returned = [self._from_row(item) for item in due]
-        for delivery in returned:
-            key = delivery.message.key
-            if self.subscription.ordering == "key" and key is not None:
-                self._lanes.resume(key)
-        if self.subscription.ordering == "topic":
-            self._parked = self._parked and not returned
-            self._ready.extendleft(reversed(returned))
-        else:
-            self._ready.extend(returned)
-        self._next_due_at = await self._shard.next_due_at(frozenset(self._with_row))
+        self._next_due_at = None  # an attempt that fails while rows are read sets it again
+        for due in await self._shard.due(now, free, frozenset(self._taken)):
+            self._taken.add(due.row.seq)
+            delivery = self._from_row(due)
+            self._ready.append(delivery)
+            if delivery.lane is not None:
+                self._lanes.resume(delivery.lane, delivery)
+                if self.subscription.format == "batch":
+                    self._wanting.append(delivery.lane)  # what was held goes along behind it
+        self._due_by(await self._shard.next_due_at(frozenset(self._taken)))
+
+    def _due_by(self, at: float | None) -> None:
+        if at is not None and (self._next_due_at is None or at < self._next_due_at):
+            self._next_due_at = at
+
+    def _lane_of(self, message: Message) -> str | None:
+        if self._ordering == "key":
+            return message.key
+        return WHOLE_TOPIC if self._ordering == "topic" else None
 
     def _from_row(self, due: Due) -> Delivery:
-        self._with_row.add(due.row.seq)
-        return Delivery(due.message, due.row.attempts, True)
+        row = due.row
+        lane = self._lane_of(due.message)
+        return Delivery(due.message, lane, row.attempts, row.state, row.reason)
 
-    async def _take_wanted(self) -> None:
-        """Read on for keys whose next message waits in the store."""
+    async def _take_held(self) -> None:
+        """Read on in lanes whose next message waits in the store. None of them is in flight."""
         while self._wanting:
-            key = self._wanting.pop()
-            if not self._lanes.wants_held(key):
+            lane = self._wanting.pop()
+            if not self._lanes.wants_held(lane):
                 continue
             self._commit()
-            rows = await self._shard.held(key, 0, HELD_PAGE)
-            deliveries = [self._from_row(row) for row in rows]
-            first = self._lanes.refill(key, deliveries, more=len(rows) == HELD_PAGE)
-            if first is not None:
-                self._ready.append(first)
-            if self._lanes.wants_held(key):
-                self._wanting.append(key)
+            key = lane if self._ordering == "key" else None
+            rows = await self._shard.held(key, self._lanes.last_seq(lane), HELD_PAGE)
+            following = self._lanes.refill(
+                lane, [self._from_row(row) for row in rows], more=len(rows) == HELD_PAGE
+            )
+            if following is not None:
+                self._ready.append(following)
 
     async def _take_new(self) -> None:
-        while not self._reordering and (room := self._room()) > 0:
-            if self._shard.room() < room and self._lanes.waiting_count:
-                self._hold(self._lanes.spill_longest())
+        while (room := self._room()) > 0:
+            if not self._shard.room() and self._lanes.waiting_count:
+                self._make_way(self._lanes.longest())
                 self._commit()
             messages = await self._shard.fetch(room)
             if not messages:
                 return
-            by_key = self.subscription.ordering == "key"
-            ready, covers = self._ready, self._shard.covers
             for message in messages:
-                if covers(message.seq):
+                if self._shard.covers(message.seq):
                     self._changes.done.append(message.seq)
-                    continue
-                delivery = Delivery(message)
-                if not by_key or message.key is None:
-                    ready.append(delivery)
                 else:
-                    self._admit(message.key, delivery)
+                    self._admit(Delivery(message, self._lane_of(message)))
 
-    def _admit(self, key: str, delivery: Delivery) -> None:
-        lane = self._lanes.admit(key, delivery)
+    def _admit(self, delivery: Delivery) -> None:
+        lane = None if delivery.lane is None else self._lanes.admit(delivery.lane, delivery)
         if lane is None:
             self._ready.append(delivery)
         elif lane.spilled:
-            self._hold([delivery])
+            self._hold(delivery)
 
     def _send(self) -> None:
-        subscription = self.subscription
-        in_flight, ready = self._in_flight, self._ready
-        one_by_one = subscription.ordering == "topic"
-        slots = 1 if one_by_one else subscription.max_in_flight
-        if not ready or self._parked or len(in_flight) >= slots:
-            return
+        batch = self.subscription.format == "batch"
+        free = self.subscription.max_in_flight - len(self._in_flight)
         batches: list[list[Delivery]] = []
-        while ready and len(in_flight) + len(batches) < slots:
-            batches.append(
-                self._next_batch() if subscription.format == "batch" else [ready.popleft()]
-            )
+        while self._ready and len(batches) < free:
+            batches.append(self._next_batch() if batch else [self._ready.popleft()])
+        if not batches:
+            return
         requests = [
             (
-                batch[0].attempts + 1,
-                [Item(d.message.seq, d.message.attributes, d.message.data) for d in batch],
+                deliveries[0].attempts + 1,
+                [Item(d.message.seq, d.message.attributes, d.message.data) for d in deliveries],
             )
-            for batch in batches
+            for deliveries in batches
         ]
         now = self._monotonic()
-        for job, batch in zip(
-            self._couriers.send(self, self._shard.id, requests), batches, strict=True
-        ):
-            in_flight[job] = Sent(batch, now)
+        jobs = self._couriers.send(self, self._shard.id, requests)
+        for job, deliveries in zip(jobs, batches, strict=True):
+            self._in_flight[job] = Sent(deliveries, batch, now)
 
     def _next_batch(self) -> list[Delivery]:
-        """Take what goes into one request; later messages of a key may go behind its first."""
-        size, by_key = self.subscription.max_batch, self.subscription.ordering == "key"
+        """Take what goes into one request; later messages of a lane may go behind its first."""
+        size = self.subscription.max_batch
         batch: list[Delivery] = []
         while self._ready and len(batch) < size:
             delivery = self._ready.popleft()
             batch.append(delivery)
-            key = delivery.message.key
-            if by_key and key is not None:
-                batch.extend(self._lanes.follow(key, size - len(batch)))
+            if delivery.lane is not None:
+                batch += self._lanes.follow(delivery.lane, size - len(batch))
         return batch
 
     async def _wait(self) -> None:
@@ -276,28 +286,36 @@ class Pump:
         waits = []
         if self._hold_until > self._now():
             waits.append(self._hold_until - self._now())
-        if self._next_due_at is not None and self._may_send() and self._room_for_due() > 0:
+        if self._next_due_at is not None and self._may_send() and self._free() > 0:
             waits.append(self._next_due_at - self._now())
         if self._in_flight:
             waits.append(SLOW_S)
+        if not self._couriers.alive():
+            waits.append(COURIER_POLL_S)  # a new one rings for what was sent, not for what came
         return min(waits, default=None)
 
     # -- slow attempts -----------------------------------------------------------------------------
 
     def _give_slow_ones_rows(self) -> None:
         now = self._monotonic()
-        if now - self._checked_slow_at < SLOW_S or self.subscription.ordering == "topic":
-            return
+        if now - self._checked_slow_at < SLOW_S or self._ordering == "topic":
+            return  # nothing passes a slow attempt of an ordered topic
         self._checked_slow_at = now
         for sent in self._in_flight.values():
             if now - sent.sent_at < SLOW_S:
                 break  # the rest were sent later
             for delivery in sent.deliveries:
-                if not delivery.has_row:
-                    self._put(delivery, "leased")
-                key = delivery.message.key
-                if self.subscription.ordering == "key" and key is not None:
-                    self._hold(self._lanes.spill(key))
+                self._lease(delivery)
+            for lane in {delivery.lane for delivery in sent.deliveries}:
+                if lane is not None:
+                    self._make_way(lane)
+
+    def _make_way(self, lane: str) -> None:
+        """Have what waits in a lane wait in the store, behind rows of what is out."""
+        for delivery in self._lanes.out(lane):
+            self._lease(delivery)
+        for delivery in self._lanes.spill(lane):
+            self._hold(delivery)
 
     # -- outcomes ----------------------------------------------------------------------------------
 
@@ -305,128 +323,109 @@ class Pump:
         """Settle a request's deliveries. Called by the couriers, between turns."""
         sent = self._in_flight.pop(job)
         self._shard.bell.set()
-        batch = self.subscription.format == "batch"
-        positions = positions_of(outcome, len(sent.deliveries)) if batch else None
-        if positions is None:
-            if succeeded(outcome):
-                for delivery in sent.deliveries:
-                    self._ack(delivery)
-            else:
-                self._fail(sent.deliveries, outcome)
-            return
-        self._settle_positions(sent.deliveries, positions, outcome)
+        positions = positions_of(outcome, len(sent.deliveries)) if sent.batch else None
+        if positions is not None:
+            self._settle(sent.deliveries, positions, asked_to_retry(outcome))
+        elif succeeded(outcome):
+            for delivery in sent.deliveries:
+                self._ack(delivery)
+        else:
+            self._settle(sent.deliveries, dict.fromkeys(range(len(sent.deliveries)), None), outcome)
 
     def lost(self, job: int) -> None:
         """Send a request again that ended without an outcome; it has spent no attempt."""
         sent = self._in_flight.pop(job)
-        self._ready.extendleft(reversed(sent.deliveries))
+        again = []
+        for delivery in sent.deliveries:
+            if delivery.lane is not None:
+                if delivery is not self._lanes.out(delivery.lane)[0]:
+                    continue  # it waits behind the first of its lane again
+                self._lanes.unfollow(delivery.lane)
+            again.append(delivery)
+        self._ready.extendleft(reversed(again))
         self._shard.bell.set()
 
-    def _fail(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
-        self.last_error = reason_of(outcome)
-        now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one
-        self._hold_until = max(self._hold_until, now + hold_s(outcome, now))
-        again: list[tuple[Delivery, Retry]] = []
-        for delivery in deliveries:
-            self._log_attempt(delivery, outcome)
-            attempt = delivery.attempts + 1
-            decision = decide(outcome, attempt, self.subscription.retry, now, lambda: drawn)
-            if isinstance(decision, Retry):
-                again.append((delivery, decision))
-            else:
-                self._settle(delivery, decision)
-        if again:
-            self._retry(again)
-
-    def _settle_positions(
+    def _settle(
         self,
         deliveries: Sequence[Delivery],
-        positions: dict[int, Decision | None],
-        outcome: Outcome,
+        positions: Mapping[int, Decision | None],
+        failure: Outcome,
     ) -> None:
-        """Settle a batch whose answer singles some out; None stands for a retry by the policy."""
-        again: list[Delivery] = []
-        stopped: set[str] = set()
-        one_by_one = self.subscription.ordering == "topic"
-        for position, delivery in enumerate(deliveries):
-            key = delivery.message.key
-            behind = (one_by_one and again) or (key is not None and key in stopped)
-            if behind or (position in positions and positions[position] is None):
-                again.append(delivery)
-                if self.subscription.ordering == "key" and key is not None:
-                    stopped.add(key)
-            elif position in positions:
-                self._settle(delivery, positions[position] or Ack())
-            else:
-                self._ack(delivery)
-        if again:
-            self._fail(again, asked_to_retry(outcome))
+        """Settle a request of which some positions were not taken; None stands for the policy.
 
-    def _settle(self, delivery: Delivery, decision: Decision) -> None:
-        if isinstance(decision, Dead):
+        What stands behind the first retry of a lane waits in the store for that one.
+        """
+        now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one
+        policy = self.subscription.retry
+        stopped: set[str] = set()
+        for position, delivery in enumerate(deliveries):
+            decision = positions.get(position, ACK)
+            behind = delivery.lane in stopped
+            if decision is None or behind:
+                self.last_error = reason_of(failure)
+                self._hold_until = max(self._hold_until, now + hold_s(failure, now))
+                self._log_attempt(delivery, failure)
+                attempt = delivery.attempts + 1
+                decision = decide(failure, attempt, policy, now, lambda: drawn)
+            if isinstance(decision, Ack):
+                self._ack(delivery)
+                continue
             delivery.attempts += 1
-            self._put(delivery, "dead", reason=decision.reason)
-            self._with_row.discard(delivery.message.seq)
-            self._release(delivery)
-        else:
-            self._ack(delivery)
+            self._taken.discard(delivery.message.seq)
+            delivery.reason = decision.reason
+            if behind:
+                self._put(delivery, "held")
+            elif isinstance(decision, Dead):
+                self._put(delivery, "dead")
+                self._release(delivery)
+            else:
+                self._put(delivery, "retry", decision.due_at)
+                self._due_by(decision.due_at)
+                if delivery.lane is not None:
+                    stopped.add(delivery.lane)
+        for lane in stopped:
+            for delivery in self._lanes.park(lane):
+                self._hold(delivery)
 
     def _ack(self, delivery: Delivery) -> None:
         seq = delivery.message.seq
-        if delivery.has_row:
-            self._changes.drop.append(seq)
-            self._with_row.discard(seq)
-        else:
+        if delivery.row is None:
             self._changes.done.append(seq)
+        else:
+            self._changes.drop.append(seq)
+            self._taken.discard(seq)
         self._release(delivery)
 
     def _release(self, delivery: Delivery) -> None:
-        """A delivery is done with: let its key's next one go."""
-        key = delivery.message.key
-        if self.subscription.ordering != "key" or key is None:
+        """A delivery is done with: let its lane's next one go."""
+        lane = delivery.lane
+        if lane is None:
             return
-        following = self._lanes.settled(key)
+        following = self._lanes.settled(lane)
         if following is not None:
             self._ready.append(following)
-        elif self._lanes.wants_held(key):
-            self._wanting.append(key)
+        elif self._lanes.wants_held(lane):
+            self._wanting.append(lane)
 
-    def _retry(self, deliveries: Iterable[tuple[Delivery, Retry]]) -> None:
-        """Put deliveries back in the store; of each key the first is due, the others wait."""
-        by_key = self.subscription.ordering == "key"
-        waiting: set[str] = set()
-        for delivery, decision in deliveries:
-            delivery.attempts += 1
-            key = delivery.message.key
-            if not by_key or key is None:
-                self._put(delivery, "retry", decision.due_at, decision.reason)
-            elif key not in waiting:
-                waiting.add(key)
-                self._put(delivery, "retry", decision.due_at, decision.reason)
-                self._hold(self._lanes.park(key))
-            else:
-                self._put(delivery, "held", reason=decision.reason)
-                self._lanes.unsend(key)
-            self._with_row.discard(delivery.message.seq)
-            if self._next_due_at is None or decision.due_at < self._next_due_at:
-                self._next_due_at = decision.due_at
-        self._parked = self.subscription.ordering == "topic"
+    # -- rows --------------------------------------------------------------------------------------
 
-    def _hold(self, deliveries: Iterable[Delivery]) -> None:
-        """Have deliveries wait in the store, out of memory."""
-        for delivery in deliveries:
-            if not delivery.has_row:
-                self._put(delivery, "held")
-            self._with_row.discard(delivery.message.seq)
+    def _lease(self, delivery: Delivery) -> None:
+        """Give a delivery that is out a row, so that the position can pass it."""
+        if delivery.row is None:
+            self._put(delivery, "leased")
 
-    def _put(
-        self, delivery: Delivery, state: RowState, due_at: float = 0.0, reason: str = ""
-    ) -> None:
+    def _hold(self, delivery: Delivery) -> None:
+        """Have a delivery wait in the store, out of memory."""
+        if delivery.row != "held":
+            self._put(delivery, "held")
+
+    def _put(self, delivery: Delivery, state: RowState, due_at: float = 0.0) -> None:
+        delivery.row = state
         message = delivery.message
-        delivery.has_row = True
-        self._with_row.add(message.seq)
         self._changes.put.append(
-            ExceptionRow(message.seq, message.key, state, delivery.attempts, due_at, reason)
+            ExceptionRow(
+                message.seq, message.key, state, delivery.attempts, due_at, delivery.reason
+            )
         )
 
     def _log_attempt(self, delivery: Delivery, outcome: Outcome) -> None:

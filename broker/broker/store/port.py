@@ -126,16 +126,17 @@ class Shard(Protocol):
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
         """Return the earliest due_at of the `retry` rows, but for seqs in `skip`."""
 
-    async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
-        """Return the `held` rows of one key with seq > after, ascending."""
+    async def held(self, key: str | None, after: int, limit: int) -> Sequence[Due]:
+        """Return the `held` rows of one key, None for all, with seq > after, ascending."""
 
     async def waiting_keys(self) -> Sequence[str]:
         """Return every key that has a row which is not dead."""
 
-    async def regroup(self, by_key: bool) -> None:
+    async def regroup(self, ordering: str) -> None:
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
 
-        By key, each key's first row is `retry` and its others are `held`; else none is `held`.
+        By `key`, each key's first row is `retry` and its others are `held`; by `topic`, the first
+        of all is `retry` and all others are `held`; by `none`, none is `held`.
         """
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:

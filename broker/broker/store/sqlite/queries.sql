@@ -87,19 +87,29 @@ DELETE FROM attempt WHERE subscription = ?
 -- An attempt that was under way when the broker ended has no outcome: it is due at once.
 UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased'
 
--- name: hold_behind_first
+-- name: hold_behind_first_of_key
 UPDATE exception SET state = 'held'
 WHERE subscription = ? AND state = 'retry' AND key IS NOT NULL AND EXISTS (
     SELECT 1 FROM exception AS before
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.state <> 'dead' AND before.seq < exception.seq)
 
--- name: free_first_held
+-- name: free_first_of_key
 UPDATE exception SET state = 'retry', due_at = 0
 WHERE subscription = ? AND state = 'held' AND NOT EXISTS (
     SELECT 1 FROM exception AS before
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
+
+-- name: hold_behind_first_of_all
+UPDATE exception SET state = 'held'
+WHERE subscription = ?1 AND state = 'retry' AND seq > (
+    SELECT min(seq) FROM exception WHERE subscription = ?1 AND state <> 'dead')
+
+-- name: free_first_of_all
+UPDATE exception SET state = 'retry', due_at = 0
+WHERE subscription = ?1 AND state = 'held' AND seq = (
+    SELECT min(seq) FROM exception WHERE subscription = ?1 AND state <> 'dead')
 
 -- name: free_all_held
 UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
@@ -145,6 +155,13 @@ SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
 WHERE e.subscription = ? AND e.key = ? AND e.seq > ? AND e.state = 'held'
+ORDER BY e.seq LIMIT ?
+
+-- name: held_of_all
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason,
+       m.seq, m.key, m.attributes, m.data, m.stored_at
+FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
+WHERE e.subscription = ? AND e.seq > ? AND e.state = 'held'
 ORDER BY e.seq LIMIT ?
 
 -- name: count_rows

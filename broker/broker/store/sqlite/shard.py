@@ -11,6 +11,11 @@ from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
 
 WINDOW = 8192
+_REGROUP = {
+    "key": ("hold_behind_first_of_key", "free_first_of_key"),
+    "topic": ("hold_behind_first_of_all", "free_first_of_all"),
+    "none": ("free_all_held",),
+}
 
 
 class SqliteShard:
@@ -78,10 +83,11 @@ class SqliteShard:
         rows = self._reader.execute(SQL["next_due_at"], (self.id, len(skip) + 1))
         return next((due_at for seq, due_at in rows if seq not in skip), None)
 
-    async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
+    async def held(self, key: str | None, after: int, limit: int) -> Sequence[Due]:
         await self.rows_durable()
-        parameters = (self._topic.id, self.id, key, after, limit)
-        return [_due(row) for row in self._reader.execute(SQL["held"], parameters)]
+        name, keys = ("held_of_all", ()) if key is None else ("held", (key,))
+        parameters = (self._topic.id, self.id, *keys, after, limit)
+        return [_due(row) for row in self._reader.execute(SQL[name], parameters)]
 
     async def waiting_keys(self) -> Sequence[str]:
         await self.rows_durable()
@@ -89,12 +95,11 @@ class SqliteShard:
             return []
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id,))]
 
-    async def regroup(self, by_key: bool) -> None:
+    async def regroup(self, ordering: str) -> None:
         await self.rows_durable()
         if not self._ever_rows:
             return
-        names = ("hold_behind_first", "free_first_held") if by_key else ("free_all_held",)
-        self._group.open.statements += [(name, (self.id,)) for name in names]
+        self._group.open.statements += [(name, (self.id,)) for name in _REGROUP[ordering]]
         self._group.ring()
         await self._group.durable()
 

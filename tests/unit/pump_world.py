@@ -1,0 +1,212 @@
+"""A pump on a real store, with a courier that does what a test tells it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from broker.dispatch.couriers import Couriers, Sender
+from broker.dispatch.frames import Endpoint, Item, Outcome
+from broker.dispatch.pump import Pump
+from broker.model import NewMessage
+from broker.store.port import Shard, ShardStats, Store
+from broker.subscription import RetryPolicy, Subscription
+from broker.topic import Topic
+from contract.homes import Home
+from support.signature import new_secret
+
+TOPIC, NAME = "orders", "mail"
+SUBSCRIPTION = Subscription(
+    TOPIC,
+    NAME,
+    new_secret(),
+    endpoint="http://a.example/hook",
+    retry=RetryPolicy(max_attempts=0, min_backoff_s=10, max_backoff_s=1000),
+)
+POLL_S = 0.2
+QUIET_ROUNDS = 3
+MOST_ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that is out: its job, the attempt it says it is, and what is in it."""
+
+    job: int
+    attempt: int
+    seqs: tuple[int, ...]
+
+
+class ScriptedCourier:
+    """Takes jobs as the couriers do; a test says how each ends."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.sent: list[Request] = []
+        self.out: dict[int, Request] = {}
+        self.endpoint: Endpoint | None = None
+        self._last_job = 0
+
+    def alive(self) -> bool:
+        return self.up
+
+    def set_endpoint(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+
+    def forget_endpoint(self, id_: int) -> None:
+        self.endpoint = None
+
+    def send(
+        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item]]]
+    ) -> list[int]:
+        assert self.up, "a job for a courier that is gone"
+        jobs = []
+        for attempt, items in requests:
+            assert items, "a request without a message"
+            self._last_job += 1
+            request = Request(self._last_job, attempt, tuple(item.seq for item in items))
+            self.sent.append(request)
+            self.out[request.job] = request
+            jobs.append(request.job)
+        return jobs
+
+
+class PumpWorld:
+    """One subscription of one topic: its pump, store and courier, over several lives.
+
+    Time stands still but for `wait`. `random` draws are always the ceiling, so that a delivery that
+    has failed n times is due 10 * 2^(n-1) seconds later.
+    """
+
+    def __init__(self, home: Home, subscription: Subscription = SUBSCRIPTION) -> None:
+        self.home = home
+        self.subscription = subscription
+        self.courier = ScriptedCourier()
+        self.store: Store
+        self.pump: Pump
+        self.shard: Shard
+        self.keys: dict[int, str | None] = {}
+        self._task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Create the subscription and begin to pump."""
+        self.store = await self.home.open()
+        await self.store.create_topic(TOPIC, Topic(TOPIC).to_document())
+        document = self.subscription.to_document()
+        await self.store.create_subscription(TOPIC, NAME, document, start=1)
+        await self._pump()
+
+    async def _pump(self) -> None:
+        self.courier = ScriptedCourier()
+        self.shard = await anext(self.store.claim())
+        self.pump = Pump(
+            self.shard,
+            self.subscription,
+            cast(Couriers, self.courier),
+            "msg_",
+            random=lambda: 1.0,
+            now=self.home.clock,
+            monotonic=self.home.clock,
+        )
+        self._task = asyncio.get_running_loop().create_task(self.pump.run(), name="pump")
+
+    async def crash(self) -> None:
+        """Kill everything now; go on with what is durable."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.store = await self.home.crash()
+        await self._pump()
+
+    async def stop(self) -> None:
+        """End well."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.home.close()
+
+    async def publish(self, *keys: str | None) -> list[int]:
+        """Store a message for each key; return their sequences."""
+        messages = [NewMessage("id", "/s", key, b'{"id":"id"}', None, None) for key in keys]
+        appended = await self.store.append(TOPIC, messages)
+        seqs = [each.sequence for each in appended if each.sequence is not None]
+        self.keys.update(zip(seqs, keys, strict=True))
+        return seqs
+
+    async def turn(self, turns: int) -> None:
+        """Let the event loop turn so many times."""
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    async def settle(self) -> None:
+        """Let everything go on until nothing moves."""
+        quiet = 0
+        for _ in range(MOST_ROUNDS):
+            before = (len(self.courier.sent), self.shard.bell.is_set())
+            await self.store.put_document("barrier", {}, None)
+            await self.turn(5)
+            assert not self._task.done(), self._task.result()
+            now = (len(self.courier.sent), self.shard.bell.is_set())
+            quiet = quiet + 1 if now == before and not now[1] else 0
+            if quiet == QUIET_ROUNDS:
+                return
+        raise AssertionError("the pump does not come to rest")
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.home.clock.now += seconds
+        self.shard.bell.set()  # the pump's timer runs on another clock
+        await self.settle()
+
+    async def poll(self) -> None:
+        """Give the pump the real time in which it looks by itself."""
+        await asyncio.sleep(POLL_S * 2)
+        await self.settle()
+
+    async def ended(self) -> None:
+        """Wait until the pump has come to its end by itself."""
+        await asyncio.wait_for(self._task, timeout=5)
+
+    def out(self) -> list[tuple[int, ...]]:
+        """The sequences in each request that is out."""
+        return [request.seqs for request in self.courier.out.values()]
+
+    def end(self, job: int, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        """Have a request answered; status 0 is no answer."""
+        self.courier.out.pop(job)
+        error = "" if status else "the endpoint refused the connection"
+        self.pump.ended(job, Outcome(job, status, error, 1, headers or None, body))
+
+    def lose(self) -> None:
+        """End the courier; another is at once in its place."""
+        lost, self.courier.out = self.courier.out, {}
+        for job in lost:
+            self.pump.lost(job)
+
+    async def answer(self, seq: int, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        """Have the request with this message answered, and let things settle."""
+        (job,) = [job for job, request in self.courier.out.items() if seq in request.seqs]
+        self.end(job, status, body, **headers)
+        await self.settle()
+
+    async def configure(self, **changes: Any) -> None:
+        """Change the subscription."""
+        self.subscription = replace(self.subscription, **changes)
+        self.pump.configure(self.subscription)
+        await self.settle()
+
+    async def stats(self) -> ShardStats:
+        """Tell how far the subscription is."""
+        return await self.store.shard_stats(TOPIC, NAME)
+
+    async def drain(self) -> list[int]:
+        """Answer 200 to everything until nothing is owed; return the sequences in sending order."""
+        before = len(self.courier.sent)
+        for _ in range(100):
+            await self.settle()
+            for job in list(self.courier.out):
+                self.end(job)
+            await self.wait(10_000)
+            if not self.courier.out and (await self.stats()).backlog == 0:
+                return [seq for request in self.courier.sent[before:] for seq in request.seqs]
+        raise AssertionError(f"owed and not sent: {await self.stats()}")
