@@ -1,15 +1,23 @@
-"""Every test of the contract runs on every store."""
+"""Every test of the contract runs on every store.
+
+`HYPOTHESIS_PROFILE=thorough` lets Hypothesis look for minutes instead of seconds.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from broker.store.port import Store
 from contract.homes import Home, SqliteHome
 from contract.messages import SUBSCRIPTION, TOPIC
+
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 HOMES = {"sqlite": SqliteHome}
 
