@@ -441,6 +441,18 @@ async def test_change_to_one_order_for_all_keeps_what_waits_in_order(world: Pump
     assert await world.drain() == [1, 2, 3, 4, 5, 6, 7]
 
 
+async def test_pump_rests_while_what_is_out_holds_back_the_new_order(world: PumpWorld) -> None:
+    """Also where something is due, which is taken under the new order only."""
+    await world.publish("a", "b")
+    await world.settle()
+    await world.answer(1, 500)
+    await world.configure(ordering="topic")
+    await world.wait(10)
+    assert world.out() == [(2,)]
+    await world.answer(2)
+    assert world.out() == [(1,)]
+
+
 async def test_what_is_out_ends_before_the_new_order_begins(world: PumpWorld) -> None:
     await world.publish(*"aab")
     await world.settle()

@@ -125,7 +125,7 @@ class Pump:
         if self._reordering() and not self._in_memory():
             self._commit()
             await self._restore()
-        if self._may_send() and not self._reordering():
+        if self._may_take():
             await self._take_due()
             await self._take_held()
             await self._take_new()
@@ -137,6 +137,9 @@ class Pump:
 
     def _reordering(self) -> bool:
         return self._ordering != self.subscription.ordering
+
+    def _may_take(self) -> bool:
+        return self._may_send() and not self._reordering()
 
     def _may_send(self) -> bool:
         subscription = self.subscription
@@ -286,7 +289,7 @@ class Pump:
         waits = []
         if self._hold_until > self._now():
             waits.append(self._hold_until - self._now())
-        if self._next_due_at is not None and self._may_send() and self._free() > 0:
+        if self._next_due_at is not None and self._may_take() and self._free() > 0:
             waits.append(self._next_due_at - self._now())
         if self._in_flight:
             waits.append(SLOW_S)
