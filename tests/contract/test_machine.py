@@ -281,6 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- ends -------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.now_known.rows or len(self.possible) > 2)
     @rule(clean=st.booleans())
     def end(self, clean: bool) -> None:
         """Another life begins, after a clean end or a crash."""
