@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
@@ -14,7 +16,7 @@ from broker.model import NewMessage
 from broker.store.port import Shard, ShardStats, Store
 from broker.subscription import RetryPolicy, Subscription
 from broker.topic import Topic
-from contract.homes import Home
+from contract.homes import SqliteHome
 from support.signature import new_secret
 
 TOPIC, NAME = "orders", "mail"
@@ -37,6 +39,14 @@ class Request:
     job: int
     attempt: int
     seqs: tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """A row of the store, as far as tests look at it."""
+
+    state: str
+    attempts: int
+    due_at: float
 
 
 class ScriptedCourier:
@@ -80,7 +90,7 @@ class PumpWorld:
     has failed n times is due 10 * 2^(n-1) seconds later.
     """
 
-    def __init__(self, home: Home, subscription: Subscription = SUBSCRIPTION) -> None:
+    def __init__(self, home: SqliteHome, subscription: Subscription = SUBSCRIPTION) -> None:
         self.home = home
         self.subscription = subscription
         self.courier = ScriptedCourier()
@@ -198,6 +208,13 @@ class PumpWorld:
     async def stats(self) -> ShardStats:
         """Tell how far the subscription is."""
         return await self.store.shard_stats(TOPIC, NAME)
+
+    def durable(self) -> tuple[int, dict[int, Row]]:
+        """Read the position and the rows from the file."""
+        with closing(sqlite3.connect(f"file:{self.home.path}?mode=ro", uri=True)) as file:
+            (position,) = file.execute("SELECT position FROM subscription").fetchone()
+            rows = file.execute("SELECT seq, state, attempts, due_at FROM exception").fetchall()
+        return position, {seq: Row(*row) for seq, *row in rows}
 
     async def drain(self) -> list[int]:
         """Answer 200 to everything until nothing is owed; return the sequences in sending order."""
