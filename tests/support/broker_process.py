@@ -108,6 +108,13 @@ class BrokerProcess:
         except httpx.TransportError:
             return False
 
+    def is_answering(self) -> bool:
+        """Say whether `/healthz` answers at all."""
+        try:
+            return httpx.get(f"{self.base_url}/healthz", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
     def log(self) -> str:
         """Everything it has printed so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

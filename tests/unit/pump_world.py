@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
@@ -14,7 +16,7 @@ from broker.model import NewMessage
 from broker.store.port import Shard, ShardStats, Store
 from broker.subscription import RetryPolicy, Subscription
 from broker.topic import Topic
-from contract.homes import Home
+from contract.homes import SqliteHome
 from support.signature import new_secret
 
 TOPIC, NAME = "orders", "mail"
@@ -27,6 +29,7 @@ SUBSCRIPTION = Subscription(
 )
 POLL_S = 0.2
 QUIET_ROUNDS = 3
+MOST_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Request:
     job: int
     attempt: int
     seqs: tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """A row of the store, as far as tests look at it."""
+
+    state: str
+    attempts: int
+    due_at: float
 
 
 class ScriptedCourier:
@@ -79,7 +90,7 @@ class PumpWorld:
     has failed n times is due 10 * 2^(n-1) seconds later.
     """
 
-    def __init__(self, home: Home, subscription: Subscription = SUBSCRIPTION) -> None:
+    def __init__(self, home: SqliteHome, subscription: Subscription = SUBSCRIPTION) -> None:
         self.home = home
         self.subscription = subscription
         self.courier = ScriptedCourier()
@@ -140,13 +151,16 @@ class PumpWorld:
     async def settle(self) -> None:
         """Let everything go on until nothing moves."""
         quiet = 0
-        while quiet < QUIET_ROUNDS:
+        for _ in range(MOST_ROUNDS):
             before = (len(self.courier.sent), self.shard.bell.is_set())
             await self.store.put_document("barrier", {}, None)
             await self.turn(5)
             assert not self._task.done(), self._task.result()
             now = (len(self.courier.sent), self.shard.bell.is_set())
             quiet = quiet + 1 if now == before and not now[1] else 0
+            if quiet == QUIET_ROUNDS:
+                return
+        raise AssertionError("the pump does not come to rest")
 
     async def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -195,10 +209,17 @@ class PumpWorld:
         """Tell how far the subscription is."""
         return await self.store.shard_stats(TOPIC, NAME)
 
+    def durable(self) -> tuple[int, dict[int, Row]]:
+        """Read the position and the rows from the file."""
+        with closing(sqlite3.connect(f"file:{self.home.path}?mode=ro", uri=True)) as file:
+            (position,) = file.execute("SELECT position FROM subscription").fetchone()
+            rows = file.execute("SELECT seq, state, attempts, due_at FROM exception").fetchall()
+        return position, {seq: Row(*row) for seq, *row in rows}
+
     async def drain(self) -> list[int]:
-        """Answer 200 to everything until nothing is owed; return the sequences as sent."""
+        """Answer 200 to everything until nothing is owed; return the sequences in sending order."""
         before = len(self.courier.sent)
-        for _ in range(1000):
+        for _ in range(100):
             await self.settle()
             for job in list(self.courier.out):
                 self.end(job)

@@ -176,14 +176,16 @@ async def test_held_messages_are_read_a_page_at_a_time(
 
 @with_fields(ordering="topic")
 async def test_failing_message_holds_back_an_ordered_topic(world: PumpWorld) -> None:
-    await world.publish("a", "b")
+    """What waits is left in the log, but for what had been read for the next request."""
+    await world.publish("a", "b", "c", "d")
     await world.settle()
     await world.answer(1, 500)
     assert world.out() == []
-    assert (await world.stats()).rows == {"retry": 1}
+    stats = await world.stats()
+    assert (stats.position, stats.rows, stats.backlog) == (1, {"retry": 1}, 4)
     await world.wait(10)
     assert world.out() == [(1,)]
-    assert await world.drain() == [2]
+    assert await world.drain() == [2, 3, 4]
 
 
 @with_fields(retry=RetryPolicy(max_attempts=2, min_backoff_s=10))
@@ -438,6 +440,18 @@ async def test_change_to_one_order_for_all_keeps_what_waits_in_order(world: Pump
     await world.configure(ordering="topic")
     await world.publish("c")
     assert await world.drain() == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_pump_rests_while_what_is_out_holds_back_the_new_order(world: PumpWorld) -> None:
+    """Also where something is due, which is taken under the new order only."""
+    await world.publish("a", "b")
+    await world.settle()
+    await world.answer(1, 500)
+    await world.configure(ordering="topic")
+    await world.wait(10)
+    assert world.out() == [(2,)]
+    await world.answer(2)
+    assert world.out() == [(1,)]
 
 
 async def test_what_is_out_ends_before_the_new_order_begins(world: PumpWorld) -> None:

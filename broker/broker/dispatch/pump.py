@@ -206,7 +206,7 @@ class Pump:
         memory.ordering = self.subscription.ordering
         memory.seek(())
         await self._cover()
-        await self._shard.regroup(memory.ordering == "key")
+        await self._shard.regroup(memory.ordering)
         if memory.ordering == "key":
             await self._restore_keys()
         await self._look_at_due()

@@ -175,11 +175,11 @@ class Shard(Protocol):
     async def waiting_among(self, keys: Sequence[str]) -> Sequence[str]:
         """Return those of `keys` that have a row which is not dead."""
 
-    async def regroup(self, by_key: bool) -> None:
+    async def regroup(self, ordering: str) -> None:
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
 
-        By key, a key's first row that is not dead is not `held`, and `retry` ones behind it are;
-        else none is `held`.
+        By `key`, a key's first row that is not dead is not `held`, and `retry` ones behind it are;
+        by `topic` and `none`, none is `held`.
         """
 
     async def seek(self, position: int) -> None:
@@ -299,7 +299,10 @@ class Store(Protocol):
         """
 
     async def drop_subscription(self, topic: str, subscription: str) -> None:
-        """Remove the position and all rows. Idempotent. The owner's next call raises LeaseLost."""
+        """Remove the position and all rows. Idempotent.
+
+        The owner's bell rings, and its next call but `room` and `covers` raises LeaseLost.
+        """
 
     def claim(self) -> AsyncIterator[Shard]:
         """Yield each shard that this process comes to own, for ever."""

@@ -23,11 +23,13 @@ class Checkpointer:
     A PASSIVE checkpoint copies the bulk without holding up the writer, but never catches up with
     one that does not pause; the RESTART that follows holds it up for the few pages that are left.
     While a long reader, a backup for one, needs the log as it is, the log grows.
+    `writing` is the lock that the writer holds during a transaction.
     """
 
-    def __init__(self, path: Path, commits: Callable[[], int]) -> None:
+    def __init__(self, path: Path, commits: Callable[[], int], writing: threading.Lock) -> None:
         self._path = path
         self._commits = commits
+        self._writing = writing
         self._seen = 0
         self._copied = 0
         self._stop = threading.Event()
@@ -60,4 +62,6 @@ class Checkpointer:
             held_by_reader = copied == self._copied
             self._copied = copied
             if frames > RESTART_FRAMES and not held_by_reader:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)")
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # what came during the first
+                with self._writing:
+                    connection.execute("PRAGMA wal_checkpoint(RESTART)")

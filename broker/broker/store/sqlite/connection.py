@@ -1,10 +1,12 @@
 """Opening the file: the lock on its folder, the pragmas, the migrations."""
 
+import contextlib
 import fcntl
 import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from broker.store.port import Locked, Unusable
@@ -40,10 +42,10 @@ class FolderLock:
             raise RuntimeError("the folder is not locked")
         return self._descriptor
 
-    def acquire(self) -> None:
+    def acquire(self, wait_s: float = _LOCK_WAIT_S) -> None:
         """Take the lock, waiting a few seconds for a broker that is on its way out."""
         descriptor = _create_lock_file(self._path)
-        deadline = time.monotonic() + _LOCK_WAIT_S
+        deadline = time.monotonic() + wait_s
         while not _try_lock(descriptor):
             if time.monotonic() > deadline:
                 os.close(descriptor)
@@ -81,15 +83,28 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for the one who writes it, at the newest schema. Raises Unusable."""
+    """Open the file for the one who writes it, at the newest schema."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         _migrate(connection)
-    except sqlite3.Error as error:
-        raise Unusable(f"{path} cannot be used as a store: {error}.") from None
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+@contextlib.contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Tell of any fault of the file as Unusable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unusable(
+            f"{path} cannot be used as a store: {error}. If it is a broker's, make it writable for "
+            f"user {os.getuid()} or restore a backup; else set BROKER_STORE to another place."
+        ) from None
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -100,15 +115,48 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def open_untouched(path: Path, *, alone: bool) -> sqlite3.Connection:
+    """Open the file for reading, without changing it. Raises Unusable.
+
+    `alone` says that nobody else uses it. Without a write-ahead log it then needs no files beside
+    it, so that the folder may be one that cannot be written.
+    """
+    log = path.with_name(path.name + "-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    mode = "immutable=1" if alone and not logged else "mode=ro"
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None)
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        raise Unusable(f"{path} cannot be read as a store: {error}.") from None
+    return connection
+
+
+def is_read_only(folder: Path) -> bool:
+    """Say whether a folder's file system takes no writes, whoever asks."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+def schema_of(connection: sqlite3.Connection) -> int:
+    """Return the schema a file has. Raises Unusable where this broker does not know it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    known = list(migrations())
-    if version > known[-1][0]:
+    newest = newest_schema()
+    if version > newest:
         raise Unusable(
             f"The store was written by a newer broker (schema {version}, this one knows "
-            f"{known[-1][0]}). Run that version, or restore a backup."
+            f"{newest}). Run that version, or restore a backup."
         )
-    for number, script in known:
+    return int(version)
+
+
+def newest_schema() -> int:
+    """Return the schema that this broker writes."""
+    return max(number for number, _ in migrations())
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = schema_of(connection)
+    for number, script in migrations():
         if number > version:
             connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
     if connection.execute(SQL["log_id"]).fetchone() is None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,10 @@ class GroupCommit:
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "commit")
         self._commit_s = 0.0
+        self._stopping = False
+        # Held from BEGIN to COMMIT. SQLite's own lock is polled for, at up to 100 ms: whoever wants
+        # to write beside a busy broker would poll for seconds.
+        self.writing = threading.Lock()
         self.failure: str | None = None
         self.commits = 0
 
@@ -100,36 +105,48 @@ class GroupCommit:
         waiter = asyncio.get_running_loop().create_future()
         if self.failure is not None:
             waiter.set_exception(Unavailable(self.failure))
+        elif self._stopping:
+            waiter.set_exception(Unavailable("the store is closed"))
         else:
             self._open.waiters.append(waiter)
         return waiter
 
     async def run(self) -> None:
-        """Commit group after group until cancelled; return only when a commit has failed."""
-        while self.failure is None:
+        """Commit group after group until `stop` or until a commit has failed.
+
+        It must not be cancelled: a COMMIT in the thread would outlive it, with nobody to answer.
+        """
+        while self.failure is None and not self._stopping:
             await self._bell.wait()
             for _ in range(IDLE_TURNS):
                 await asyncio.sleep(0)
             await self._commit_open()
-
-    async def close(self) -> None:
-        """Commit what is left. Call it once `run` has ended."""
         if self.failure is None:
             await self._commit_open()
         self._thread.shutdown()
+
+    def stop(self) -> None:
+        """Have `run` commit what is left and return. What comes after is refused."""
+        self._stopping = True
+        self._bell.set()
 
     async def _commit_open(self) -> None:
         self._bell.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self.writing.acquire(blocking=False):
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self.writing.acquire)
         group, self._open = self._open, Group()
         try:
             group.write(self._connection)
             await self._commit()
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, no waiter may hang
             self._fail(group, error)
             return
+        finally:
+            self.writing.release()
         self.commits += 1
         for writer in group.writers:
             writer.written()
@@ -147,7 +164,7 @@ class GroupCommit:
         took = time.perf_counter() - started
         self._commit_s += _WEIGHT * (took - self._commit_s)
 
-    def _fail(self, group: Group, error: sqlite3.Error) -> None:
+    def _fail(self, group: Group, error: Exception) -> None:
         """Tell every waiter, and never try the COMMIT again.
 
         After a failed fsync the kernel may have dropped the pages, and a second try would report

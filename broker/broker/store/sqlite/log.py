@@ -219,16 +219,17 @@ class RecentIds:
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
         # What has been added, None where it has been forgotten, and is not in the table yet.
-        self._open: dict[tuple[int, str, str], tuple[int, bytes] | None] = {}
-        self._writing: dict[tuple[int, str, str], tuple[int, bytes] | None] = {}
+        self._open: dict[tuple[int, str, str], tuple[int, bytes, float] | None] = {}
+        self._writing: dict[tuple[int, str, str], tuple[int, bytes, float] | None] = {}
         # An id above the highest that a source has used cannot be a repeat. Ids made from the time
         # always are, so for them no look-up is needed, however long the window.
         self._highest: OrderedDict[tuple[int, str], str] = OrderedDict()
 
     def add(self, row: tuple[int, str, str, int, bytes, float]) -> None:
         """Remember an id that is about to be written."""
-        topic, source, id_, seq, fingerprint, _ = row
-        self._open[(topic, source, id_)] = (seq, fingerprint)
+        topic, source, id_, seq, fingerprint, stored_at = row
+        self._open[(topic, source, id_)] = (seq, fingerprint, stored_at)
+        # A source that has been forgotten stays so: its highest may be in the file.
         highest = self._highest.get((topic, source))
         if highest is not None and id_ > highest:
             self._highest[(topic, source)] = id_
@@ -273,18 +274,25 @@ class RecentIds:
 
     def _find(self, topic: TopicLog, source: str, id_: str, now: float) -> tuple[int, bytes] | None:
         identity = (topic.id, source, id_)
-        for pending in (self._open, self._writing):
-            if identity in pending:
-                return pending[identity]
-        if id_ > self._highest_of(topic.id, source):
+        known = self._known(identity)
+        if known is None:
             return None
-        row = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
-        if row is None:
-            return None
-        seq, fingerprint, since = row
+        seq, fingerprint, since = known
         if seq != NOT_YET and since <= now - topic.window_s:
             return None
         return seq, fingerprint
+
+    def _known(self, identity: tuple[int, str, str]) -> tuple[int, bytes, float] | None:
+        for pending in (self._open, self._writing):
+            if identity in pending:
+                return pending[identity]
+        topic, source, id_ = identity
+        if id_ > self._highest_of(topic, source):
+            return None
+        known: tuple[int, bytes, float] | None = self._reader.execute(
+            SQL["find_publish_key"], identity
+        ).fetchone()
+        return known
 
     def _highest_of(self, topic: int, source: str) -> str:
         highest = self._highest.get((topic, source))

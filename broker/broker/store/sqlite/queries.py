@@ -1,4 +1,4 @@
-"""The named statements of queries.sql."""
+"""The named statements of queries.sql and check.sql."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from importlib.resources import files
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def _load() -> dict[str, str]:
-    text = files("broker.store.sqlite").joinpath("queries.sql").read_text("utf-8")
+def _load(file: str) -> dict[str, str]:
+    text = files("broker.store.sqlite").joinpath(file).read_text("utf-8")
     parts = _NAME.split(text)
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -21,4 +21,5 @@ def migrations() -> Iterator[tuple[int, str]]:
             yield int(script.name.removesuffix(".sql")), script.read_text("utf-8")
 
 
-SQL = _load()
+SQL = _load("queries.sql")
+CHECKS = _load("check.sql")

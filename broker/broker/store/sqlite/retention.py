@@ -5,6 +5,7 @@ millisecond, 2 MiB in large ones about three.
 """
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
 
-from broker.store.port import LogEntry
+from broker.store.port import LogEntry, Unavailable
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import TopicLog
 from broker.store.sqlite.queries import SQL
@@ -132,9 +133,10 @@ class Purge:
                 self._trim.with_kept[topic] = found
         for (subscription,) in await self._query("rows_without_subscription", ()):
             self._dropped[subscription] = None
-        while True:
-            more = await self.turn()
-            await asyncio.sleep(PAUSE_S if more else IDLE_S)
+        with contextlib.suppress(Unavailable):  # the next life goes on with it
+            while True:
+                more = await self.turn()
+                await asyncio.sleep(PAUSE_S if more else IDLE_S)
 
     async def turn(self) -> bool:
         """Remove one batch of everything there is to remove; say whether there may be more."""

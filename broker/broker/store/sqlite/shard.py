@@ -64,7 +64,7 @@ class SqliteShard:
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
         self._writing = False
-        self._lost = False
+        self.lost = False
         self.changes = 0
         topic.followers.append(self)
 
@@ -138,11 +138,12 @@ class SqliteShard:
             return []
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id, limit))]
 
-    async def regroup(self, by_key: bool) -> None:
+    async def regroup(self, ordering: str) -> None:
         await self.rows_durable()
         if not self._ever_rows:
             return
-        names = ("hold_behind_first", "free_first_held") if by_key else ("free_all_held",)
+        by_key = ("hold_behind_first", "free_first_held")
+        names = by_key if ordering == "key" else ("free_all_held",)
         self._group.open.statements += [(name, (self.id,)) for name in names]
         self._group.ring()
         await self._group.durable()
@@ -218,6 +219,9 @@ class SqliteShard:
         self.changes += 1
         outstanding, rows = self._outstanding, self._rows
         self._ever_rows |= bool(changes.put)
+        if self._covered:
+            settled = (*changes.done, *(row.seq for row in changes.put))
+            self._covered.difference_update(seq for seq in settled if seq in outstanding)
         for row in changes.put:
             rows[row.seq] = row
             outstanding.pop(row.seq, None)
@@ -243,7 +247,7 @@ class SqliteShard:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write the position, and the rows that have changed."""
-        if self._lost:
+        if self.lost:
             return
         rows, self._rows = self._rows, {}
         failed, self._failed = self._failed, []
@@ -298,16 +302,18 @@ class SqliteShard:
 
     def unsettled(self) -> int:
         """Count the messages above the position that are neither done nor have a row."""
-        return len(self._outstanding) + self._topic.durable_seq - self._fetched
+        # A start may be beyond the end of the log.
+        above = max(self._topic.durable_seq - self._fetched, 0)
+        return len(self._outstanding) + above - len(self._covered)
 
     def lose(self) -> None:
         """Give up the shard: the subscription is gone."""
-        self._lost = True
+        self.lost = True
         self._topic.followers.remove(self)
         self.bell.set()
 
     def _require_owned(self) -> None:
-        if self._lost:
+        if self.lost:
             raise LeaseLost(f"{self.topic}/{self.subscription}")
 
     async def rows_durable(self) -> None:

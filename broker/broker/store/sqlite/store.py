@@ -16,7 +16,7 @@ import msgspec
 from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState, Scheduled, Turn
 from broker.store.port import Conflict, Document, Due, LogEntry, ShardStats, TopicStats
 from broker.store.sqlite.checkpoint import Checkpointer
-from broker.store.sqlite.connection import FolderLock, open_reader, open_writer
+from broker.store.sqlite.connection import FolderLock, open_reader, open_writer, usable
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, RecentIds, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -47,28 +47,32 @@ class SqliteStore:
         self._documents: dict[str, tuple[Document, int]] = {}
         self._claimable: asyncio.Queue[SqliteShard] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(1, "read")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._connections: contextlib.ExitStack | None = None
 
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        self._lock.acquire()
-        self._writer = open_writer(self._path)
-        self._reader = open_reader(self._path)
-        self._scanner = open_reader(self._path)
-        self._group = GroupCommit(self._writer, self._on_failure)
-        ids = RecentIds(self._reader)
-        self._schedule = Schedule(self._group, self._reader, self._now, ids)
-        self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
-        self._trim = Trim(self._group, self._query)
-        self._purge = Purge(
-            self._group, self._query, self._topics, self._shards, self._trim, self._now
-        )
-        self._load()
-        self._checkpointer = Checkpointer(self._path, lambda: self._group.commits)
+        with contextlib.ExitStack() as undo, usable(self._path):
+            self._lock.acquire()
+            undo.callback(self._lock.release)
+            self._writer = undo.enter_context(contextlib.closing(open_writer(self._path)))
+            self._reader = undo.enter_context(contextlib.closing(open_reader(self._path)))
+            self._scanner = undo.enter_context(contextlib.closing(open_reader(self._path)))
+            self._group = GroupCommit(self._writer, self._on_failure)
+            ids = RecentIds(self._reader)
+            self._schedule = Schedule(self._group, self._reader, self._now, ids)
+            self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
+            self._trim = Trim(self._group, self._query)
+            self._purge = Purge(
+                self._group, self._query, self._topics, self._shards, self._trim, self._now
+            )
+            self._load()
+            self._connections = undo.pop_all()
+        group = self._group
+        self._checkpointer = Checkpointer(self._path, lambda: group.commits, group.writing)
         self._checkpointer.start()
+        self._committing = asyncio.create_task(self._group.run(), name="group commit")
         self._tasks = [
-            asyncio.create_task(self._group.run(), name="group commit"),
             asyncio.create_task(self._purge.run(), name="purge"),
             asyncio.create_task(self._schedule.run(self._log.join), name="schedule"),
         ]
@@ -95,17 +99,17 @@ class SqliteStore:
             self._add_shard(id_, name, topics[topic_id], place, covered, id_ in with_rows)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await self._group.close()
-        self._checkpointer.stop()
-        self._threads.shutdown()
-        for connection in (self._reader, self._scanner, self._writer):
-            connection.close()
-        self._lock.release()
+        if self._connections is None:
+            return
+        with self._connections:  # whatever fails, the folder is let go
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._group.stop()
+            await self._committing
+            self._checkpointer.stop()
+            self._threads.shutdown()
+        self._connections = None
 
     def lock_descriptor(self) -> int:
         """Return the descriptor that a child inherits to keep the folder locked while it lives."""
@@ -343,7 +347,9 @@ class SqliteStore:
 
     async def claim(self) -> AsyncIterator[SqliteShard]:
         while True:
-            yield await self._claimable.get()
+            shard = await self._claimable.get()
+            if not shard.lost:
+                yield shard
 
     async def rows(
         self, topic: str, subscription: str, states: Sequence[RowState], after: int, limit: int

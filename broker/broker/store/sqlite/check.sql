@@ -1,0 +1,163 @@
+-- What has to hold in a store that no broker uses. Each query tells of faults, one a row.
+
+-- name: log_identity
+SELECT 'there are ' || count(*) || ' log ids' FROM log HAVING count(*) <> 1
+
+-- name: topic_counts
+SELECT 'topic ' || name || ' says it has ' || message_count || ' messages of ' || bytes
+    || ' bytes from ' || first_seq || ' to ' || last_seq || ', and has ' || found || ' of ' || size
+    || ' bytes from ' || coalesce(first, '-') || ' to ' || coalesce(last, '-')
+FROM (
+    SELECT topic.*, count(message.seq) AS found, min(message.seq) AS first,
+           max(message.seq) AS last,
+           coalesce(sum(length(message.attributes) + coalesce(length(message.data), 0)), 0) AS size
+    FROM topic LEFT JOIN message ON message.topic = topic.id AND message.seq >= topic.first_seq
+    WHERE topic.name IS NOT NULL GROUP BY topic.id)
+WHERE found <> message_count OR size <> bytes OR found <> last_seq - first_seq + 1
+    OR first <> first_seq OR last <> last_seq
+
+-- name: topic_scheduled
+SELECT 'topic ' || name || ' says that ' || scheduled_count || ' messages of ' || scheduled_bytes
+    || ' bytes wait for their time, and has ' || found || ' of ' || size || ' bytes'
+FROM (
+    SELECT topic.*, count(scheduled.id) AS found,
+           coalesce(sum(length(scheduled.attributes) + coalesce(length(scheduled.data), 0)), 0)
+               AS size
+    FROM topic LEFT JOIN scheduled ON scheduled.topic = topic.id
+    WHERE topic.name IS NOT NULL GROUP BY topic.id)
+WHERE found <> scheduled_count OR size <> scheduled_bytes
+
+-- name: topic_ids
+SELECT 'topic number ' || id || ' is above the highest ever given' FROM topic
+WHERE id > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'topic'), 0)
+
+-- name: message_topic
+SELECT 'there are ' || count(*) || ' messages of a topic that does not exist, number ' || topic
+FROM message WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
+
+-- name: message_content
+SELECT 'message ' || seq || ' of topic number ' || topic || ' is not an event' FROM message
+WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+    json_type(CAST(attributes AS TEXT), '$.id') IS NOT 'text'
+    OR json_type(CAST(attributes AS TEXT), '$.source') IS NOT 'text'
+    OR json_type(CAST(attributes AS TEXT), '$.type') IS NOT 'text'
+ELSE true END
+
+-- name: message_key
+SELECT 'message ' || seq || ' of topic number ' || topic || ' has a key that its event has not'
+FROM message WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+    key IS NOT CAST(json_extract(CAST(attributes AS TEXT), '$.partitionkey') AS TEXT)
+END
+
+-- name: message_unneeded
+SELECT count(*) FROM message JOIN topic ON topic.id = message.topic AND seq < topic.first_seq
+WHERE NOT EXISTS (
+    SELECT 1 FROM subscription JOIN exception ON exception.subscription = subscription.id
+    WHERE subscription.topic = topic.id AND exception.seq = message.seq)
+
+-- name: id_topic
+SELECT 'there are ' || count(*) || ' ids of a topic that does not exist, number ' || topic
+FROM publish_key WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
+
+-- name: id_message
+SELECT 'the id ' || publish_key.id || ' of source ' || source || ' in topic ' || topic.name
+    || ' stands for message ' || publish_key.seq || ', which is another or missing'
+FROM publish_key JOIN topic ON topic.id = publish_key.topic AND topic.name IS NOT NULL
+LEFT JOIN message ON message.topic = publish_key.topic AND message.seq = publish_key.seq
+WHERE publish_key.seq > topic.last_seq OR (
+    publish_key.seq >= topic.first_seq AND (
+        message.seq IS NULL OR CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+            json_extract(CAST(attributes AS TEXT), '$.id') IS NOT publish_key.id
+            OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT publish_key.source
+        END))
+
+-- name: id_scheduled
+SELECT 'the id ' || publish_key.id || ' of source ' || publish_key.source || ' in topic '
+    || topic.name || ' stands for a message that waits, and there is none'
+FROM publish_key JOIN topic ON topic.id = publish_key.topic AND topic.name IS NOT NULL
+WHERE publish_key.seq = 0 AND NOT EXISTS (
+    SELECT 1 FROM scheduled WHERE scheduled.topic = publish_key.topic
+        AND scheduled.source = publish_key.source AND scheduled.message_id = publish_key.id)
+
+-- name: scheduled_topic
+SELECT 'there are ' || count(*) || ' waiting messages of a topic that does not exist, number '
+    || topic
+FROM scheduled WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
+
+-- name: scheduled_content
+SELECT 'the waiting message ' || message_id || ' of source ' || source || ' is not that event'
+FROM scheduled WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+    json_extract(CAST(attributes AS TEXT), '$.id') IS NOT message_id
+    OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT source
+    OR key IS NOT CAST(json_extract(CAST(attributes AS TEXT), '$.partitionkey') AS TEXT)
+ELSE true END
+
+-- name: subscription_topic
+SELECT 'subscription ' || subscription.name || ' is to a topic that does not exist, number '
+    || topic
+FROM subscription LEFT JOIN topic ON topic.id = subscription.topic
+WHERE topic.name IS NULL
+
+-- name: subscription_position
+SELECT 'subscription ' || topic.name || '/' || subscription.name || ' is at ' || position
+    || ', and the log goes from ' || first_seq || ' to ' || last_seq
+FROM subscription JOIN topic ON topic.id = subscription.topic
+WHERE position < first_seq - 1 OR position > last_seq
+
+-- name: subscription_ids
+SELECT 'subscription number ' || id || ' is above the highest ever given' FROM subscription
+WHERE id > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'subscription'), 0)
+
+-- name: delivery_message
+SELECT topic.name || '/' || subscription.name || ' has a ' || state || ' delivery of message '
+    || exception.seq || ', which is missing or has another key'
+FROM exception JOIN subscription ON subscription.id = exception.subscription
+JOIN topic ON topic.id = subscription.topic
+LEFT JOIN message ON message.topic = topic.id AND message.seq = exception.seq
+WHERE message.seq IS NULL OR message.key IS NOT exception.key
+
+-- name: delivery_state
+SELECT topic.name || '/' || subscription.name || ' has a delivery of message ' || exception.seq
+    || ' that cannot be: ' || state || ', attempts ' || attempts || ', due at ' || due_at
+FROM exception JOIN subscription ON subscription.id = exception.subscription
+JOIN topic ON topic.id = subscription.topic
+WHERE state NOT IN ('retry', 'held', 'leased', 'blocked', 'dead') OR attempts < 0
+    OR (state = 'retry' AND due_at = 9e999)
+
+-- name: delivery_place
+SELECT topic.name || '/' || subscription.name || ' has a ' || state || ' delivery of message '
+    || exception.seq || ', before the log''s first, ' || first_seq
+FROM exception JOIN subscription ON subscription.id = exception.subscription
+JOIN topic ON topic.id = subscription.topic
+WHERE exception.seq < first_seq AND state <> 'dead' AND NOT replayed
+
+-- name: delivery_unowned
+SELECT count(*) FROM exception WHERE subscription NOT IN (SELECT id FROM subscription)
+
+-- name: attempt_unowned
+SELECT count(*) FROM attempt WHERE subscription NOT IN (SELECT id FROM subscription)
+
+-- name: attempt_number
+SELECT 'an attempt at message ' || seq || ' by subscription number ' || subscription
+    || ' has the number ' || attempt
+FROM attempt WHERE attempt < 1
+
+-- name: document_of_topic
+SELECT 'topic ' || name || ' has no configuration' FROM topic
+WHERE name IS NOT NULL AND NOT EXISTS (SELECT 1 FROM document WHERE key = 'topic/' || name)
+
+-- name: document_of_subscription
+SELECT 'subscription ' || topic.name || '/' || subscription.name || ' has no configuration'
+FROM subscription JOIN topic ON topic.id = subscription.topic WHERE NOT EXISTS (
+    SELECT 1 FROM document WHERE key = 'subscription/' || topic.name || '/' || subscription.name)
+
+-- name: document_unowned
+SELECT 'there is a configuration for ' || key || ', which does not exist' FROM document
+WHERE (key LIKE 'topic/%' AND key NOT IN (
+        SELECT 'topic/' || name FROM topic WHERE name IS NOT NULL))
+    OR (key LIKE 'subscription/%' AND key NOT IN (
+        SELECT 'subscription/' || topic.name || '/' || subscription.name
+        FROM subscription JOIN topic ON topic.id = subscription.topic))
+
+-- name: documents
+SELECT key, body FROM document ORDER BY key

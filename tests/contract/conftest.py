@@ -1,0 +1,45 @@
+"""Every test of the contract runs on every store.
+
+`HYPOTHESIS_PROFILE=thorough` lets Hypothesis look for minutes instead of seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from broker.store.port import Store
+from contract.homes import Home, SqliteHome
+from contract.messages import SUBSCRIPTION, TOPIC
+
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+HOMES = {"sqlite": SqliteHome}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as the broker does."""
+    return "asyncio"
+
+
+@pytest.fixture(params=sorted(HOMES))
+async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Home]:
+    """A place for a store, with nothing in it."""
+    home = HOMES[request.param](tmp_path)
+    yield home
+    await home.close()
+
+
+@pytest.fixture
+async def store(home: Home) -> Store:
+    """An open store with one topic and one subscription from its beginning."""
+    store = await home.open()
+    await store.create_topic(TOPIC, {"dedup_window_s": 60})
+    await store.create_subscription(TOPIC, SUBSCRIPTION, {"endpoint": None}, start=1)
+    return store

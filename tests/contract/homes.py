@@ -1,0 +1,106 @@
+"""Where the stores under test live: opened, opened again, and taken over after a crash."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+from broker.store.port import Store
+from broker.store.sqlite import SqliteStore
+
+
+class Clock:
+    """A time that stands still until a test moves it."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Home(Protocol):
+    """One store's data, and whoever owns it at present."""
+
+    clock: Clock
+    failures: list[str]
+
+    @property
+    def url(self) -> str:
+        """What BROKER_STORE is for another process that opens the data."""
+
+    async def open(self) -> Store:
+        """Open a store on the data."""
+
+    async def reopen(self) -> Store:
+        """Close the present store and open another on its data."""
+
+    async def crash(self) -> Store:
+        """Open another store on what is durable, as if the present one had been killed now."""
+
+    async def close(self) -> None:
+        """Close every store."""
+
+
+class SqliteHome:
+    """A folder for each life of a SQLite store.
+
+    A crash copies the files as they are and goes on with the copy, so that nothing the abandoned
+    store still does can reach them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.failures: list[str] = []
+        self._folder = folder
+        self._lives = count()
+        self._open: list[SqliteStore] = []
+        self._next_life()
+
+    @property
+    def path(self) -> Path:
+        """The database file of the present life."""
+        return self._life / "broker.db"
+
+    @property
+    def url(self) -> str:
+        """The present life's file as BROKER_STORE names it."""
+        return f"sqlite:///{self.path}"
+
+    def _next_life(self) -> None:
+        self._life = self._folder / str(next(self._lives))
+        self._life.mkdir()
+
+    def store(self) -> SqliteStore:
+        """Make a store on the present file, not opened."""
+        failed: Callable[[str], None] = self.failures.append
+        return SqliteStore(str(self.path), now=self.clock, failed=failed)
+
+    async def open(self) -> Store:
+        store = self.store()
+        await store.open()
+        self._open.append(store)
+        return store
+
+    async def reopen(self) -> Store:
+        await self.close()
+        return await self.open()
+
+    async def crash(self) -> Store:
+        before = self.path
+        self._next_life()
+        for suffix in ("", "-wal"):  # the log last: it has all that is not in the file yet
+            source = before.with_name(before.name + suffix)
+            if source.exists():
+                shutil.copyfile(source, self.path.with_name(self.path.name + suffix))
+        await self.close()
+        shutil.rmtree(before.parent)
+        return await self.open()
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+        self._open.clear()

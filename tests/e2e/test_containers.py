@@ -1,0 +1,78 @@
+"""What the containers may and may not do."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.compose_stack import ComposeStack
+from e2e.stack import Service
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.parametrize("running_stack", ["compose"], indirect=True),
+    pytest.mark.parametrize("service", list(Service)),
+]
+
+COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "make", "rustc")
+
+
+def run(stack: ComposeStack, service: Service, *command: str) -> tuple[int, str]:
+    """Run a command in a service's container; give its exit code and output."""
+    code, output = stack.container(service).exec_run(list(command))
+    return int(code), output.decode()
+
+
+def test_container_is_healthy(stack: ComposeStack, service: Service) -> None:
+    assert stack.container(service).attrs["State"]["Health"]["Status"] == "healthy"
+
+
+def test_container_runs_as_nobody_special(stack: ComposeStack, service: Service) -> None:
+    code, output = run(stack, service, "cat", "/proc/1/status")
+    status = dict(line.split(":\t", 1) for line in output.splitlines() if ":\t" in line)
+
+    assert code == 0
+    assert set(status["Uid"].split()) == {"10001"}
+    assert set(status["Gid"].split()) == {"10001"}
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[capabilities], 16) == 0, capabilities
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_container_writes_to_its_data_and_nowhere_else(
+    stack: ComposeStack, service: Service
+) -> None:
+    host = stack.container(service).attrs["HostConfig"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+
+    for folder, refused in (("/data", False), ("/tmp", False), ("/opt/venv", True), ("/", True)):
+        code, output = run(stack, service, "sh", "-c", f"touch {folder}/it && rm {folder}/it")
+        assert (code != 0) is refused, f"{folder}: {output}"
+
+
+def test_container_keeps_its_data_in_a_named_volume(stack: ComposeStack, service: Service) -> None:
+    (mount,) = [
+        mount
+        for mount in stack.container(service).attrs["Mounts"]
+        if mount["Destination"] == "/data"
+    ]
+    assert mount["Type"] == "volume"
+    assert mount["Name"].endswith("-data")
+
+
+def test_container_listens_for_this_machine_only(stack: ComposeStack, service: Service) -> None:
+    published = [
+        address
+        for addresses in stack.container(service).attrs["NetworkSettings"]["Ports"].values()
+        for address in addresses or []
+    ]
+    assert {address["HostIp"] for address in published} == {"127.0.0.1"}
+    assert [address["HostPort"] for address in published] == [stack.urls[service].split(":")[-1]]
+
+
+def test_image_has_no_compiler(stack: ComposeStack, service: Service) -> None:
+    code, _ = run(stack, service, "sh", "-c", "command -v sh")
+    assert code == 0, "the look itself fails"
+    for compiler in COMPILERS:
+        code, output = run(stack, service, "sh", "-c", f"command -v {compiler}")
+        assert code != 0, output

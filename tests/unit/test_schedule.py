@@ -1,0 +1,405 @@
+"""Messages with a time of their own, in the store itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from broker.store.port import IdTaken
+from broker.store.sqlite import SqliteStore, schedule, store
+from unit.sqlite_stores import (
+    NOW,
+    SOURCE,
+    TOPIC,
+    Stores,
+    id_of,
+    ids_in_log,
+    ids_waiting,
+    message,
+    outcomes,
+)
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+WINDOW_S = 50.0
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    """A store with one topic, which looks at its clock all the time."""
+    opened = Stores(tmp_path)
+    await opened.open()
+    await opened.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S})
+    yield opened
+    await opened.store.close()
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "LONGEST_WAIT_S", 0.002)
+
+
+async def joined(store: SqliteStore) -> list[str]:
+    """Wait until nothing that is due waits any more; give the log."""
+    due_until = (store._now(), 2**60)
+    while True:
+        waiting, _ = await store.scheduled(TOPIC, (0.0, 0), 1)
+        if not waiting or waiting[0].turn > due_until:
+            return await ids_in_log(store)
+        await asyncio.sleep(0)
+
+
+async def test_message_joins_when_it_is_due_and_not_before(stores: Stores) -> None:
+    told = await stores.store.append(TOPIC, [message("a", NOW + 10)])
+    assert outcomes(told) == [(None, False)]
+
+    stores.clock.now = NOW + 9.999
+    assert await joined(stores.store) == []
+    stores.clock.now = NOW + 10
+    assert await joined(stores.store) == ["a"]
+    (stored,), _ = await stores.store.read(TOPIC, 0, 1)
+    assert (stored.seq, stored.data, stored.stored_at) == (1, b"1", NOW + 10)
+
+
+async def test_time_that_has_come_is_at_once(stores: Stores) -> None:
+    told = await stores.store.append(TOPIC, [message("a", NOW), message("b", NOW - 1)])
+    assert outcomes(told) == [(1, False), (2, False)]
+
+
+async def test_followers_are_woken(stores: Stores) -> None:
+    await stores.store.create_subscription(TOPIC, "s", {}, 1)
+    shard = await anext(stores.store.claim())
+    await stores.store.append(TOPIC, [message("a", NOW + 1)])
+    assert await shard.fetch(10) == ()
+
+    shard.bell.clear()
+    stores.clock.now = NOW + 1
+    await shard.bell.wait()
+
+    assert [id_of(each.attributes) for each in await shard.fetch(10)] == ["a"]
+
+
+async def test_counts_are_of_the_log_and_of_what_waits(stores: Stores) -> None:
+    size = len(message("a").attributes) + 1
+
+    def counts() -> tuple[int, int, int, int]:
+        stats = stores.store.topic_stats(TOPIC)
+        return stats.message_count, stats.bytes, stats.scheduled_count, stats.scheduled_bytes
+
+    await stores.store.append(TOPIC, [message("a", NOW + 1), message("b", NOW + 2), message("c")])
+    assert counts() == (1, size, 2, 2 * size)
+    await stores.store.cancel_scheduled(TOPIC, SOURCE, "b")
+    assert counts() == (1, size, 1, size)
+    await stores.reopen()
+    assert counts() == (1, size, 1, size)
+    stores.clock.now = NOW + 5
+    await joined(stores.store)
+    assert counts() == (2, 2 * size, 0, 0)
+    await stores.reopen()
+    assert counts() == (2, 2 * size, 0, 0)
+
+
+async def test_what_waits_is_found_by_source_and_id(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message("a", NOW + 1), message("a", NOW + 2, source="/o")])
+    found = await stores.store.find_scheduled(TOPIC, "/o", "a")
+    assert found is not None
+    assert (found.deliver_at, found.data) == (NOW + 2, b"1")
+    assert await stores.store.find_scheduled(TOPIC, "/o", "b") is None
+
+
+async def test_pages_follow_one_another(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SCAN_ROWS", 7)
+    await stores.store.create_topic("other", {})
+    for n in range(30):
+        await stores.store.append(TOPIC, [message(f"{n:02}", NOW + 100 - n // 3)])
+        await stores.store.append("other", [message(f"{n:02}", NOW + 100 - n // 3)] * 2)
+    seen: list[str] = []
+    after: tuple[float, int] | None = (0.0, 0)
+    while after is not None:
+        page, after = await stores.store.scheduled(TOPIC, after, 4)
+        seen += [id_of(each.attributes) for each in page]
+    assert seen == sorted(seen, key=lambda id_: (-(int(id_) // 3), id_))
+    assert len(seen) == 30
+
+
+async def test_cancelled_identity_is_free_at_once(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message("a", NOW + 10)])
+    cancelling = asyncio.create_task(stores.store.cancel_scheduled(TOPIC, SOURCE, "a"))
+    await asyncio.sleep(0)  # its removal and what comes now are written by the same commit
+    told = await stores.store.append(TOPIC, [message("a", NOW + 20, b"2")])
+    assert await cancelling
+    assert outcomes(told) == [(None, False)]
+
+    assert await stores.store.cancel_scheduled(TOPIC, SOURCE, "a")
+    told = await stores.store.append(TOPIC, [message("a", data=b"3")])
+    assert outcomes(told) == [(1, False)]
+    stores.clock.now = NOW + 100
+    assert await joined(stores.store) == ["a"]
+
+
+async def test_message_is_cancelled_or_joins(stores: Stores) -> None:
+    ids = [f"{n:03}" for n in range(300)]
+    await stores.store.append(TOPIC, [message(id_, NOW + 1) for id_ in ids])
+    stores.clock.now = NOW + 1
+    answers = await asyncio.gather(
+        *(stores.store.cancel_scheduled(TOPIC, SOURCE, id_) for id_ in ids)
+    )
+    cancelled = {id_ for id_, answer in zip(ids, answers, strict=True) if answer}
+    assert await joined(stores.store) == [id_ for id_ in ids if id_ not in cancelled]
+
+
+async def test_two_cancellations_cancel_once(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message("a", NOW + 1)])
+    both = [stores.store.cancel_scheduled(TOPIC, SOURCE, "a") for _ in range(2)]
+    assert sorted(await asyncio.gather(*both)) == [False, True]
+    assert stores.store.topic_stats(TOPIC).scheduled_count == 0
+
+
+async def test_cancelled_by_somebody_who_does_not_wait(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message("a", NOW + 1)])
+    cancelling = asyncio.create_task(stores.store.cancel_scheduled(TOPIC, SOURCE, "a"))
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    stores.clock.now = NOW + 1
+    await stores.store.append(TOPIC, [message("b", NOW + 2)])
+    assert await joined(stores.store) == []
+    assert await ids_waiting(stores.store) == ["b"]
+
+
+async def test_dropped_topic_takes_what_waits_along(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message("a", NOW + 1)])
+    await stores.store.drop_topic(TOPIC)
+    await stores.store.create_topic(TOPIC, {})
+    told = await stores.store.append(TOPIC, [message("a", NOW + 2)])
+    assert outcomes(told) == [(None, False)]
+    stores.clock.now = NOW + 2
+    assert await joined(stores.store) == ["a"]
+
+
+async def test_what_a_dropped_topic_had_waiting_goes_nowhere(stores: Stores) -> None:
+    await stores.store.append(TOPIC, [message(f"{n}", NOW + 1) for n in range(10)])
+    dropped = stores.store._topics[TOPIC].id
+    dropping = asyncio.create_task(stores.store.drop_topic(TOPIC))
+    await asyncio.sleep(0)
+    stores.clock.now = NOW + 1
+    await dropping
+    await stores.store.create_topic(TOPIC, {})
+    await stores.store.append(TOPIC, [message("last", NOW + 2)])
+    stores.clock.now = NOW + 2
+    assert await joined(stores.store) == ["last"]
+
+    def left(table: str) -> int:
+        query = f"SELECT count(*) FROM {table} WHERE topic = ?"
+        return int(stores.store._reader.execute(query, (dropped,)).fetchone()[0])
+
+    assert [left("scheduled"), left("message")] == [0, 0]
+
+
+async def test_what_is_being_stored_is_found(stores: Stores) -> None:
+    storing = asyncio.create_task(stores.store.append(TOPIC, [message("a", NOW + 1)]))
+    await asyncio.sleep(0)
+    assert await stores.store.find_scheduled(TOPIC, SOURCE, "a") is not None
+    assert await ids_waiting(stores.store) == ["a"]
+    assert outcomes(await storing) == [(None, False)]
+
+
+async def test_identity_is_known_until_a_window_after_joining(stores: Stores) -> None:
+    late = message("a", NOW + 1000)
+    await stores.store.append(TOPIC, [late])
+    stores.clock.now = NOW + 999
+    assert outcomes(await stores.store.append(TOPIC, [late])) == [(None, True)]
+    with pytest.raises(IdTaken):
+        await stores.store.append(TOPIC, [message("b"), message("a")])
+
+    stores.clock.now = NOW + 1000
+    assert await joined(stores.store) == ["a"]
+    stores.clock.now = NOW + 1000 + WINDOW_S - 1
+    assert outcomes(await stores.store.append(TOPIC, [late])) == [(1, True)]
+    stores.clock.now = NOW + 1000 + WINDOW_S
+    assert outcomes(await stores.store.append(TOPIC, [late])) == [(2, False)]
+
+
+async def test_identity_is_known_while_it_waits_however_late_it_is(stores: Stores) -> None:
+    late = message("a", NOW + 1)
+    await stores.store.append(TOPIC, [late])
+    await stores.store.close()
+    stores.clock.now = NOW + 10 * WINDOW_S
+    await stores.open()
+    assert outcomes(await stores.store.append(TOPIC, [late]))[0][1]
+    assert await joined(stores.store) == ["a"]
+    assert outcomes(await stores.store.append(TOPIC, [late])) == [(1, True)]
+
+
+async def test_repeat_in_a_batch_waits_with_the_first(stores: Stores) -> None:
+    twice = [message("x"), message("a", NOW + 1), message("a", NOW + 1), message("x")]
+    told = await stores.store.append(TOPIC, twice)
+    assert outcomes(told) == [(1, False), (None, False), (None, True), (1, True)]
+
+
+async def test_delayed_message_without_a_fingerprint_changes_nothing(stores: Stores) -> None:
+    nameless = message("a", NOW + 1)
+    nameless = type(nameless)("a", SOURCE, None, b"{}", None, None, NOW + 1)
+    with pytest.raises(ValueError, match="fingerprint"):
+        await stores.store.append(TOPIC, [message("b"), nameless])
+    assert outcomes(await stores.store.append(TOPIC, [message("b")])) == [(1, False)]
+
+
+async def test_kill_at_any_moment_leaves_each_message_once(stores: Stores) -> None:
+    ids = [f"{n:03}" for n in range(3 * schedule.BATCH_ROWS)]
+    await stores.store.append(TOPIC, [message(id_, NOW + 1) for id_ in ids])
+    stores.clock.now = NOW + 1
+    copies: list[Stores] = []
+    commits = -1
+    while await ids_waiting(stores.store):
+        if stores.store._group.commits != commits:
+            commits = stores.store._group.commits
+            copies.append(stores.copy())
+    assert len(copies) >= 3
+    for copied in copies:
+        store = await copied.open()
+        assert await joined(store) == ids
+        assert store.topic_stats(TOPIC).message_count == len(ids)
+        repeats = await store.append(TOPIC, [message(id_, NOW + 1) for id_ in ids])
+        assert outcomes(repeats) == [(n + 1, True) for n in range(len(ids))]
+        await store.close()
+
+
+# -- every order of events -------------------------------------------------------------------------
+
+
+@dataclass
+class Known:
+    """What the model knows of an identity. `joined_at` is None while it waits."""
+
+    deliver_at: float | None
+    data: bytes
+    joined_at: float | None
+    seq: int | None
+
+
+class Model(RuleBasedStateMachine):
+    """A store, and beside it lists and dictionaries that do the same without one."""
+
+    items = st.tuples(
+        st.sampled_from("abcdef"), st.sampled_from([None, -5, 10, 10, 20, 45]), st.just(b"1")
+    ) | st.tuples(st.sampled_from("abc"), st.none(), st.just(b"2"))
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp())
+        self.stores = Stores(self.folder)
+        self.log: list[str] = []
+        self.waiting: list[tuple[float, int, str]] = []
+        self.known: dict[str, Known] = {}
+        self.count = 0
+        self.window_s = WINDOW_S
+        schedule.LONGEST_WAIT_S = 0.002
+        self.run(self.stores.open())
+        self.run(self.stores.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S}))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
+
+    @property
+    def now(self) -> float:
+        return self.stores.clock.now
+
+    @rule(batch=st.lists(items, min_size=1, max_size=4))
+    def append(self, batch: list[tuple[str, int | None, bytes]]) -> None:
+        messages = [
+            message(id_, None if delay is None else NOW + delay, data) for id_, delay, data in batch
+        ]
+        known = dict(self.known)
+        log, waiting = list(self.log), list(self.waiting)
+        expected: list[tuple[int | None, bool]] | None = []
+        for new in messages:
+            first = known.get(new.id)
+            if first is not None and first.joined_at is not None:
+                first = None if first.joined_at <= self.now - self.window_s else first
+            if first is not None:
+                if (first.deliver_at, first.data) != (new.deliver_at, new.data):
+                    expected = None
+                    break
+                expected.append((first.seq, True))
+                continue
+            assert new.data is not None
+            if new.deliver_at is not None and new.deliver_at > self.now:
+                self.count += 1
+                waiting.append((new.deliver_at, self.count, new.id))
+                known[new.id] = Known(new.deliver_at, new.data, None, None)
+            else:
+                log.append(new.id)
+                known[new.id] = Known(new.deliver_at, new.data, self.now, len(log))
+            expected.append((known[new.id].seq, False))
+
+        if expected is None:
+            with pytest.raises(IdTaken):
+                self.run(self.stores.store.append(TOPIC, messages))
+        else:
+            assert outcomes(self.run(self.stores.store.append(TOPIC, messages))) == expected
+            self.known, self.log, self.waiting = known, log, sorted(waiting)
+
+    @rule(id_=st.sampled_from("abcdef"))
+    def cancel(self, id_: str) -> None:
+        there = [each for each in self.waiting if each[2] == id_]
+        assert self.run(self.stores.store.cancel_scheduled(TOPIC, SOURCE, id_)) == bool(there)
+        for each in there:
+            self.waiting.remove(each)
+            del self.known[id_]
+
+    @rule(seconds=st.sampled_from([1, 9, 10, 30, 60]))
+    def pass_time(self, seconds: int) -> None:
+        self.stores.clock.now += seconds
+        self.run(joined(self.stores.store))
+        for each in [each for each in self.waiting if each[0] <= self.now]:
+            self.waiting.remove(each)
+            self.log.append(each[2])
+            self.known[each[2]].joined_at = self.now
+            self.known[each[2]].seq = len(self.log)
+
+    @rule(window_s=st.sampled_from([5.0, WINDOW_S, 500.0]))
+    def change_window(self, window_s: float) -> None:
+        document = {"dedup_window_s": window_s}
+        self.run(self.stores.store.put_document(f"topic/{TOPIC}", document, None))
+        self.window_s = window_s
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.stores.reopen())
+
+    @rule()
+    def crash(self) -> None:
+        before, self.stores = self.stores, self.stores.copy()
+        self.run(before.store.close())
+        self.run(self.stores.open())
+
+    @invariant()
+    def same(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        store = self.stores.store
+        assert self.run(joined(store)) == self.log
+        assert self.run(ids_waiting(store)) == [id_ for _, _, id_ in self.waiting]
+        stats = store.topic_stats(TOPIC)
+        assert (stats.message_count, stats.scheduled_count) == (len(self.log), len(self.waiting))
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.run(self.stores.store.close())
+            self.runner.close()
+            shutil.rmtree(self.folder)
+
+
+TestEveryOrder = Model.TestCase
+TestEveryOrder.settings = settings(max_examples=30, stateful_step_count=20)
