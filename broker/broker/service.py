@@ -31,7 +31,6 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
-    ScheduledNotFound,
     StorageFull,
     StoreUnavailable,
     SubscriptionNotFound,
@@ -40,6 +39,7 @@ from broker.errors import (
 )
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
+from broker.retention import is_full
 from broker.schema import DataSchema
 from broker.schema_faults import Schema
 from broker.signing import new_secret
@@ -50,6 +50,7 @@ from broker.views import subscription_view, topic_view
 
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 FREE_CHECK_S = 0.5
+FREE_CHECK_BYTES = 16 * 1024 * 1024
 MAX_PAGE = 1000
 
 
@@ -68,6 +69,7 @@ class Broker:
         self.topics: dict[str, Topic] = {}
         self._schemas: dict[str, DataSchema] = {}
         self._free_checked_at = 0.0
+        self._taken_unchecked = 0
         self._full = False
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.dispatcher: Dispatcher | None = None
@@ -146,7 +148,7 @@ class Broker:
             await self._ensure_topic(topic)
         elif found.schema is not None:
             self._schema_of(found, found.schema).check(messages, batch=batch)
-        self._require_room()
+        self._require_room(sum(len(message.data or b"") for message in messages))
         try:
             return await self._store.append(topic, messages)
         except IdTaken as taken:
@@ -164,11 +166,14 @@ class Broker:
             known = self._schemas[topic.name] = DataSchema(schema)
         return known
 
-    def _require_room(self) -> None:
+    def _require_room(self, size: int = 0) -> None:
         now = time.monotonic()
-        if now - self._free_checked_at > FREE_CHECK_S:
+        self._taken_unchecked += size
+        if now - self._free_checked_at > FREE_CHECK_S or self._taken_unchecked > FREE_CHECK_BYTES:
             self._free_checked_at = now
-            self._full = self._store.free_bytes() < self._settings.min_free_bytes
+            self._taken_unchecked = 0
+            free, reusable = self._store.free_bytes(), self._store.reusable_bytes()
+            self._full = is_full(free, reusable, self._settings.min_free_bytes)
         if self._full:
             raise StorageFull(
                 f"Less than {self._settings.min_free_bytes} bytes are free where the broker keeps "
@@ -258,7 +263,9 @@ class Broker:
         self.topic(topic)
         found, _ = await self._store.read(topic, sequence - 1, 1)
         if not found or found[0].seq != sequence:
-            raise MessageNotFound(topic, sequence)
+            raise MessageNotFound(
+                f'Topic "{topic}" has no message {sequence}: never stored, or past its retention.'
+            )
         return found[0]
 
     # -- messages that wait for their time ---------------------------------------------------------
@@ -275,7 +282,7 @@ class Broker:
         self.topic(topic)
         found = await self._store.find_scheduled(topic, source, id_)
         if found is None:
-            raise ScheduledNotFound(topic, source, id_)
+            raise _not_scheduled(topic, source, id_)
         return found
 
     async def cancel_scheduled(self, topic: str, source: str, id_: str) -> None:
@@ -286,7 +293,7 @@ class Broker:
         except Unavailable:
             raise OutcomeUnknown from None
         if not cancelled:
-            raise ScheduledNotFound(topic, source, id_)
+            raise _not_scheduled(topic, source, id_)
 
     # -- subscriptions -----------------------------------------------------------------------------
 
@@ -431,6 +438,13 @@ def _differ(one: Topic, other: Topic) -> bool:
     """Say whether two configurations are stored differently: to Python 1 is True, in JSON not."""
     encode = msgspec.json.encode
     return encode(one.to_document()) != encode(other.to_document())
+
+
+def _not_scheduled(topic: str, source: str, id_: str) -> MessageNotFound:
+    return MessageNotFound(
+        f'In topic "{topic}" no message "{id_}" from source "{source}" waits for its time: '
+        "never stored, cancelled, or in the log by now."
+    )
 
 
 def _new_id() -> str:

@@ -344,3 +344,6 @@ class Store(Protocol):
 
     def free_bytes(self) -> int:
         """Return the room left where the store keeps its data."""
+
+    def reusable_bytes(self) -> int:
+        """Return the room within the store's own files, left by what has been removed."""

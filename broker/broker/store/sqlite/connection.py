@@ -12,9 +12,10 @@ from pathlib import Path
 from broker.store.port import Locked, Unusable
 from broker.store.sqlite.queries import SQL, migrations
 
+PAGE_BYTES = 8192
 _LOCK_WAIT_S = 5.0
 _PRAGMAS = (
-    "page_size=8192",
+    f"page_size={PAGE_BYTES}",
     "journal_mode=WAL",
     "synchronous=FULL",  # in WAL mode: an fsync for every commit
     "wal_autocheckpoint=0",  # the checkpointer does it, off the event loop

@@ -16,7 +16,13 @@ import msgspec
 from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState, Scheduled, Turn
 from broker.store.port import Conflict, Document, Due, LogEntry, ShardStats, TopicStats
 from broker.store.sqlite.checkpoint import Checkpointer
-from broker.store.sqlite.connection import FolderLock, open_reader, open_writer, usable
+from broker.store.sqlite.connection import (
+    PAGE_BYTES,
+    FolderLock,
+    open_reader,
+    open_writer,
+    usable,
+)
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, RecentIds, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -120,7 +126,14 @@ class SqliteStore:
 
     def free_bytes(self) -> int:
         room = os.statvfs(self._path.parent)
-        return room.f_bavail * room.f_frsize
+        # What is in the write-ahead log so far will need its place in the file as well.
+        (pages,) = self._reader.execute("PRAGMA page_count").fetchone()
+        growing = max(0, pages * PAGE_BYTES - self._path.stat().st_size)
+        return max(0, room.f_bavail * room.f_frsize - growing)
+
+    def reusable_bytes(self) -> int:
+        (pages,) = self._reader.execute("PRAGMA freelist_count").fetchone()
+        return int(pages * PAGE_BYTES)
 
     # -- log ---------------------------------------------------------------------------------------
 

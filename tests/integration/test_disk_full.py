@@ -1,0 +1,175 @@
+"""A disk that fills up: publishing stops in time, what is stored is delivered, room comes back.
+
+The disks are small ones in memory, which only root may make.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.api import Api, good
+from support.broker_process import BrokerProcess
+from support.command import run_broker
+from support.endpoint import Answer, Endpoint, always
+from support.eventually import eventually
+from support.problem import read_problem
+
+MIB = 1024 * 1024
+BINARY = {"content-type": "application/octet-stream"}
+
+MakeDisk = Callable[[int], Path]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[MakeDisk]:
+    """Make a disk of so many bytes, and return the folder it is at."""
+    with ExitStack() as stack:
+
+        def make(size: int) -> Path:
+            folder = tmp_path / "disk"
+            folder.mkdir()
+            mounted = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "broker-test", folder],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if mounted.returncode:
+                pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+            stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+            return folder
+
+        yield make
+
+
+@pytest.fixture
+def broker_on(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
+    """Start a broker with its store on a disk, and its log elsewhere."""
+    started: list[BrokerProcess] = []
+
+    def start(folder: Path, **settings: str) -> BrokerProcess:
+        store = f"sqlite:///{folder / 'broker.db'}"
+        started.append(BrokerProcess(tmp_path, BROKER_STORE=store, **settings))
+        return started[-1].start()
+
+    yield start
+    for process in started:
+        process.close()
+        print(process.log()[-20_000:])
+
+
+def free_of(folder: Path) -> int:
+    """Return how many bytes a disk has left."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def test_publishing_stops_in_time_and_goes_on_when_retention_has_made_room(
+    disk: MakeDisk, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
+) -> None:
+    folder = disk(192 * MIB)
+    broker = broker_on(folder, BROKER_MIN_FREE_BYTES=str(64 * MIB))
+    api = broker.api
+    worker = broker.worker().pid
+    endpoint.script = always(Answer(500))
+    retry = {"max_attempts": 0, "min_backoff_s": 0.05, "max_backoff_s": 0.1}
+    api.ok_subscribe("t", endpoint.url, retry=retry)
+
+    published: list[int] = []
+    refused = None
+    for n in range(1000):
+        answer = api.post("t", os.urandom(MIB // 2), {**BINARY, "ce-partitionkey": f"k{n % 8}"})
+        if answer.status_code == 507:
+            refused = answer
+            break
+        published.append(good(answer)["sequence"])
+
+    assert refused is not None
+    assert read_problem(refused, 507).code == "storage_full"
+    assert refused.headers["retry-after"]
+    assert free_of(folder) > 16 * MIB, "refused while there was still room for everything else"
+    assert broker.is_ready()
+
+    endpoint.script = always(Answer(200))
+    eventually(lambda: api.ok_status("t")["backlog"] == 0, within_s=60)
+    assert set(endpoint.sequences) >= set(published)
+    assert api.publish("t", "still full").status_code == 507
+
+    api.put_topic("t", retention={"max_messages": 5})
+
+    eventually(lambda: good(api.get_topic("t"))["message_count"] == 5)
+    eventually(lambda: api.publish("t", "room again").status_code == 201)
+    more = len(published)
+    while more:  # what there was once more, through the room that retention makes
+        answer = api.post("t", os.urandom(MIB // 2), BINARY)
+        assert answer.status_code in {201, 507}
+        more -= answer.status_code == 201
+    assert free_of(folder) > 16 * MIB
+    assert broker.worker().pid == worker
+
+
+def test_broker_recovers_from_a_disk_that_is_full_to_the_last_byte(
+    disk: MakeDisk, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
+) -> None:
+    folder = disk(64 * MIB)
+    ballast = folder / "ballast"
+    ballast.write_bytes(b"x" * (24 * MIB))
+    broker = broker_on(folder, BROKER_MIN_FREE_BYTES="0")
+    broker.api.ok_subscribe("t", endpoint.url)
+    acknowledged: dict[str, int] = {}
+    ended: list[str] = []
+
+    def publishing(name: str) -> None:
+        with Api(broker.base_url, timeout_s=10) as api:
+            for n in count():
+                id_ = f"{name}-{n}"
+                try:
+                    headers = {**BINARY, "ce-id": id_, "ce-partitionkey": name}
+                    answer = api.post("t", os.urandom(200_000), headers)
+                except httpx.TimeoutException:
+                    ended.append("hung")
+                    return
+                except httpx.TransportError:
+                    ended.append("cut off")
+                    return
+                if answer.status_code != 201:
+                    ended.append(str(answer.status_code))
+                    return
+                acknowledged[id_] = answer.json()["sequence"]
+
+    threads = [threading.Thread(target=publishing, args=(f"p{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(ended) == 8
+    assert set(ended) <= {"503", "cut off"}, ended
+    assert "database or disk is full" in broker.log()
+
+    ballast.unlink()
+    if not eventually(lambda: _settled(broker)):
+        broker.start()  # as whatever supervises it would
+
+    stored = {m["id"]: m["sequence"] for m in broker.api.all_messages("t", limit=20)}
+    assert stored.items() >= acknowledged.items()
+    eventually(lambda: broker.api.ok_status("t")["backlog"] == 0, within_s=60)
+    assert set(endpoint.sequences) >= set(acknowledged.values())
+    broker.stop()
+    assert run_broker("check", folder).returncode == 0
+
+
+def _settled(broker: BrokerProcess) -> str | None:
+    """Say whether it is ready again, or has ended."""
+    if broker.process.poll() is not None:
+        return ""
+    return "ready" if broker.is_ready() else None
