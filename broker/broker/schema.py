@@ -118,11 +118,13 @@ def _faults_in(schema: Schema) -> Iterator[Fault]:
     if dialect not in (DIALECT, f"{DIALECT}#"):
         yield Fault("schema/$schema", f'must be "{DIALECT}"')
         return
-    wrong = False
+    told: set[str] = set()
     for error in _META.iter_errors(schema):
-        wrong = True
-        yield Fault(place("schema", error.instance_path), _rule_broken(error))
-    if wrong:
+        field = place("schema", error.instance_path)
+        if field not in told:
+            told.add(field)
+            yield Fault(field, _rule_broken(error))
+    if told:
         return
     try:
         DataSchema(schema)
