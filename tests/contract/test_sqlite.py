@@ -27,7 +27,6 @@ from contract.messages import (
     own,
     publish,
     publish_keys,
-    put,
     read_all,
     row,
     seqs_of,
@@ -414,7 +413,8 @@ async def test_dropped_topic_leaves_nothing_behind(home: SqliteHome, store: Stor
 
     await store.drop_topic(TOPIC)
 
-    assert set(counts(home)) <= {"topic", "message", "publish_key"}
+    assert "subscription" not in counts(home)
+    assert "document" not in counts(home)
     await until(lambda: not counts(home))
 
 
@@ -450,23 +450,42 @@ async def test_dropped_subscription_leaves_nothing_behind(home: SqliteHome, stor
 
     await store.drop_subscription(TOPIC, SUBSCRIPTION)
 
-    assert set(counts(home)) == {"topic", "message", "publish_key", "document"}
+    assert "subscription" not in counts(home)
+    await until(lambda: set(counts(home)) == {"topic", "message", "publish_key", "document"})
 
 
-async def test_settled_delivery_leaves_nothing_behind(home: SqliteHome, store: Store) -> None:
+async def test_rows_of_a_dropped_subscription_go_in_the_next_life(
+    home: SqliteHome, store: Store
+) -> None:
+    await _fill(store, 3)
+    await store.drop_subscription(TOPIC, SUBSCRIPTION)
+
+    store = await home.crash()
+
+    await until(lambda: set(counts(home)) == {"topic", "message", "publish_key", "document"})
+
+
+async def test_attempts_at_a_settled_delivery_stay_as_long_as_its_message(
+    home: SqliteHome, store: Store
+) -> None:
     shard = await own(store)
     await publish_keys(store, *"abc")
     await fetch_all(shard)
     await settle(shard, 1)
-    await put(shard, row(2, "retry"))
     failed = [FailedAttempt(seq, 1, 5.0, None, "refused", 3, "") for seq in (2, 3)]
-    await shard.commit(Changes(put=[row(2, "retry"), row(3, "retry")], failed=failed))
-    await shard.commit(Changes(drop=[3]), soon=True)
-    assert counts(home)["attempt"] == counts(home)["exception"] == 1
+    rows = [row(2, "retry"), row(3, "retry")]
+    await shard.commit(Changes(put=rows, failed=failed), soon=True)
+    await shard.commit(Changes(drop=[2, 3]), soon=True)
+    assert counts(home)["attempt"] == 2
+    assert "exception" not in counts(home)
 
-    await shard.commit(Changes(drop=[2]), soon=True)
+    assert await store.trim(TOPIC, 3) == 3
+    await until(lambda: counts(home)["attempt"] == 1)
+    assert await store.attempts(TOPIC, SUBSCRIPTION, 2) == []
+    assert len(await store.attempts(TOPIC, SUBSCRIPTION, 3)) == 1
 
-    assert set(counts(home)) == {"topic", "message", "subscription", "document"}
+    assert await store.trim(TOPIC, 4) == 4
+    await until(lambda: set(counts(home)) == {"topic", "subscription", "document"})
 
 
 async def test_room_is_that_of_the_file_system(home: SqliteHome, store: Store) -> None:
