@@ -26,6 +26,9 @@ from broker.schema_faults import Explanation, Schema, place
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_FAULTS = 20
+# The time that a check takes grows with the square of the depth.
+MAX_DEPTH = 200
+_TOO_DEEP = Fault("data", f"is nested too deeply to be checked: {MAX_DEPTH} levels at most")
 _TYPES = "array, boolean, integer, null, number, object, string, or a list of these"
 _SHOWN = 300
 
@@ -86,7 +89,10 @@ class DataSchema:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return [Fault("data", f"must be JSON, as the topic has a schema: {error}")]
         except RecursionError:
-            return [Fault("data", "is nested too deeply to be checked")]
+            return [_TOO_DEEP]
+        brackets = message.data.count(b"[") + message.data.count(b"{")
+        if brackets > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+            return [_TOO_DEEP]
         if self._validator.is_valid(value):
             return ()
         return Explanation(self.schema, self._all_parts(), _compiled, most).faults(value)
@@ -95,6 +101,21 @@ class DataSchema:
         if self._parts is None:
             self._parts = validator_map_for(self.schema, **_OPTIONS)
         return self._parts
+
+
+def _deeper(value: object, limit: int) -> bool:
+    """Say whether arrays and objects are nested in more than `limit` levels."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def checked(value: object, faults: list[Fault]) -> Schema | None:

@@ -12,7 +12,7 @@ from jsonschema_rs import Draft202012Validator
 
 from broker.errors import Fault, InvalidRequest
 from broker.model import NewMessage
-from broker.schema import MAX_FAULTS, DataSchema, checked
+from broker.schema import MAX_DEPTH, MAX_FAULTS, DataSchema, checked
 from unit.events import json_values
 
 Json = Any
@@ -220,12 +220,20 @@ def test_pattern_takes_linear_time() -> None:
     assert len(fields({"patternProperties": {"^(a+)+$": False}}, value)) == 0
 
 
-def test_deep_data_is_explained() -> None:
+def test_deep_data_is_explained_and_deeper_data_refused() -> None:
+    schema = {"type": ["array", "object"], "items": {"$ref": "#"}}
+    deepest = [{"a": [1]}] * 500
+    ((field, _),) = faults(schema, [*deepest, 1])
+    assert field == "data/500"
     value: Json = 1
-    for _ in range(500):
+    for _ in range(MAX_DEPTH):
         value = [value]
-    ((field, _),) = faults({"type": "array", "items": {"$ref": "#"}}, value)
+    ((field, message),) = faults(schema, value)
     assert field.startswith("data/0/0/0")
+    assert "deep" not in message
+    ((field, message),) = faults(schema, [value])
+    assert field == "data"
+    assert "nested too deeply" in message
 
 
 # A schema within one with an $id of its own counts its references from there.
