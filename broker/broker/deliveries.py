@@ -12,10 +12,10 @@ from broker.dispatch.pump import Pump
 from broker.dispatch.verdicts import LateVerdict, Positions
 from broker.errors import (
     DeliveryBusy,
-    DeliveryNotFound,
     Fault,
     InvalidAckUrl,
     InvalidRequest,
+    MessageNotFound,
     OutcomeUnknown,
     StoreUnavailable,
 )
@@ -98,7 +98,7 @@ class Deliveries:
     ) -> None:
         found = await self._perform(topic, name, act)
         if found is None:
-            raise DeliveryNotFound(
+            raise MessageNotFound(
                 f"{topic}/{name} has no blocked or retrying delivery {sequence}: "
                 "it is settled, not sent yet, or was never stored."
             )
@@ -111,7 +111,7 @@ class Deliveries:
     async def _require_message(self, topic: str, sequence: int) -> None:
         found, _ = await self._store.read(topic, sequence - 1, 1)
         if not found or found[0].seq != sequence:
-            raise DeliveryNotFound(f'Topic "{topic}" has no message {sequence}.')
+            raise MessageNotFound(f'Topic "{topic}" has no message {sequence}.')
 
     # -- dead letters ------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class Deliveries:
         try:
             return await self._pump(topic, name).perform(act)
         except LeaseLost:
-            raise DeliveryNotFound("The subscription was deleted meanwhile.") from None
+            raise MessageNotFound("The subscription was deleted meanwhile.") from None
         except Unavailable:
             raise OutcomeUnknown from None
 
@@ -202,8 +202,8 @@ def _page(found: list[View], limit: int) -> tuple[list[View], int | None]:
     return page, page[-1]["sequence"] if len(found) > limit else None
 
 
-def _no_dead_letter(topic: str, name: str, sequence: int) -> DeliveryNotFound:
-    return DeliveryNotFound(f"{topic}/{name} has no dead letter {sequence}.")
+def _no_dead_letter(topic: str, name: str, sequence: int) -> MessageNotFound:
+    return MessageNotFound(f"{topic}/{name} has no dead letter {sequence}.")
 
 
 def _require_fields(body: Mapping[str, object], *known: str) -> None:

@@ -71,32 +71,7 @@ class SubscriptionNotFound(BrokerError):
 
 
 class MessageNotFound(BrokerError):
-    """No message has this sequence."""
-
-    status = 404
-    code = "message_not_found"
-
-    def __init__(self, topic: str, sequence: int) -> None:
-        super().__init__(
-            f'Topic "{topic}" has no message {sequence}: never stored, or past its retention.'
-        )
-
-
-class ScheduledNotFound(BrokerError):
-    """No such message waits for its time."""
-
-    status = 404
-    code = "message_not_found"
-
-    def __init__(self, topic: str, source: str, id_: str) -> None:
-        super().__init__(
-            f'In topic "{topic}" no message "{id_}" from source "{source}" waits for its time: '
-            "never stored, cancelled, or in the log by now."
-        )
-
-
-class DeliveryNotFound(BrokerError):
-    """The subscription has no such delivery."""
+    """No such message is there."""
 
     status = 404
     code = "message_not_found"

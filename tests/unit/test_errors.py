@@ -20,7 +20,9 @@ REFUSALS = [
     errors.MethodNotAllowed(),
     errors.TopicNotFound("orders"),
     errors.SubscriptionNotFound("orders", "mail"),
-    errors.MessageNotFound("orders", 7),
+    errors.MessageNotFound("There is no message 7."),
+    errors.DeliveryBusy(),
+    errors.InvalidAckUrl(),
     errors.TopicInUse(),
     errors.EditConflict(),
     errors.IdReused(),
@@ -81,7 +83,6 @@ def test_not_found_names_what_is_missing_and_how_to_make_it() -> None:
     assert "PUT /v1/topics/orders" in errors.TopicNotFound("orders").detail
     missing = errors.SubscriptionNotFound("orders", "mail").detail
     assert "PUT /v1/topics/orders/subscriptions/mail" in missing
-    assert "7" in errors.MessageNotFound("orders", 7).detail
 
 
 def test_invalid_request_keeps_every_fault_and_tells_the_first_three() -> None:

@@ -211,7 +211,6 @@ class PumpMachine(RuleBasedStateMachine):
         """Go on with what is durable, which must be all that was owed before but for `unsure`."""
         self.run(self.world.crash())
         self.seen = 0
-        self.held_until = 0.0
         position, rows = self.world.durable()
         dead = {seq for seq, row in rows.items() if row.state == "dead"}
         everything = set(range(1, self.last_seq + 1))

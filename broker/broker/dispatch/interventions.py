@@ -130,7 +130,7 @@ class Interventions:
         count = 0
         for delivery in self._memory.all():
             # Those with a row are given up there.
-            if delivery.message.seq < before and not delivery.has_row:
+            if delivery.message.seq < before and delivery.row is None:
                 self._ledger.put(delivery, "dead", reason=TOO_OLD)
                 count += 1
             else:

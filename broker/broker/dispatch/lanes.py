@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from broker.model import Message
+from broker.model import Message, RowState
 
 PARKED_KEPT = 100_000
 
@@ -13,13 +13,13 @@ PARKED_KEPT = 100_000
 class Delivery:
     """A message owed to the subscription and in memory.
 
-    `attempts` have ended without success; `has_row` says whether the store has a row for it, and
+    `attempts` have ended without success; `row` is the state of its row in the store, and
     `replayed` whether it was a dead letter before.
     """
 
     message: Message
     attempts: int = 0
-    has_row: bool = False
+    row: RowState | None = None
     replayed: bool = False
 
 

@@ -29,7 +29,7 @@ class Ledger:
     def settle(self, delivery: Delivery) -> None:
         """A delivery is done with."""
         seq = delivery.message.seq
-        if delivery.has_row:
+        if delivery.row is not None:
             self._drop.append(seq)
             self.in_memory.discard(seq)
         else:
@@ -44,7 +44,7 @@ class Ledger:
     ) -> None:
         """Write a delivery's row; unless its request is out, it leaves memory."""
         message = delivery.message
-        delivery.has_row = True
+        delivery.row = state
         self.in_memory.discard(message.seq)
         self._put.append(
             ExceptionRow(
@@ -67,7 +67,7 @@ class Ledger:
     def hold(self, deliveries: Iterable[Delivery]) -> None:
         """Have deliveries wait in the store, behind their key's first."""
         for delivery in deliveries:
-            if delivery.has_row:
+            if delivery.row in {"held", "retry"}:
                 self.in_memory.discard(delivery.message.seq)
             else:
                 self.put(delivery, "held")

@@ -539,7 +539,7 @@ class Pump:
             if now - sent.sent_at < SLOW_S:
                 break  # the rest were sent later
             for delivery in sent.deliveries:
-                if not (delivery.has_row or sent.settled):
+                if delivery.row is None and not sent.settled:
                     self._ledger.lease(delivery)
                 key = self._memory.lane_of(delivery)
                 if key is not None:

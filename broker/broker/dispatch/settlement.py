@@ -191,4 +191,4 @@ class Settlement:
 
 def from_row(due: Due) -> Delivery:
     """Make the delivery of a row."""
-    return Delivery(due.message, due.row.attempts, True, due.row.replayed)
+    return Delivery(due.message, due.row.attempts, due.row.state, due.row.replayed)
