@@ -35,6 +35,7 @@ class Stores:
         self._folder = folder
         self._lives = count()
         self._life = self._next_life()
+        self.failures: list[str] = []
         self.store: SqliteStore
 
     def _next_life(self) -> Path:
@@ -44,7 +45,9 @@ class Stores:
 
     async def open(self) -> SqliteStore:
         """Open a store on the present data."""
-        self.store = SqliteStore(str(self._life / "broker.db"), now=self.clock)
+        self.store = SqliteStore(
+            str(self._life / "broker.db"), now=self.clock, failed=self.failures.append
+        )
         await self.store.open()
         return self.store
 

@@ -274,6 +274,19 @@ async def test_kill_at_any_moment_leaves_each_message_once(stores: Stores) -> No
         await store.close()
 
 
+async def test_schedule_that_fails_ends_the_worker(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("for a test")
+
+    monkeypatch.setattr(stores.store._schedule, "_due", fail)
+    await stores.store.append(TOPIC, [message("a", NOW + 1)])
+    while not stores.failures:  # noqa: ASYNC110 the store calls back without one
+        await asyncio.sleep(0)
+    assert stores.failures == ["the task schedule failed"]
+
+
 # -- every order of events -------------------------------------------------------------------------
 
 

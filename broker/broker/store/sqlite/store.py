@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim
 from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
+
+log = logging.getLogger(__name__)
 
 SCAN_ROWS = 10_000
 COUNT_TRIES = 3
@@ -82,6 +85,20 @@ class SqliteStore:
             asyncio.create_task(self._purge.run(), name="purge"),
             asyncio.create_task(self._schedule.run(self._log.join), name="schedule"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the worker, which recovers, rather than leave undone what a task would do."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._group.failure is None:
+            log.critical(
+                "The task %s failed.",
+                task.get_name(),
+                exc_info=error,
+                extra={"action": "task_failed"},
+            )
+            self._on_failure(f"the task {task.get_name()} failed")
 
     def _load(self) -> None:
         self._writer.execute(SQL["resume_leased"])
