@@ -6,7 +6,6 @@ The disks are small ones in memory, which only root may make.
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import pytest
 from support.api import Api, good
 from support.broker_process import BrokerProcess
 from support.command import run_broker
+from support.disk import Disk, mounted
 from support.endpoint import Answer, Endpoint, always
 from support.eventually import eventually
 from support.problem import read_problem
@@ -26,29 +26,14 @@ from support.problem import read_problem
 MIB = 1024 * 1024
 BINARY = {"content-type": "application/octet-stream"}
 
-MakeDisk = Callable[[int], Path]
+Mount = Callable[[int], Disk]
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[MakeDisk]:
-    """Make a disk of so many bytes, and return the folder it is at."""
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Make a disk of so many bytes."""
     with ExitStack() as stack:
-
-        def make(size: int) -> Path:
-            folder = tmp_path / "disk"
-            folder.mkdir()
-            mounted = subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={size}", "broker-test", folder],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if mounted.returncode:
-                pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-            stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
-            return folder
-
-        yield make
+        yield lambda size: stack.enter_context(mounted(tmp_path / "disk", size))
 
 
 @pytest.fixture
@@ -67,17 +52,11 @@ def broker_on(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
         print(process.log()[-20_000:])
 
 
-def free_of(folder: Path) -> int:
-    """Return how many bytes a disk has left."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
 def test_publishing_stops_in_time_and_goes_on_when_retention_has_made_room(
-    disk: MakeDisk, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
+    mount: Mount, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
 ) -> None:
-    folder = disk(192 * MIB)
-    broker = broker_on(folder, BROKER_MIN_FREE_BYTES=str(64 * MIB))
+    disk = mount(192 * MIB)
+    broker = broker_on(disk.folder, BROKER_MIN_FREE_BYTES=str(64 * MIB))
     api = broker.api
     worker = broker.worker().pid
     endpoint.script = always(Answer(500))
@@ -96,7 +75,7 @@ def test_publishing_stops_in_time_and_goes_on_when_retention_has_made_room(
     assert refused is not None
     assert read_problem(refused, 507).code == "storage_full"
     assert refused.headers["retry-after"]
-    assert free_of(folder) > 16 * MIB, "refused while there was still room for everything else"
+    assert disk.free() > 16 * MIB, "refused while there was still room for everything else"
     assert broker.is_ready()
 
     endpoint.script = always(Answer(200))
@@ -113,17 +92,17 @@ def test_publishing_stops_in_time_and_goes_on_when_retention_has_made_room(
         answer = api.post("t", os.urandom(MIB // 2), BINARY)
         assert answer.status_code in {201, 507}
         more -= answer.status_code == 201
-    assert free_of(folder) > 16 * MIB
+    assert disk.free() > 16 * MIB
     assert broker.worker().pid == worker
 
 
 def test_broker_recovers_from_a_disk_that_is_full_to_the_last_byte(
-    disk: MakeDisk, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
+    mount: Mount, broker_on: Callable[..., BrokerProcess], endpoint: Endpoint
 ) -> None:
-    folder = disk(64 * MIB)
-    ballast = folder / "ballast"
+    disk = mount(64 * MIB)
+    ballast = disk.folder / "ballast"
     ballast.write_bytes(b"x" * (24 * MIB))
-    broker = broker_on(folder, BROKER_MIN_FREE_BYTES="0")
+    broker = broker_on(disk.folder, BROKER_MIN_FREE_BYTES="0")
     broker.api.ok_subscribe("t", endpoint.url)
     acknowledged: dict[str, int] = {}
     ended: list[str] = []
@@ -165,7 +144,7 @@ def test_broker_recovers_from_a_disk_that_is_full_to_the_last_byte(
     eventually(lambda: broker.api.ok_status("t")["backlog"] == 0, within_s=60)
     assert set(endpoint.sequences) >= set(acknowledged.values())
     broker.stop()
-    assert run_broker("check", folder).returncode == 0
+    assert run_broker("check", disk.folder).returncode == 0
 
 
 def _settled(broker: BrokerProcess) -> str | None:
