@@ -10,6 +10,13 @@ from broker.topic import Retention
 _DISK_SHARE = 4
 
 
+def exceeds(stats: TopicStats, retention: Retention) -> bool:
+    """Say whether a log has more messages or bytes than its retention keeps."""
+    return (
+        retention.max_messages is not None and stats.message_count > retention.max_messages
+    ) or (retention.max_bytes is not None and stats.bytes > retention.max_bytes)
+
+
 def surplus(
     oldest: Sequence[LogEntry], stats: TopicStats, retention: Retention, now: float
 ) -> int | None:
@@ -30,6 +37,14 @@ def surplus(
         count -= 1
         bytes_ -= entry.size
     return before
+
+
+def look_again_s(age_s: float) -> float:
+    """Return how often to look for what is older than `age_s`: as exactly as anybody would notice.
+
+    From once a second, where it is a matter of seconds, to once a minute.
+    """
+    return min(60.0, max(1.0, age_s / 20))
 
 
 def is_full(free_bytes: int, reusable_bytes: int, min_free_bytes: int) -> bool:

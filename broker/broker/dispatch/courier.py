@@ -338,6 +338,7 @@ def main() -> None:
     told = msgspec.json.decode(introduction, type=Introduction)
     peer = socket.socket(fileno=int(descriptor))
     Courier(peer, parse_allowed_targets(told.allowed_targets), told.user_agent).run()
+    os._exit(0)  # without collecting libcurl's handles, whose callbacks want a live interpreter
 
 
 if __name__ == "__main__":

@@ -48,13 +48,16 @@ class Dispatcher:
         for pump in self._pumps.values():
             pump.drain()
         deadline = time.monotonic() + drain_s
-        while self._in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 rare and short
+        while not self._idle() and time.monotonic() < deadline:  # noqa: ASYNC110 rare and short
             await asyncio.sleep(DRAIN_POLL_S)
         # A turn for each pump, so that what has just been settled reaches the store.
         await asyncio.sleep(DRAIN_POLL_S)
         for task in self._tasks:
             task.cancel()
+        pumps = list(self._pumps.values())
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pump in pumps:
+            pump.let_go()
         await self._couriers.stop()
 
     def pump(self, topic: str, subscription: str) -> Pump | None:
@@ -81,8 +84,8 @@ class Dispatcher:
         """Say whether deliveries are being made."""
         return self._couriers.alive()
 
-    def _in_flight(self) -> int:
-        return sum(pump.in_flight() for pump in self._pumps.values())
+    def _idle(self) -> bool:
+        return all(pump.idle() for pump in self._pumps.values())
 
     async def _claim(self) -> None:
         async for shard in self._store.claim():

@@ -44,10 +44,10 @@ class Lanes:
     that the store has to be asked about any other key.
     """
 
-    def __init__(self, kept: int = PARKED_KEPT) -> None:
+    def __init__(self, kept: int | None = None) -> None:
         self._lanes: dict[str, Lane] = {}
         self._parked: dict[str, None] = {}
-        self.kept = kept
+        self.kept = PARKED_KEPT if kept is None else kept
         self.waiting_count = 0
         self.forgetful = False
 

@@ -107,6 +107,7 @@ class Pump:
         self._tokens = inf
         self._checked_slow_at = 0.0
         self._draining = False
+        self._promised = False  # settled on disk and about to be sent
         self._reordering = False
         self.last_error: str | None = None
         self.interventions = Interventions(
@@ -149,6 +150,24 @@ class Pump:
     def drain(self) -> None:
         """Send nothing more."""
         self._draining = True
+
+    def idle(self) -> bool:
+        """Say whether nothing is out, nor about to be."""
+        return not (self._in_flight or self._promised)
+
+    def let_go(self) -> None:
+        """Give rows to all that is in memory, so that the position passes what is settled.
+
+        Call it once `run` has ended. An ordered topic needs none: it settles nothing out of order.
+        """
+        if self._shard.lost or self.subscription.ordering == "topic":
+            return
+        for sent in self._in_flight.values():
+            for delivery in sent.deliveries:
+                if delivery.row is None and not sent.settled:
+                    self._ledger.lease(delivery)
+        self._ledger.hold(self._memory.all())
+        self._ledger.commit()
 
     def in_flight(self) -> int:
         """Count the requests that are out."""
@@ -429,7 +448,9 @@ class Pump:
             return
         settled = self.subscription.guarantee == "at-most-once"
         if settled:
+            self._promised = True
             await self._settle_first(batches)
+            self._promised = False
         self._dispatch(batches, settled)
 
     def _batches(self, slots: int) -> list[list[Delivery]]:
@@ -442,6 +463,7 @@ class Pump:
                 expires = expires_at(delivery.message.attributes)
                 if expires is not None and expires <= now:
                     self._settlement.ack(delivery)
+                    self._shard.bell.set()  # there may be room for others now
                     batch = [each for each in batch if each is not delivery]
             if batch:
                 batches.append(batch)

@@ -1,13 +1,15 @@
 """Applies retention: what is past it leaves the log, too old a backlog is given up."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeAlias
 
-from broker.retention import surplus
-from broker.store.port import Store
+from broker.retention import exceeds, look_again_s, surplus
+from broker.store.port import Store, Unavailable
 from broker.subscription import Subscription
 from broker.topic import Topic
 
@@ -16,6 +18,9 @@ log = logging.getLogger(__name__)
 SWEEP_S = 1.0
 PAUSE_S = 0.01  # between two batches: time for what publishes and delivers
 PAGE = 500
+OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
+
+Chore: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class GivingUp(Protocol):
@@ -47,6 +52,7 @@ class Sweeper:
         self._failed = failed
         self._now = now
         self._task: asyncio.Task[None] | None = None
+        self._resting: dict[tuple[str, ...], tuple[object, float]] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -66,44 +72,77 @@ class Sweeper:
             self._failed("the sweeper failed")
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            await self.sweep()
+        with contextlib.suppress(Unavailable):  # the worker ends, and the next one goes on
+            while True:
+                next_at = time.monotonic() + SWEEP_S
+                more = await self.sweep()
+                while more and time.monotonic() < next_at:
+                    await asyncio.sleep(PAUSE_S)
+                    more = [chore for chore in more if await chore()]
+                await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 
-    async def sweep(self) -> None:
-        """Look at everything once, and remove all that is past its time."""
-        for name in list(self._topics):
-            await self._trim(name)
-        for topic, name in list(self._subscriptions):
-            await self._give_up(topic, name)
-            await self._drop_dead(topic, name)
+    async def sweep(self) -> list[Chore]:
+        """Look at everything once, and remove a batch of each; return where there may be more."""
+        chores: list[Chore] = [partial(self._trim, name) for name in self._topics]
+        for topic, name in self._subscriptions:
+            chores += [partial(self._give_up, topic, name), partial(self._drop_dead, topic, name)]
+        return [chore for chore in chores if await chore()]
 
-    async def _trim(self, name: str) -> None:
-        while (topic := self._topics.get(name)) is not None:
-            stats = self._store.topic_stats(name)
-            oldest = await self._store.oldest(name, PAGE)
-            before = surplus(oldest, stats, topic.retention, self._now())
-            if before is None or await self._store.trim(name, before) == stats.first_sequence:
-                return  # nothing is past its time, or all that is left is owed
-            await asyncio.sleep(PAUSE_S)
+    def _rests(self, *what: str, by: object) -> bool:
+        """Say whether something need not be looked at yet; it must with another configuration."""
+        rule, until = self._resting.get(what, (None, 0.0))
+        if rule == by and self._now() < until:
+            return True
+        self._resting.pop(what, None)
+        return False
 
-    async def _give_up(self, topic: str, name: str) -> None:
+    def _rest(self, *what: str, by: object, until: float) -> bool:
+        self._resting[what] = (by, until)
+        return False
+
+    async def _trim(self, name: str) -> bool:
+        topic = self._topics.get(name)
+        if topic is None:
+            return False
+        stats, retention = self._store.topic_stats(name), topic.retention
+        what = "owed" if exceeds(stats, retention) else "young"
+        if self._rests(what, name, by=retention):
+            return False
+        oldest = await self._store.oldest(name, PAGE)
+        before = surplus(oldest, stats, retention, self._now())
+        if before is None:
+            if oldest and retention.max_age_s is not None:
+                until = oldest[0].stored_at + retention.max_age_s
+                return self._rest("young", name, by=retention, until=until)
+            return False
+        if await self._store.trim(name, before) > stats.first_sequence:
+            return True
+        for each in ("owed", "young"):
+            self._rest(each, name, by=retention, until=self._now() + OWED_S)
+        return False
+
+    async def _give_up(self, topic: str, name: str) -> bool:
         subscription = self._subscriptions.get((topic, name))
-        if subscription is None or subscription.max_backlog_age_s is None:
-            return
-        since = self._now() - subscription.max_backlog_age_s
+        age_s = None if subscription is None else subscription.max_backlog_age_s
+        if age_s is None or self._rests("backlog", topic, name, by=age_s):
+            return False
+        since = self._now() - age_s
         owed = await self._store.first_owed(topic, name)
-        if owed is None or topic not in self._topics:
-            return
-        before = await self._store.locate(topic, since)
-        more = owed < before
-        while more:
-            more = await self._owner.give_up_before(topic, name, before, since) > 0
-            await asyncio.sleep(PAUSE_S)
+        if owed is not None and topic in self._topics:
+            before = await self._store.locate(topic, since)
+            if owed < before and await self._owner.give_up_before(topic, name, before, since):
+                return True
+        until = self._now() + look_again_s(age_s)
+        return self._rest("backlog", topic, name, by=age_s, until=until)
 
-    async def _drop_dead(self, topic: str, name: str) -> None:
-        while (subscription := self._subscriptions.get((topic, name))) is not None:
-            until = self._now() - subscription.dead_letter_retention_s
-            if not await self._store.drop_dead(topic, name, until):
-                return
-            await asyncio.sleep(PAUSE_S)
+    async def _drop_dead(self, topic: str, name: str) -> bool:
+        subscription = self._subscriptions.get((topic, name))
+        if subscription is None:
+            return False
+        age_s = subscription.dead_letter_retention_s
+        if self._rests("dead", topic, name, by=age_s):
+            return False
+        if await self._store.drop_dead(topic, name, self._now() - age_s):
+            return True
+        until = self._now() + look_again_s(age_s)
+        return self._rest("dead", topic, name, by=age_s, until=until)

@@ -135,6 +135,7 @@ class Shard(Protocol):
     generation: int  # how many seeks there have been
     replay_until: int  # messages at or below were handed out before a seek
     hold_until: float  # as the last commit that named one has it
+    lost: bool  # no longer owned here
     covered_until: int  # at the claim: the highest seq above the position that has a row, or 0
 
     def room(self) -> int:

@@ -48,7 +48,7 @@ class SqliteShard:
         self.topic_id = topic.id
         self.subscription = subscription
         self.bell = asyncio.Event()
-        self._ever_rows = with_rows
+        self.has_rows = with_rows
         self._topic = topic
         self._log = log
         self._group = group
@@ -96,7 +96,7 @@ class SqliteShard:
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
         await self.rows_durable()
-        if not self._ever_rows:
+        if not self.has_rows:
             return None
         rows = self._reader.execute(SQL["next_due_at"], (self.id, len(skip) + 1))
         return next((due_at for seq, due_at in rows if seq not in skip), None)
@@ -113,7 +113,7 @@ class SqliteShard:
 
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
-        if not self._ever_rows:
+        if not self.has_rows:
             return []
         found: list[Due] = []
         for state in ("retry", "leased", "blocked"):
@@ -134,13 +134,13 @@ class SqliteShard:
 
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         self._require_owned()
-        if not self._ever_rows:
+        if not self.has_rows:
             return []
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id, limit))]
 
     async def regroup(self, ordering: str) -> None:
         await self.rows_durable()
-        if not self._ever_rows:
+        if not self.has_rows:
             return
         by_key = ("hold_behind_first", "free_first_held")
         names = by_key if ordering == "key" else ("free_all_held",)
@@ -206,7 +206,7 @@ class SqliteShard:
             self._covered.difference_update(range(first, end))
         count = len(rows) + max(end - first, 0)
         if count:
-            self._ever_rows = True
+            self.has_rows = True
             self.changes += 1
             self._group.open.writers[self] = None
             self._group.ring()
@@ -218,7 +218,7 @@ class SqliteShard:
         self._require_owned()
         self.changes += 1
         outstanding, rows = self._outstanding, self._rows
-        self._ever_rows |= bool(changes.put)
+        self.has_rows |= bool(changes.put)
         if self._covered:
             settled = (*changes.done, *(row.seq for row in changes.put))
             self._covered.difference_update(seq for seq in settled if seq in outstanding)

@@ -409,12 +409,14 @@ class SqliteStore:
         shard = self._shards.get((topic, subscription))
         if shard is None:
             return None
+        if not (shard.has_rows or shard.unsettled()):
+            return None
         ((first,),) = await self._query("first_owed_to", (shard.id,))
         return None if first is None or first > self._topics[topic].durable_seq else int(first)
 
     async def drop_dead(self, topic: str, subscription: str, until: float) -> int:
         shard = self._shards.get((topic, subscription))
-        if shard is None:
+        if shard is None or not shard.has_rows:
             return 0
         parameters = (shard.id, until, shard.position(), BATCH_ROWS)
         seqs = [seq for (seq,) in await self._query("dead_since", parameters)]
