@@ -1,4 +1,4 @@
-"""Messages with a time of their own, in the store itself."""
+"""Messages with a time of their own, in the SQLite store; the rest is in contract."""
 
 from __future__ import annotations
 
@@ -59,64 +59,6 @@ async def joined(store: SqliteStore) -> list[str]:
         await asyncio.sleep(0)
 
 
-async def test_message_joins_when_it_is_due_and_not_before(stores: Stores) -> None:
-    told = await stores.store.append(TOPIC, [message("a", NOW + 10)])
-    assert outcomes(told) == [(None, False)]
-
-    stores.clock.now = NOW + 9.999
-    assert await joined(stores.store) == []
-    stores.clock.now = NOW + 10
-    assert await joined(stores.store) == ["a"]
-    (stored,), _ = await stores.store.read(TOPIC, 0, 1)
-    assert (stored.seq, stored.data, stored.stored_at) == (1, b"1", NOW + 10)
-
-
-async def test_time_that_has_come_is_at_once(stores: Stores) -> None:
-    told = await stores.store.append(TOPIC, [message("a", NOW), message("b", NOW - 1)])
-    assert outcomes(told) == [(1, False), (2, False)]
-
-
-async def test_followers_are_woken(stores: Stores) -> None:
-    await stores.store.create_subscription(TOPIC, "s", {}, 1)
-    shard = await anext(stores.store.claim())
-    await stores.store.append(TOPIC, [message("a", NOW + 1)])
-    assert await shard.fetch(10) == ()
-
-    shard.bell.clear()
-    stores.clock.now = NOW + 1
-    await shard.bell.wait()
-
-    assert [id_of(each.attributes) for each in await shard.fetch(10)] == ["a"]
-
-
-async def test_counts_are_of_the_log_and_of_what_waits(stores: Stores) -> None:
-    size = len(message("a").attributes) + 1
-
-    def counts() -> tuple[int, int, int, int]:
-        stats = stores.store.topic_stats(TOPIC)
-        return stats.message_count, stats.bytes, stats.scheduled_count, stats.scheduled_bytes
-
-    await stores.store.append(TOPIC, [message("a", NOW + 1), message("b", NOW + 2), message("c")])
-    assert counts() == (1, size, 2, 2 * size)
-    await stores.store.cancel_scheduled(TOPIC, SOURCE, "b")
-    assert counts() == (1, size, 1, size)
-    await stores.reopen()
-    assert counts() == (1, size, 1, size)
-    stores.clock.now = NOW + 5
-    await joined(stores.store)
-    assert counts() == (2, 2 * size, 0, 0)
-    await stores.reopen()
-    assert counts() == (2, 2 * size, 0, 0)
-
-
-async def test_what_waits_is_found_by_source_and_id(stores: Stores) -> None:
-    await stores.store.append(TOPIC, [message("a", NOW + 1), message("a", NOW + 2, source="/o")])
-    found = await stores.store.find_scheduled(TOPIC, "/o", "a")
-    assert found is not None
-    assert (found.deliver_at, found.data) == (NOW + 2, b"1")
-    assert await stores.store.find_scheduled(TOPIC, "/o", "b") is None
-
-
 async def test_pages_follow_one_another(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SCAN_ROWS", 7)
     await stores.store.create_topic("other", {})
@@ -132,39 +74,6 @@ async def test_pages_follow_one_another(stores: Stores, monkeypatch: pytest.Monk
     assert len(seen) == 30
 
 
-async def test_cancelled_identity_is_free_at_once(stores: Stores) -> None:
-    await stores.store.append(TOPIC, [message("a", NOW + 10)])
-    cancelling = asyncio.create_task(stores.store.cancel_scheduled(TOPIC, SOURCE, "a"))
-    await asyncio.sleep(0)  # its removal and what comes now are written by the same commit
-    told = await stores.store.append(TOPIC, [message("a", NOW + 20, b"2")])
-    assert await cancelling
-    assert outcomes(told) == [(None, False)]
-
-    assert await stores.store.cancel_scheduled(TOPIC, SOURCE, "a")
-    told = await stores.store.append(TOPIC, [message("a", data=b"3")])
-    assert outcomes(told) == [(1, False)]
-    stores.clock.now = NOW + 100
-    assert await joined(stores.store) == ["a"]
-
-
-async def test_message_is_cancelled_or_joins(stores: Stores) -> None:
-    ids = [f"{n:03}" for n in range(300)]
-    await stores.store.append(TOPIC, [message(id_, NOW + 1) for id_ in ids])
-    stores.clock.now = NOW + 1
-    answers = await asyncio.gather(
-        *(stores.store.cancel_scheduled(TOPIC, SOURCE, id_) for id_ in ids)
-    )
-    cancelled = {id_ for id_, answer in zip(ids, answers, strict=True) if answer}
-    assert await joined(stores.store) == [id_ for id_ in ids if id_ not in cancelled]
-
-
-async def test_two_cancellations_cancel_once(stores: Stores) -> None:
-    await stores.store.append(TOPIC, [message("a", NOW + 1)])
-    both = [stores.store.cancel_scheduled(TOPIC, SOURCE, "a") for _ in range(2)]
-    assert sorted(await asyncio.gather(*both)) == [False, True]
-    assert stores.store.topic_stats(TOPIC).scheduled_count == 0
-
-
 async def test_cancelled_by_somebody_who_does_not_wait(stores: Stores) -> None:
     await stores.store.append(TOPIC, [message("a", NOW + 1)])
     cancelling = asyncio.create_task(stores.store.cancel_scheduled(TOPIC, SOURCE, "a"))
@@ -174,16 +83,6 @@ async def test_cancelled_by_somebody_who_does_not_wait(stores: Stores) -> None:
     await stores.store.append(TOPIC, [message("b", NOW + 2)])
     assert await joined(stores.store) == []
     assert await ids_waiting(stores.store) == ["b"]
-
-
-async def test_dropped_topic_takes_what_waits_along(stores: Stores) -> None:
-    await stores.store.append(TOPIC, [message("a", NOW + 1)])
-    await stores.store.drop_topic(TOPIC)
-    await stores.store.create_topic(TOPIC, {})
-    told = await stores.store.append(TOPIC, [message("a", NOW + 2)])
-    assert outcomes(told) == [(None, False)]
-    stores.clock.now = NOW + 2
-    assert await joined(stores.store) == ["a"]
 
 
 async def test_what_a_dropped_topic_had_waiting_goes_nowhere(stores: Stores) -> None:
@@ -213,22 +112,6 @@ async def test_what_is_being_stored_is_found(stores: Stores) -> None:
     assert outcomes(await storing) == [(None, False)]
 
 
-async def test_identity_is_known_until_a_window_after_joining(stores: Stores) -> None:
-    late = message("a", NOW + 1000)
-    await stores.store.append(TOPIC, [late])
-    stores.clock.now = NOW + 999
-    assert outcomes(await stores.store.append(TOPIC, [late])) == [(None, True)]
-    with pytest.raises(IdTaken):
-        await stores.store.append(TOPIC, [message("b"), message("a")])
-
-    stores.clock.now = NOW + 1000
-    assert await joined(stores.store) == ["a"]
-    stores.clock.now = NOW + 1000 + WINDOW_S - 1
-    assert outcomes(await stores.store.append(TOPIC, [late])) == [(1, True)]
-    stores.clock.now = NOW + 1000 + WINDOW_S
-    assert outcomes(await stores.store.append(TOPIC, [late])) == [(2, False)]
-
-
 async def test_identity_is_known_while_it_waits_however_late_it_is(stores: Stores) -> None:
     late = message("a", NOW + 1)
     await stores.store.append(TOPIC, [late])
@@ -238,12 +121,6 @@ async def test_identity_is_known_while_it_waits_however_late_it_is(stores: Store
     assert outcomes(await stores.store.append(TOPIC, [late]))[0][1]
     assert await joined(stores.store) == ["a"]
     assert outcomes(await stores.store.append(TOPIC, [late])) == [(1, True)]
-
-
-async def test_repeat_in_a_batch_waits_with_the_first(stores: Stores) -> None:
-    twice = [message("x"), message("a", NOW + 1), message("a", NOW + 1), message("x")]
-    told = await stores.store.append(TOPIC, twice)
-    assert outcomes(told) == [(1, False), (None, False), (None, True), (1, True)]
 
 
 async def test_delayed_message_without_a_fingerprint_changes_nothing(stores: Stores) -> None:

@@ -146,7 +146,7 @@ class SqliteStore:
         # What is in the write-ahead log so far will need its place in the file as well.
         (pages,) = self._reader.execute("PRAGMA page_count").fetchone()
         growing = max(0, pages * PAGE_BYTES - self._path.stat().st_size)
-        return max(0, room.f_bavail * room.f_frsize - growing)
+        return int(max(0, room.f_bavail * room.f_frsize - growing))
 
     def reusable_bytes(self) -> int:
         (pages,) = self._reader.execute("PRAGMA freelist_count").fetchone()
@@ -235,8 +235,8 @@ class SqliteStore:
     async def scheduled(
         self, topic: str, after: Turn, limit: int
     ) -> tuple[Sequence[Scheduled], Turn | None]:
-        await self._schedule.settled()
         parameters = (self._topics[topic].id, *after, SCAN_ROWS)
+        await self._schedule.settled()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._scan_scheduled, parameters, limit)
 
