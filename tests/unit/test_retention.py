@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.retention import is_full, surplus
+from broker.retention import exceeds, is_full, look_again_s, surplus
 from broker.store.port import LogEntry, TopicStats
 from broker.topic import Retention
 
@@ -110,3 +110,25 @@ def test_disk_is_full_when_too_little_is_left_on_it_or_within_the_store(
 
 def test_disk_is_never_full_where_nothing_is_to_stay_free() -> None:
     assert not is_full(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("retention", "too_much"),
+    [
+        (Retention(), False),
+        (Retention(max_messages=3), False),
+        (Retention(max_messages=2), True),
+        (Retention(max_bytes=60), False),
+        (Retention(max_bytes=59), True),
+        (Retention(max_messages=2, max_bytes=60), True),
+    ],
+)
+def test_log_exceeds_what_its_retention_keeps(retention: Retention, too_much: bool) -> None:
+    _, stats = log_of((0, 10), (0, 20), (0, 30))
+
+    assert exceeds(stats, retention) is too_much
+
+
+@pytest.mark.parametrize(("age_s", "wait_s"), [(1, 1), (20, 1), (200, 10), (1200, 60), (1e9, 60)])
+def test_short_ages_are_looked_at_more_often(age_s: float, wait_s: float) -> None:
+    assert look_again_s(age_s) == wait_s

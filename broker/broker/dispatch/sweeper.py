@@ -83,6 +83,8 @@ class Sweeper:
 
     async def sweep(self) -> list[Chore]:
         """Look at everything once, and remove a batch of each; return where there may be more."""
+        now = self._now()
+        self._resting = {what: rest for what, rest in self._resting.items() if rest[1] > now}
         chores: list[Chore] = [partial(self._trim, name) for name in self._topics]
         for topic, name in self._subscriptions:
             chores += [partial(self._give_up, topic, name), partial(self._drop_dead, topic, name)]
@@ -91,10 +93,7 @@ class Sweeper:
     def _rests(self, *what: str, by: object) -> bool:
         """Say whether something need not be looked at yet; it must with another configuration."""
         rule, until = self._resting.get(what, (None, 0.0))
-        if rule == by and self._now() < until:
-            return True
-        self._resting.pop(what, None)
-        return False
+        return rule == by and self._now() < until
 
     def _rest(self, *what: str, by: object, until: float) -> bool:
         self._resting[what] = (by, until)
