@@ -82,6 +82,10 @@ class Subscription:
         old = [old.secret for old in self.old_secrets if old.until > now]
         return [key_of(secret) for secret in (self.secret, *old)]
 
+    def request_size(self) -> int:
+        """Return how many messages one request may have."""
+        return self.max_batch if self.format == "batch" else 1
+
     def webhook(self) -> bool:
         """Say whether deliveries are pushed to an endpoint."""
         return self.endpoint is not None

@@ -19,7 +19,9 @@ HIDDEN = "***"
 class PumpView(Protocol):
     """What a pump tells of itself."""
 
-    last_error: str | None
+    @property
+    def last_error(self) -> str | None:
+        """Why the last attempt failed that did."""
 
     def in_flight(self) -> int:
         """Count the requests that are out."""

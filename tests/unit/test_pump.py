@@ -165,7 +165,7 @@ async def test_failing_key_holds_back_only_itself(world: PumpWorld) -> None:
 async def test_held_messages_are_read_a_page_at_a_time(
     world: PumpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.dispatch.pump.HELD_PAGE", 3)
+    monkeypatch.setattr("broker.dispatch.intake.PAGE", 3)
     await world.publish("a")
     await world.settle()
     await world.answer(1, 500)

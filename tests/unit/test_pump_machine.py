@@ -53,7 +53,7 @@ class PumpMachine(RuleBasedStateMachine):
         self.closing = ExitStack()
         patch = self.closing.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("broker.store.sqlite.shard.WINDOW", 6)
-        patch.setattr("broker.dispatch.pump.HELD_PAGE", 2)
+        patch.setattr("broker.dispatch.intake.PAGE", 2)
         patch.setattr("broker.dispatch.lanes.PARKED_KEPT", 1)
         folder = self.closing.enter_context(tempfile.TemporaryDirectory())
         self.runner = self.closing.enter_context(asyncio.Runner())

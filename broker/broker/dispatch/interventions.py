@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from broker.ack_urls import Claim
+from broker.dispatch.intake import Intake
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
@@ -34,12 +35,6 @@ class Requests(Protocol):
     def sent(self) -> Sequence[Sent]:
         """Return the requests that are out."""
 
-    async def look_again(self) -> None:
-        """Look at the store anew, after rows changed there."""
-
-    async def restore(self) -> None:
-        """Begin anew with what waits in the store. Nothing may be in memory."""
-
 
 class Interventions:
     """The acts on one shard."""
@@ -47,6 +42,7 @@ class Interventions:
     def __init__(
         self,
         requests: Requests,
+        intake: Intake,
         shard: Shard,
         ledger: Ledger,
         memory: Memory,
@@ -54,6 +50,7 @@ class Interventions:
         now: Callable[[], float],
     ) -> None:
         self._requests = requests
+        self._intake = intake
         self._shard = shard
         self._ledger = ledger
         self._memory = memory
@@ -78,7 +75,7 @@ class Interventions:
             busy = self._memory.lanes.continue_in_store()
             self._ledger.commit()
         count = await self._shard.replay(seqs, busy, self._now())
-        await self._requests.look_again()
+        await self._intake.look_again()
         return count
 
     async def retry_now(self, seq: int) -> bool | None:
@@ -122,7 +119,7 @@ class Interventions:
         )
         for key in keys or (None,):
             self._memory.free(key)
-        await self._requests.look_again()
+        await self._intake.look_again()
         return count + in_store
 
     async def _give_up_in_memory(self, before: int) -> int:
@@ -136,7 +133,7 @@ class Interventions:
             else:
                 self._ledger.hold([delivery])
         await self._durable()
-        await self._requests.restore()
+        await self._intake.restore()
         return count
 
     async def drop_dead(self, seq: int) -> bool:

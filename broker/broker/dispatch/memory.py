@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from broker.dispatch.lanes import Delivery, Lanes
+from broker.store.port import Due
 
 
 class Memory:
@@ -15,10 +16,11 @@ class Memory:
     """
 
     def __init__(self, ordering: str) -> None:
-        self.ordering = ordering
-        self._begin()
+        self.begin(ordering)
 
-    def _begin(self) -> None:
+    def begin(self, ordering: str) -> None:
+        """Forget everything, and keep this order from now on."""
+        self.ordering = ordering
         self.ready: deque[Delivery] = deque()
         self.lanes = Lanes()
         self.wanting: list[str] = []
@@ -115,21 +117,31 @@ class Memory:
     def wait_in_store(self, delivery: Delivery, due_at: float | None) -> list[Delivery]:
         """A delivery goes to the store and its key waits for it; return what has to go as well."""
         seq = delivery.message.seq
-        if due_at is not None:
-            self.due(due_at)
+        self.due(due_at)
         if self.ordering == "topic":
             self.barrier = seq if self.barrier is None else min(self.barrier, seq)
         key = self.lane_of(delivery)
         return self.lanes.park(key) if key is not None else []
 
-    def due(self, at: float) -> None:
+    def due(self, at: float | None) -> None:
         """A row in the store is due at this time."""
-        if self.next_due_at is None or at < self.next_due_at:
+        if at is not None and (self.next_due_at is None or at < self.next_due_at):
             self.next_due_at = at
+
+    def look_at_store(self) -> None:
+        """What is known of rows in the store is about to be read anew."""
+        self.next_due_at = self.barrier = None
+
+    def bar(self, rows: Sequence[Due]) -> None:
+        """Let nothing of an ordered topic pass the first of these rows, which wait in the store."""
+        if rows:
+            first = rows[0].row
+            self.barrier = first.seq if self.barrier is None else min(self.barrier, first.seq)
+            self.due(first.due_at if first.state != "blocked" else None)
 
     def seek(self, out: Iterable[Delivery]) -> None:
         """Forget everything but that the keys of what is out are taken."""
-        self._begin()
+        self.begin(self.ordering)
         for delivery in out:
             key = self.lane_of(delivery)
             if key is not None:

@@ -13,6 +13,7 @@ from broker.dispatch.circuit import Circuit
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.endpoint import endpoint_of
 from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.intake import Intake
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
@@ -32,10 +33,8 @@ from broker.dispatch.rate import RateLimit
 from broker.dispatch.settlement import (
     ASKED_FOR_DEAD_LETTER,
     ASKED_TO_RETRY,
-    LAPSED,
     NO_ANSWER,
     Settlement,
-    from_row,
 )
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.model import ExceptionRow
@@ -47,7 +46,6 @@ T = TypeVar("T")
 
 # An attempt that takes longer gets a row, so that the position can pass it.
 SLOW_S = 0.25
-HELD_PAGE = 256
 COURIER_POLL_S = 0.1
 REPLAY_HEADER = "webhook-replay: true"
 
@@ -103,15 +101,16 @@ class Pump:
         self._rate = RateLimit(subscription.rate_limit)
         self._acts: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._hold_until = shard.hold_until
-        self._covered_until = shard.covered_until
         self._tokens = inf
         self._checked_slow_at = 0.0
         self._draining = False
         self._promised = False  # settled on disk and about to be sent
         self._reordering = False
-        self.last_error: str | None = None
+        self._intake = Intake(
+            shard, self._ledger, self._memory, self._settlement, now, room=self._room
+        )
         self.interventions = Interventions(
-            self, shard, self._ledger, self._memory, self._settlement, now
+            self, self._intake, shard, self._ledger, self._memory, self._settlement, now
         )
         self._use(subscription)
 
@@ -173,6 +172,11 @@ class Pump:
         """Count the requests that are out."""
         return len(self._in_flight)
 
+    @property
+    def last_error(self) -> str | None:
+        """Why the last attempt failed that did."""
+        return self._settlement.last_error
+
     def circuit_closed(self) -> bool:
         """Say whether attempts are made as usual."""
         return self._circuit.closed
@@ -204,7 +208,7 @@ class Pump:
     async def run(self) -> None:
         """Pump until the shard is lost."""
         try:
-            await self.restore()
+            await self._intake.restore()
             while True:
                 self._shard.bell.clear()  # before the look, or a ring is lost
                 await self._turn()
@@ -219,40 +223,6 @@ class Pump:
 
     # -- a turn ------------------------------------------------------------------------------------
 
-    async def restore(self) -> None:
-        """Take over what waits in the store."""
-        memory = self._memory
-        memory.ordering = self.subscription.ordering
-        memory.seek(())
-        await self._cover()
-        await self._shard.regroup(memory.ordering)
-        if memory.ordering == "key":
-            await self._restore_keys()
-        await self._look_at_due()
-
-    async def _cover(self) -> None:
-        """Give rows to what was in memory when the last owner ended, in front of later rows.
-
-        Else what waits in the store for one of those would go first.
-        """
-        shard = self._shard
-        while self._covered_until and (messages := await shard.fetch(HELD_PAGE)):
-            for message in messages:
-                self._ledger.put(Delivery(message, replayed=self._is_replay(message.seq)), "held")
-            self._ledger.commit()
-            if messages[-1].seq >= self._covered_until:
-                break
-        self._covered_until = 0
-
-    def _is_replay(self, seq: int) -> bool:
-        return seq <= self._shard.replay_until
-
-    async def _restore_keys(self) -> None:
-        """Learn which keys wait in the store; beyond some number the store is asked each time."""
-        lanes = self._memory.lanes
-        keys = await self._shard.waiting_keys(lanes.kept + 1)
-        lanes.restore(keys)
-
     async def _turn(self) -> None:
         while self._acts:
             await self._act(*self._acts.popleft())
@@ -260,13 +230,11 @@ class Pump:
             # What is in memory in the old order goes to the store, and comes back in the new one.
             self._ledger.hold(self._memory.all())
             self._ledger.commit()
-            await self.restore()
+            await self._intake.restore()
             self._reordering = False
         if self._may_send():
             self._tokens = self._rate.available(self._monotonic())
-            await self._take_due()
-            await self._take_wanted()
-            await self._take_new()
+            await self._intake.take()
             await self._send()
         if self._in_flight:
             self._give_slow_ones_rows()
@@ -303,139 +271,13 @@ class Pump:
         allowed = self._circuit.slots(self._monotonic())
         return int(min(most - len(self._in_flight), allowed))
 
-    def _size(self) -> int:
-        """Return how many deliveries one request may have."""
-        return self.subscription.max_batch if self.subscription.format == "batch" else 1
-
     def _room(self) -> int:
         """Return how many more messages could be sent at once."""
-        size = self._size()
+        size = self.subscription.request_size()
         room = self._slots() * size
         if self.subscription.ordering == "topic" and self._circuit.closed:
             room += size  # the next request's messages are read while this one is out
         return int(min(room, self._tokens)) - len(self._memory.ready)
-
-    # -- taking ------------------------------------------------------------------------------------
-
-    def _wants_due(self) -> bool:
-        """Say whether a row that is due could be taken now."""
-        if self.subscription.ordering == "topic":
-            return not self._memory.sendable()
-        return self._room() > 0
-
-    async def _take_due(self) -> None:
-        due_at, now = self._memory.next_due_at, self._now()
-        if due_at is None or due_at > now or not self._wants_due():
-            return
-        if self.subscription.ordering == "topic":
-            await self._take_owed(now)
-        else:
-            room = self._room()
-            self._ledger.commit()
-            skip = frozenset(self._ledger.in_memory)
-            found = await self._shard.due(now, room, skip)
-            lapsed = [due for due in found if due.row.state == "leased"]
-            if lapsed:
-                await self._lapse(lapsed)
-            for due in found:
-                if due.row.state == "retry":
-                    self._memory.come_back(self._from_row(due))
-            await self._look_at_due()
-
-    async def _take_owed(self, now: float) -> None:
-        """Take an ordered topic's first rows: what waits in front of them bars all behind."""
-        self._ledger.commit()
-        size = self._size()
-        rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
-        lapsed = [due for due in rows if due.row.state == "leased" and due.row.due_at <= now]
-        if lapsed:
-            await self._lapse(lapsed)
-            await self._look_at_due()
-            return
-        count = 0
-        while count < min(size, len(rows)) and _is_due(rows[count], now):
-            count += 1
-        taken = [self._from_row(due) for due in rows[:count]]
-        self._memory.come_first(taken)
-        self._bar(rows[count:])
-
-    async def _look_at_due(self) -> None:
-        """Learn when the first row that waits in the store is due."""
-        self._ledger.commit()
-        skip = frozenset(self._ledger.in_memory)
-        if self.subscription.ordering != "topic":
-            self._memory.next_due_at = await self._shard.next_due_at(skip)
-            return
-        self._bar(await self._shard.owed(1, skip))
-
-    def _bar(self, rows: Sequence[Due]) -> None:
-        """Let nothing of an ordered topic pass the first of these rows, which wait in the store."""
-        first = rows[0].row if rows else None
-        self._memory.barrier = first.seq if first is not None else None
-        due = first is not None and first.state != "blocked"
-        self._memory.next_due_at = first.due_at if first is not None and due else None
-
-    async def look_again(self) -> None:
-        """Look at the store anew, after an intervention changed rows there."""
-        if self.subscription.ordering == "key":
-            await self._restore_keys()
-        await self._look_at_due()
-
-    def _from_row(self, due: Due) -> Delivery:
-        self._ledger.in_memory.add(due.row.seq)
-        return from_row(due)
-
-    async def _lapse(self, rows: Sequence[Due]) -> None:
-        """Leases have ended without a verdict: failed attempts."""
-        behind: set[str] = set()
-        if self.subscription.ordering == "key":
-            for key in {due.row.key for due in rows}:
-                first = None if key is None else await self._shard.first_of(key)
-                if key is not None and first not in {due.row.seq for due in rows}:
-                    behind.add(key)
-        self.last_error = LAPSED
-        decisions = [self._settlement.again(from_row(due), LAPSED) for due in rows]
-        self._settlement.conclude(rows, decisions, behind)
-
-    async def _take_wanted(self) -> None:
-        """Read on for keys whose next message waits in the store."""
-        memory = self._memory
-        while memory.wanting:
-            key = memory.wanting.pop()
-            if not memory.lanes.wants_held(key):
-                continue
-            self._ledger.commit()
-            rows = await self._shard.held(key, 0, HELD_PAGE)
-            deliveries = [self._from_row(row) for row in rows]
-            first = memory.lanes.refill(key, deliveries, more=len(rows) == HELD_PAGE)
-            if first is not None:
-                memory.ready.append(first)
-            if memory.lanes.wants_held(key):
-                memory.wanting.append(key)
-
-    async def _take_new(self) -> None:
-        memory, shard, ledger = self._memory, self._shard, self._ledger
-        while (room := self._room()) > 0:
-            if shard.room() < room and memory.lanes.waiting_count:
-                ledger.hold(memory.lanes.spill_longest())
-                ledger.commit()
-            messages = await shard.fetch(room)
-            if not messages:
-                return
-            if memory.lanes.forgetful and memory.ordering == "key":
-                await self._recall({m.key for m in messages if m.key is not None})
-            for message in messages:
-                delivery = Delivery(message, replayed=self._is_replay(message.seq))
-                if memory.admit(delivery):
-                    ledger.hold([delivery])
-
-    async def _recall(self, keys: set[str]) -> None:
-        """Ask the store about keys that may be parked there."""
-        lanes = self._memory.lanes
-        unknown = [key for key in keys if not lanes.knows(key)]
-        if unknown:
-            self._ledger.commit()
-            lanes.restore(await self._shard.waiting_among(unknown))
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -455,7 +297,7 @@ class Pump:
 
     def _batches(self, slots: int) -> list[list[Delivery]]:
         """Take what goes into each request that begins now; what has expired is settled instead."""
-        memory, size, now = self._memory, self._size(), self._now()
+        memory, size, now = self._memory, self.subscription.request_size(), self._now()
         batches: list[list[Delivery]] = []
         while len(batches) < slots and self._tokens >= 1 and memory.sendable():
             batch = memory.take(int(min(size, self._tokens)))
@@ -544,7 +386,7 @@ class Pump:
         if self._may_send():
             if (opens_at := self._circuit.opens_at(monotonic)) is not None:
                 waits.append(opens_at - monotonic)
-            elif self._memory.next_due_at is not None and self._wants_due():
+            elif self._memory.next_due_at is not None and self._intake.wants_due():
                 waits.append(self._memory.next_due_at - now)
             if self._tokens < 1:
                 waits.append(self._rate.until_next(monotonic))
@@ -607,16 +449,16 @@ class Pump:
 
     def _note(self, outcome: Outcome) -> None:
         """Remember why an attempt failed, and for how long the endpoint wants to be left alone."""
-        self.last_error = reason_of(outcome)
+        self._settlement.last_error = reason_of(outcome)
         now = self._now()
         wait_s = hold_s(outcome, now)
         if wait_s and now + wait_s > self._hold_until:
             self._hold(now + wait_s)
         if outcome.status == 410:
             self.subscription = replace(
-                self.subscription, paused=True, paused_reason=self.last_error
+                self.subscription, paused=True, paused_reason=self._settlement.last_error
             )
-            self._pause(self.subscription, self.last_error)
+            self._pause(self.subscription, self._settlement.last_error)
 
     def _hold(self, until: float) -> None:
         if until != self._hold_until:
@@ -631,7 +473,9 @@ class Pump:
 
     def _ack(self, sent: Sent, outcome: Outcome) -> None:
         if sent.batch and (positions := positions_of(outcome, len(sent.deliveries))):
-            self.last_error = ASKED_TO_RETRY if positions.retry else ASKED_FOR_DEAD_LETTER
+            self._settlement.last_error = (
+                ASKED_TO_RETRY if positions.retry else ASKED_FOR_DEAD_LETTER
+            )
             decisions = self._settlement.singled_out(positions, sent.deliveries)
             self._settlement.carry_out(sent.deliveries, decisions, outcome)
             return
@@ -650,18 +494,14 @@ class Pump:
         elif isinstance(first, (Retry, GiveUp)) and sent.batch and first.error == NO_RECEIPT:
             # What is singled out needs no receipt: only the rest claims to be processed.
             positions = positions_of(outcome, len(sent.deliveries))
-            self.last_error = NO_RECEIPT
+            self._settlement.last_error = NO_RECEIPT
             decisions = self._settlement.singled_out(positions, sent.deliveries, decisions)
             self._settlement.carry_out(sent.deliveries, decisions, outcome)
         else:
             if succeeded(outcome):
-                self.last_error = getattr(first, "error", self.last_error)
+                self._settlement.last_error = getattr(first, "error", self._settlement.last_error)
             self._settlement.carry_out(sent.deliveries, decisions, outcome)
 
     def _apply(self, sent: Sent, verdict: LateVerdict, outcome: Outcome) -> None:
         decisions = self._settlement.concluded(verdict, sent.deliveries)
         self._settlement.carry_out(sent.deliveries, decisions, outcome)
-
-
-def _is_due(due: Due, now: float) -> bool:
-    return due.row.state == "retry" and due.row.due_at <= now

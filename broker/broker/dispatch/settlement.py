@@ -43,10 +43,11 @@ class Settlement:
         self._memory = memory
         self._random = random
         self._now = now
+        self.last_error: str | None = None
 
     def configure(self, subscription: Subscription) -> None:
         """Settle by this configuration from now on."""
-        self._subscription = subscription
+        self.subscription = subscription
         self.terms = Terms(
             subscription.retry,
             needs_receipt=subscription.guarantee == "exactly-once",
@@ -102,7 +103,7 @@ class Settlement:
         random: Callable[[], float] | None = None,
     ) -> Decision:
         """Schedule the attempt after one that failed for a reason."""
-        attempt, retry = delivery.attempts + 1, self._subscription.retry
+        attempt, retry = delivery.attempts + 1, self.subscription.retry
         return again(reason, attempt, retry, wait_s, self._now(), random or self._random)
 
     def concluded(self, verdict: LateVerdict, deliveries: Sequence[Delivery]) -> list[Decision]:
@@ -120,7 +121,7 @@ class Settlement:
     def extend(self, rows: Sequence[Due], verdict: LateVerdict) -> None:
         """Let leases end later."""
         seconds = verdict.ack_deadline_s
-        until = self._now() + (self._subscription.ack_deadline_s if seconds is None else seconds)
+        until = self._now() + (self.subscription.ack_deadline_s if seconds is None else seconds)
         for due in rows:
             self._ledger.put(from_row(due), "leased", until, due.row.reason)
             self._memory.due(until)
@@ -167,7 +168,7 @@ class Settlement:
     def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> None:
         """Put a delivery in the store; of each key the first is due, the others wait behind it."""
         lane = self._memory.lane_of(delivery)
-        if isinstance(decision, GiveUp) and self._subscription.when_exhausted != "block":
+        if isinstance(decision, GiveUp) and self.subscription.when_exhausted != "block":
             self._ledger.put(delivery, "dead", reason=decision.reason)
             self._memory.release(delivery)
             return
@@ -183,7 +184,7 @@ class Settlement:
             self._ledger.put(delivery, "blocked", reason=decision.reason)
             held = self._memory.wait_in_store(delivery, None)
         else:
-            lapses_at = self._now() + self._subscription.ack_deadline_s
+            lapses_at = self._now() + self.subscription.ack_deadline_s
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
         self._ledger.hold(held)
