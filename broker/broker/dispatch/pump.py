@@ -219,9 +219,10 @@ class Pump:
 
     async def _take_new(self) -> None:
         while (room := self._room()) > 0:
+            self._commit()  # the shard has room again for what is done with or has a row
             if not self._shard.room() and self._lanes.waiting_count:
                 self._make_way(self._lanes.longest())
-                self._commit()
+                continue
             messages = await self._shard.fetch(room)
             if not messages:
                 return
