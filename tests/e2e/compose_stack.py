@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import docker
@@ -15,6 +17,7 @@ from e2e.stack import DEFAULTS, ROOT, Service, wait_until_ready
 from support.broker_process import free_port
 from support.eventually import eventually
 
+COMPOSE = ("docker", "compose")
 COMMAND_S = 540.0
 
 
@@ -28,10 +31,18 @@ def connect() -> docker.DockerClient:
         client = docker.from_env()
     except DockerException as error:
         raise NoEngine(f"no Docker engine answers: {error}") from error
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0:
+    if not has_compose():
         client.close()
-        raise NoEngine("the docker command has no compose")
+        raise NoEngine("there is no docker command with compose")
     return client
+
+
+def has_compose() -> bool:
+    """Say whether `docker compose` is there."""
+    try:
+        return subprocess.run([*COMPOSE, "version"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 class ComposeStack:
@@ -46,6 +57,11 @@ class ComposeStack:
         }
         self._engine = engine
         self._project = f"e2e-{uuid4().hex[:8]}"
+        self._command = (
+            *(*COMPOSE, "--ansi=never"),
+            *("--project-name", self._project),
+            *("--env-file", os.devnull),
+        )
         self._environment = {
             **os.environ,
             **DEFAULTS,
@@ -89,6 +105,26 @@ class ComposeStack:
         output: bytes = self.container(service).logs()
         return output.decode(errors="replace")
 
+    @contextmanager
+    def following(self, service: Service, output: Path) -> Iterator[None]:
+        """Run `docker compose logs --follow` for a service, into a file."""
+        with (
+            output.open("wb") as file,
+            subprocess.Popen(
+                [*self._command, "logs", "--follow", service],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            ) as follower,
+        ):
+            try:
+                yield
+                assert follower.poll() is None, "it followed no longer"
+            finally:
+                follower.kill()
+
     def container(self, service: Service) -> Container:
         """Find a service's container, as the engine shows it now."""
         labels = [
@@ -104,9 +140,8 @@ class ComposeStack:
 
     def _compose(self, *arguments: str) -> None:
         """Run a compose command. Raises AssertionError with all it said if it fails."""
-        project = ["--project-name", self._project, "--env-file", os.devnull]
         ran = subprocess.run(
-            ["docker", "compose", "--ansi=never", *project, *arguments],
+            [*self._command, *arguments],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.DEVNULL,

@@ -66,6 +66,8 @@ def running(stack: Stack) -> Iterator[Stack]:
     """Run a stack, and leave nothing of it."""
     try:
         stack.start()
+        with closing(Shop(stack)) as shop:
+            shop.retry_soon()
         yield stack
     finally:
         stack.close()

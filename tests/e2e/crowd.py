@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,16 +21,16 @@ ANSWER_S = 120.0
 class Crowd:
     """Places `count` orders from a few threads; each customer orders until one is answered.
 
-    `pause_s` is how long each thread rests after an answer. An order whose answer never came may
-    have been taken or not; it is not among the `answered`.
+    Without a `count` it goes on until the `with` is left. `pause_s` is how long each thread rests
+    after an answer. An order whose answer never came may have been taken or not; it is not among
+    the `answered`.
     """
 
-    def __init__(self, stack: Stack, count: int, pause_s: float = 0.0) -> None:
-        self.count = count
+    def __init__(self, stack: Stack, count: int | None = None, pause_s: float = 0.0) -> None:
         self.answered: list[str] = []
         self._url = f"{stack.urls[Service.ORDERS]}/orders"
         self._pause_s = pause_s
-        self._customers = iter(range(count))
+        self._customers: Iterator[int] = itertools.count() if count is None else iter(range(count))
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="customer")
         self._futures: list[Future[None]] = []
@@ -43,12 +44,8 @@ class Crowd:
         self._pool.shutdown()
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many orders are answered. Raises what ended a thread early."""
+        """Wait until so many orders are answered in all. Raises what ended a thread early."""
         eventually(lambda: self._has_answers(count), within_s=ANSWER_S)
-
-    def wait(self) -> None:
-        """Wait until all orders are answered."""
-        self.wait_for(self.count)
 
     def _has_answers(self, count: int) -> bool:
         for future in self._futures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from honcho.environ import parse_procfile
@@ -51,8 +52,10 @@ class ProcessStack:
 
     def stop(self) -> None:
         """Stop all in good order, the broker last as compose does; their data stays."""
-        for service in reversed(Service):
-            self._supervised[service].stop()
+        callers = [self._supervised[each] for each in Service if each is not Service.BROKER]
+        with ThreadPoolExecutor(len(callers)) as pool:
+            list(pool.map(Supervised.stop, callers))
+        self._supervised[Service.BROKER].stop()
 
     def close(self) -> None:
         """Kill what runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ PAGE = 1000
 NEWS_PER_ORDER = 4
 LOOK_S = 0.5
 STALL_S = 60.0
+RETRY = {"max_attempts": 0, "min_backoff_s": 1.0, "max_backoff_s": 2.0}
 SUBSCRIPTIONS = (
     ("order", "shipping-service"),
     ("order", "notification-service"),
@@ -87,6 +89,18 @@ class Shop:
     def subscription(self, topic: str, name: str) -> Json:
         """Show a subscription."""
         return self.get(Service.BROKER, f"/v1/topics/{topic}/subscriptions/{name}")
+
+    def retry_soon(self) -> None:
+        """Let no delivery wait long for its next attempt, nor give up, however often it failed.
+
+        By default the twentieth failure ends a delivery, and after the ninth it rests for minutes.
+        """
+        for topic, name in SUBSCRIPTIONS:
+            eventually(partial(self.subscription, topic, name))
+            url = f"{self._urls[Service.BROKER]}/v1/topics/{topic}/subscriptions/{name}"
+            answer = self._http.put(url, json={"retry": RETRY})
+            assert answer.status_code == 200, answer.text
+            assert self.subscription(topic, name)["retry"] == RETRY
 
     def backlog(self) -> int:
         """Count the deliveries that the broker still owes."""

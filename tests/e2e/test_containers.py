@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from e2e.compose_stack import ComposeStack
+from e2e.shop import Shop
 from e2e.stack import Service
+from support.eventually import eventually
 
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.parametrize("running_stack", ["compose"], indirect=True),
-    pytest.mark.parametrize("service", list(Service)),
 ]
+every_service = pytest.mark.parametrize("service", list(Service))
 
 COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "make", "rustc")
 
@@ -22,10 +26,12 @@ def run(stack: ComposeStack, service: Service, *command: str) -> tuple[int, str]
     return int(code), output.decode()
 
 
+@every_service
 def test_container_is_healthy(stack: ComposeStack, service: Service) -> None:
     assert stack.container(service).attrs["State"]["Health"]["Status"] == "healthy"
 
 
+@every_service
 def test_container_runs_as_nobody_special(stack: ComposeStack, service: Service) -> None:
     code, output = run(stack, service, "cat", "/proc/1/status")
     status = dict(line.split(":\t", 1) for line in output.splitlines() if ":\t" in line)
@@ -38,6 +44,7 @@ def test_container_runs_as_nobody_special(stack: ComposeStack, service: Service)
     assert status["NoNewPrivs"] == "1"
 
 
+@every_service
 def test_container_writes_to_its_data_and_nowhere_else(
     stack: ComposeStack, service: Service
 ) -> None:
@@ -50,6 +57,7 @@ def test_container_writes_to_its_data_and_nowhere_else(
         assert (code != 0) is refused, f"{folder}: {output}"
 
 
+@every_service
 def test_container_keeps_its_data_in_a_named_volume(stack: ComposeStack, service: Service) -> None:
     (mount,) = [
         mount
@@ -60,6 +68,7 @@ def test_container_keeps_its_data_in_a_named_volume(stack: ComposeStack, service
     assert mount["Name"].endswith("-data")
 
 
+@every_service
 def test_container_listens_for_this_machine_only(stack: ComposeStack, service: Service) -> None:
     published = [
         address
@@ -70,9 +79,19 @@ def test_container_listens_for_this_machine_only(stack: ComposeStack, service: S
     assert [address["HostPort"] for address in published] == [stack.urls[service].split(":")[-1]]
 
 
+@every_service
 def test_image_has_no_compiler(stack: ComposeStack, service: Service) -> None:
     code, _ = run(stack, service, "sh", "-c", "command -v sh")
     assert code == 0, "the look itself fails"
     for compiler in COMPILERS:
         code, output = run(stack, service, "sh", "-c", f"command -v {compiler}")
         assert code != 0, output
+
+
+def test_followed_log_shows_a_notification_as_it_is_told(
+    stack: ComposeStack, shop: Shop, tmp_path: Path
+) -> None:
+    output = tmp_path / "followed.log"
+    with stack.following(Service.NOTIFICATIONS, output):
+        order_id = shop.place()["id"]
+        eventually(lambda: f"Order {order_id} " in output.read_text(errors="replace"))

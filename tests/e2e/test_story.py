@@ -82,6 +82,8 @@ def test_log_of_notifications_reads_like_a_story(stack: Stack, shop: Shop) -> No
         assert re.fullmatch(f"{CLOCK} Order {order_id} {words}", line)
 
 
+# The containers have no other depot, and setting a service anew takes them long.
+@pytest.mark.parametrize("running_stack", ["processes"], indirect=True)
 @pytest.mark.usefixtures("patient_depot")
 def test_shipment_moved_by_hand_is_told(shop: Shop) -> None:
     order_id = shop.place()["id"]

@@ -374,6 +374,40 @@ async def test_lost_batches_that_are_cut_anew_do_not_part_a_key(world: PumpWorld
     assert sum("a" in each for each in keys) == 1
 
 
+# -- the window --------------------------------------------------------------------------------
+
+
+@with_fields(format="batch", ordering="none")
+async def test_full_window_that_is_settled_at_once_makes_room(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.store.sqlite.shard.WINDOW", 3)
+    await world.publish(*"aaaaa")
+    await world.settle()
+    assert world.out() == [(1, 2, 3)]
+    await world.answer(1)
+    assert world.out() == [(4, 5)]
+
+
+async def test_window_full_of_messages_that_have_rows_makes_room(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash, where a message that is out holds the position back."""
+    monkeypatch.setattr("broker.store.sqlite.shard.WINDOW", 4)
+    await world.publish("a", "b", "c", "d")
+    await world.settle()
+    for seq in (2, 3, 4):
+        await world.answer(seq, 422)
+    await world.publish(*"efg")
+    await world.settle()
+    for seq in (5, 6, 7):
+        await world.answer(seq, 422)
+    await world.publish("h")
+    await world.crash()
+    await world.settle()
+    assert world.out() == [(1,), (8,)]
+
+
 # -- attempts that take long ---------------------------------------------------------------------
 
 

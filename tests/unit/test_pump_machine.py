@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from broker.dispatch.pump import SLOW_S
-from broker.subscription import FORMATS, ORDERINGS, RetryPolicy
+from broker.subscription import RetryPolicy
 from contract.homes import SqliteHome
 from unit.pump_world import SUBSCRIPTION, PumpWorld, Request, Row
 
-KEYS = st.sampled_from(["a", "a", "b", "c", None])
+KEYS = st.lists(st.sampled_from(["a", "a", "a", "b", None]), min_size=1, max_size=8)
 MAX_ATTEMPTS = 3
 OVERLOADED_S = 15
 T = TypeVar("T")
@@ -29,8 +29,9 @@ T = TypeVar("T")
 CONFIGURATIONS = st.fixed_dictionaries(
     {},
     optional={
-        "ordering": st.sampled_from(ORDERINGS),
-        "format": st.sampled_from(FORMATS),
+        "ordering": st.sampled_from(["key", "key", "topic", "none"]),
+        "format": st.sampled_from(["batch", "batch", "binary"]),
+        "paused": st.sampled_from([False, False, True]),
         "max_batch": st.integers(1, 4),
         "max_in_flight": st.integers(1, 4),
         "retry": st.sampled_from([0, MAX_ATTEMPTS]).map(
@@ -78,30 +79,30 @@ class PumpMachine(RuleBasedStateMachine):
         self.run(self.world.start())
         self.look()
 
-    @rule(keys=st.lists(KEYS, min_size=1, max_size=6))
+    @rule(keys=KEYS)
     def publish(self, keys: list[str | None]) -> None:
-        for seq in self.run(self.world.publish(*keys)):
-            self.owed[seq] = 0
-            self.last_seq = seq
+        self.store(keys)
         self.look()
 
-    @precondition(lambda self: self.answerable())
-    @rule(data=st.data())
-    def take(self, data: st.DataObject) -> None:
-        self.answer(self.any_request(data), 200)
+    @precondition(lambda self: self.world.courier.out)
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def take(self, data: st.DataObject, count: int) -> None:
+        for _ in range(count):
+            if self.world.courier.out:
+                self.answer(self.any_request(data), 200)
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data(), status=st.sampled_from([0, 500, 422]))
     def fail(self, data: st.DataObject, status: int) -> None:
         self.answer(self.any_request(data), status)
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data())
     def overload(self, data: st.DataObject) -> None:
         self.held_until = self.home.clock() + OVERLOADED_S
         self.answer(self.any_request(data), 503, **{"retry-after": str(OVERLOADED_S)})
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data())
     def single_out(self, data: st.DataObject) -> None:
         request = self.any_request(data)
@@ -109,7 +110,7 @@ class PumpMachine(RuleBasedStateMachine):
         answer = {"retry": data.draw(positions), "dead_letter": data.draw(positions)}
         self.answer(request, 200, msgspec.json.encode(answer))
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data(), status=st.sampled_from([200, 500, 422]), turns=st.integers(0, 12))
     def answer_and_crash(self, data: st.DataObject, status: int, turns: int) -> None:
         request = self.any_request(data)
@@ -123,15 +124,12 @@ class PumpMachine(RuleBasedStateMachine):
     def crash_at_rest(self) -> None:
         self.crash(unsure=set())
 
-    @precondition(lambda self: self.world.courier.up)
-    @rule()
-    def courier_ends(self) -> None:
+    @rule(meanwhile=KEYS, configuration=CONFIGURATIONS)
+    def lose_courier(self, meanwhile: list[str | None], configuration: dict[str, Any]) -> None:
+        """Another takes its place; messages came in between, and perhaps a configuration."""
         self.world.courier.up = False
-        self.look()
-
-    @precondition(lambda self: not self.world.courier.up)
-    @rule()
-    def courier_begins(self) -> None:
+        self.store(meanwhile)
+        self.configure(configuration)
         self.world.courier.up = True
         self.world.lose()
         self.run(self.world.wait(0))
@@ -149,11 +147,6 @@ class PumpMachine(RuleBasedStateMachine):
         self.run(self.world.configure(**configuration))
         self.look()
 
-    @rule(paused=st.booleans())
-    def pause(self, paused: bool) -> None:
-        self.run(self.world.configure(paused=paused))
-        self.look()
-
     # -- parts ---------------------------------------------------------------------------------
 
     def ends(self, seq: int, status: int) -> bool:
@@ -161,8 +154,10 @@ class PumpMachine(RuleBasedStateMachine):
         most = self.world.subscription.retry.max_attempts
         return status in {200, 422} or 0 < most <= self.owed[seq] + 1
 
-    def answerable(self) -> bool:
-        return bool(self.world.courier.up and self.world.courier.out)
+    def store(self, keys: list[str | None]) -> None:
+        for seq in self.run(self.world.publish(*keys)):
+            self.owed[seq] = 0
+            self.last_seq = seq
 
     def ordering(self) -> str:
         return self.world.subscription.ordering
