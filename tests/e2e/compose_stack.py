@@ -10,7 +10,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import docker
-from docker.errors import DockerException
 from docker.models.containers import Container
 
 from e2e.stack import DEFAULTS, ROOT, Service, wait_until_ready
@@ -27,22 +26,19 @@ class NoEngine(Exception):
 
 def connect() -> docker.DockerClient:
     """Reach the engine. Raises NoEngine."""
-    try:
-        client = docker.from_env()
-    except DockerException as error:
-        raise NoEngine(f"no Docker engine answers: {error}") from error
-    if not has_compose():
-        client.close()
-        raise NoEngine("there is no docker command with compose")
-    return client
+    check_runs("docker", "version")  # the library would leave a socket open where nobody answers
+    check_runs(*COMPOSE, "version")
+    return docker.from_env()
 
 
-def has_compose() -> bool:
-    """Say whether `docker compose` is there."""
+def check_runs(*command: str) -> None:
+    """Run a command that must succeed. Raises NoEngine with what it said."""
     try:
-        return subprocess.run([*COMPOSE, "version"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
+        ran = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise NoEngine("there is no docker command") from error
+    if ran.returncode != 0:
+        raise NoEngine(f"{' '.join(command)}: {ran.stderr.strip()}")
 
 
 class ComposeStack:

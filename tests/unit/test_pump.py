@@ -227,11 +227,11 @@ async def test_retry_after_holds_back_everything(world: PumpWorld) -> None:
 async def test_attempt_that_fails_while_rows_are_written_is_repeated(
     world: PumpWorld, turns: int
 ) -> None:
-    await world.publish("a", "b")
+    await world.publish("a", "b", "c")
     await world.settle()
     await world.answer(1, 500)
     world.home.clock.now += 10
-    world.shard.bell.set()  # the first one's row is read now …
+    world.end(3, 422)  # its row has to be durable before the first one's is read …
     await world.turn(turns)
     world.end(2, 500)  # … and the second one fails in the middle of it
     await world.settle()
@@ -432,6 +432,26 @@ async def test_slow_attempt_that_fails_is_repeated(world: PumpWorld) -> None:
     await world.answer(1, 500)
     assert (await world.stats()).rows == {"retry": 1}
     assert await world.drain() == [1]
+
+
+@with_fields(format="batch")
+async def test_those_that_were_slow_and_lost_are_found_again_behind_the_next_slow_one(
+    world: PumpWorld,
+) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.wait(SLOW_S)
+    assert (await world.stats()).rows == {"leased": 3}
+    await world.configure(max_batch=1)
+    world.lose()
+    await world.settle()
+    await world.wait(SLOW_S)
+    assert (await world.stats()).rows == {"leased": 1, "held": 2}
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    assert world.out() == [(2,)]
+    await world.answer(2)
+    assert world.out() == [(3,)]
 
 
 # -- changes of order ----------------------------------------------------------------------------
