@@ -73,6 +73,20 @@ def test_failure_is_never_repeated(
     assert (shown["dead_letters"], shown["retrying"]) == (0, 0)
 
 
+def test_connection_used_before_that_breaks_is_no_reason_to_repeat(
+    api: Api, topic: str, endpoint: Endpoint
+) -> None:
+    endpoint.script = lambda request: Answer(hang_up=request.body == b"1")
+    subscribe(api, topic, endpoint.url)
+
+    sequences = []
+    for n in range(3):  # one by one, so that the second goes where the first did
+        sequences.append(api.ok_publish(topic, n, key="k"))
+        eventually(lambda: sequences[-1] in endpoint.sequences and done(api, topic))
+
+    assert endpoint.sequences == sequences
+
+
 def test_time_out_is_never_repeated(api: Api, topic: str, endpoint: Endpoint) -> None:
     endpoint.script = lambda request: Answer(delay_s=1.0 if request.body == b"0" else 0)
     subscribe(api, topic, endpoint.url, timeout_s=0.2)

@@ -60,6 +60,7 @@ _ERRORS = {
     pycurl.E_OPERATION_TIMEDOUT: "the endpoint did not answer in time",
     pycurl.E_GOT_NOTHING: "the endpoint closed the connection without an answer",
     pycurl.E_RECV_ERROR: "the connection broke before the answer",
+    pycurl.E_ABORTED_BY_CALLBACK: "the connection broke before the answer",
     pycurl.E_SEND_ERROR: "the connection broke while sending",
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
     pycurl.E_PEER_FAILED_VERIFICATION: "the endpoint's TLS certificate cannot be trusted",
@@ -76,7 +77,17 @@ class Introduction(msgspec.Struct, frozen=True):
 class Transfer:
     """One reusable handle and what its present request has met."""
 
-    __slots__ = ("answer", "curl", "discarded", "endpoint", "headers", "job", "started", "vetoed")
+    __slots__ = (
+        "answer",
+        "curl",
+        "discarded",
+        "endpoint",
+        "headers",
+        "job",
+        "sent",
+        "started",
+        "vetoed",
+    )
 
     def __init__(self, curl: pycurl.Curl, endpoint: Endpoint) -> None:
         self.curl = curl
@@ -86,6 +97,7 @@ class Transfer:
         self.discarded = 0
         self.vetoed = ""
         self.job = 0
+        self.sent = False
         self.started = 0.0
 
     def begin(self, job: int) -> None:
@@ -95,7 +107,19 @@ class Transfer:
         self.discarded = 0
         self.vetoed = ""
         self.job = job
+        self.sent = False
         self.started = time.monotonic()
+
+    def let_go_once(self, *_: object) -> int:
+        """Let the request leave once.
+
+        Where a connection that was used before breaks without an answer, libcurl sends the same
+        request again over a new one, although the endpoint may have got the first.
+        """
+        if self.sent:
+            return int(pycurl.PREREQFUNC_ABORT)
+        self.sent = True
+        return int(pycurl.PREREQFUNC_OK)
 
     def receive(self, chunk: bytes) -> int:
         """Keep the beginning of the answer; end a transfer that does not stop sending."""
@@ -241,6 +265,8 @@ class Courier:
             (pycurl.OPENSOCKETFUNCTION, open_socket),
         ):
             curl.setopt(option, value)
+        if endpoint.once:
+            curl.setopt(pycurl.PREREQFUNCTION, transfer.let_go_once)
         return transfer
 
     def _report(self) -> None:

@@ -23,4 +23,5 @@ def endpoint_of(
             *(header_line(name, value) for name, value in subscription.headers.items()),
         ],
         webhook_id_prefix=webhook_id_prefix,
+        once=subscription.guarantee == "at-most-once",
     )

@@ -14,7 +14,8 @@ class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
     """Where and how a subscription's requests are sent. Sent anew whenever it changes.
 
     `keys` sign each request, the newest first; `old_keys_until` is when all but the first of them
-    stop, in Unix seconds. `headers` are complete lines.
+    stop, in Unix seconds. `headers` are complete lines. `once` means that no request of it may ever
+    be sent twice, not even where the connection broke before the answer.
     """
 
     id: int
@@ -25,6 +26,7 @@ class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
     timeout_ms: int
     headers: list[str]
     webhook_id_prefix: str
+    once: bool = False
 
 
 class Item(Struct, frozen=True, array_like=True, gc=False):
