@@ -1,0 +1,185 @@
+"""Taking deliveries from the store into memory, in the order of the subscription."""
+
+from collections.abc import Callable, Sequence
+
+from broker.dispatch.lanes import Delivery
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.memory import Memory
+from broker.dispatch.settlement import LAPSED, Settlement, from_row
+from broker.model import Message
+from broker.store.port import Due, Shard
+
+PAGE = 256
+
+
+class Intake:
+    """Takes what is due, what is next of a key, and what is new.
+
+    `room` tells how many more messages could be sent at once. Outcomes come in at every await: what
+    they put is not in the store yet when it is read, so that what they say of the next time and of
+    the barrier is added to what is read there.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        ledger: Ledger,
+        memory: Memory,
+        settlement: Settlement,
+        now: Callable[[], float],
+        room: Callable[[], int],
+    ) -> None:
+        self._shard = shard
+        self._ledger = ledger
+        self._memory = memory
+        self._settlement = settlement
+        self._now = now
+        self._room = room
+        self._covered_until = shard.covered_until
+
+    async def restore(self) -> None:
+        """Take over what waits in the store, with nothing in memory."""
+        memory, ordering = self._memory, self._settlement.subscription.ordering
+        memory.begin(ordering)
+        await self._cover()
+        await self._shard.regroup(ordering)
+        await self.look_again()
+
+    async def _cover(self) -> None:
+        """Give rows to what was in memory when the last owner ended, in front of later rows.
+
+        Else what waits in the store for one of those would go first.
+        """
+        while self._covered_until and (messages := await self._shard.fetch(PAGE)):
+            for message in messages:
+                self._ledger.put(self._new(message), "held")
+            self._ledger.commit()
+            if messages[-1].seq >= self._covered_until:
+                break
+        self._covered_until = 0
+
+    async def look_again(self) -> None:
+        """Learn anew which keys wait in the store, and when the first row is due."""
+        if self._memory.ordering == "key":
+            lanes = self._memory.lanes
+            lanes.restore(await self._shard.waiting_keys(lanes.kept + 1))
+        await self._look_at_due()
+
+    async def _look_at_due(self) -> None:
+        self._ledger.commit()
+        self._memory.look_at_store()
+        skip = frozenset(self._ledger.in_memory)
+        if self._memory.ordering == "topic":
+            self._memory.bar(await self._shard.owed(1, skip))
+        else:
+            self._memory.due(await self._shard.next_due_at(skip))
+
+    def wants_due(self) -> bool:
+        """Say whether a row that is due could be taken now."""
+        if self._memory.ordering == "topic":
+            return not self._memory.sendable()
+        return self._room() > 0
+
+    async def take(self) -> None:
+        """Take as much as there is room for."""
+        now, due_at = self._now(), self._memory.next_due_at
+        if due_at is not None and due_at <= now and self.wants_due():
+            if self._memory.ordering == "topic":
+                await self._take_owed(now)
+            else:
+                await self._take_due(now)
+        await self._take_wanted()
+        await self._take_new()
+
+    async def _take_due(self, now: float) -> None:
+        self._ledger.commit()
+        skip = frozenset(self._ledger.in_memory)
+        found = await self._shard.due(now, self._room(), skip)
+        lapsed = [due for due in found if due.row.state == "leased"]
+        if lapsed:
+            await self._lapse(lapsed)
+        for due in found:
+            if due.row.state == "retry":
+                self._memory.come_back(self._from_row(due))
+        await self._look_at_due()
+
+    async def _take_owed(self, now: float) -> None:
+        """Take an ordered topic's first rows: what waits in front of them bars all behind."""
+        self._ledger.commit()
+        self._memory.look_at_store()
+        size = self._settlement.subscription.request_size()
+        rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
+        lapsed = [due for due in rows if due.row.state == "leased" and due.row.due_at <= now]
+        if lapsed:
+            await self._lapse(lapsed)
+            await self._look_at_due()
+            return
+        count = 0
+        while count < min(size, len(rows)) and _is_due(rows[count], now):
+            count += 1
+        self._memory.come_first([self._from_row(due) for due in rows[:count]])
+        self._memory.bar(rows[count:])
+
+    async def _lapse(self, rows: Sequence[Due]) -> None:
+        """Leases have ended without a verdict: failed attempts."""
+        behind: set[str] = set()
+        seqs = {due.row.seq for due in rows}
+        for key in {due.row.key for due in rows} if self._memory.ordering == "key" else ():
+            if key is not None and await self._shard.first_of(key) not in seqs:
+                behind.add(key)
+        self._settlement.last_error = LAPSED
+        decisions = [self._settlement.again(from_row(due), LAPSED) for due in rows]
+        self._settlement.conclude(rows, decisions, behind)
+
+    async def _take_wanted(self) -> None:
+        """Read on for keys whose next message waits in the store."""
+        memory = self._memory
+        while memory.wanting:
+            key = memory.wanting.pop()
+            if not memory.lanes.wants_held(key):
+                continue
+            self._ledger.commit()
+            rows = await self._shard.held(key, 0, PAGE)
+            deliveries = [self._from_row(row) for row in rows]
+            first = memory.lanes.refill(key, deliveries, more=len(rows) == PAGE)
+            if first is not None:
+                memory.ready.append(first)
+            if memory.lanes.wants_held(key):
+                memory.wanting.append(key)
+
+    async def _take_new(self) -> None:
+        memory, shard, ledger = self._memory, self._shard, self._ledger
+        while (room := self._room()) > 0:
+            if shard.room() < room:
+                ledger.commit()  # the shard has room again for what is done with or has a row
+                if shard.room() < room and memory.lanes.waiting_count:
+                    ledger.hold(memory.lanes.spill_longest())
+                    ledger.commit()
+            messages = await shard.fetch(room)
+            if not messages:
+                return
+            if memory.lanes.forgetful:
+                await self._recall({m.key for m in messages if m.key is not None})
+            for message in messages:
+                delivery = self._new(message)
+                if memory.admit(delivery):
+                    ledger.hold([delivery])
+
+    async def _recall(self, keys: set[str]) -> None:
+        """Ask the store about keys that may be parked there."""
+        lanes = self._memory.lanes
+        unknown = [key for key in keys if not lanes.knows(key)]
+        if unknown:
+            self._ledger.commit()
+            lanes.restore(await self._shard.waiting_among(unknown))
+
+    def _new(self, message: Message) -> Delivery:
+        return Delivery(message, replayed=message.seq <= self._shard.replay_until)
+
+    def _from_row(self, due: Due) -> Delivery:
+        self._ledger.in_memory.add(due.row.seq)
+        return from_row(due)
+
+
+def _is_due(due: Due, now: float) -> bool:
+    return due.row.state == "retry" and due.row.due_at <= now
