@@ -16,8 +16,8 @@ from broker.topic import Topic
 log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
-PAUSE_S = 0.01  # between two batches: time for what publishes and delivers
-PAGE = 500
+PAUSE_S = 0.005  # between two batches: time for what publishes and delivers
+PAGE = 1000
 OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
 
 Chore: TypeAlias = Callable[[], Awaitable[bool]]

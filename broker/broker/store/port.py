@@ -262,7 +262,10 @@ class Store(Protocol):
         """Count what the topic holds, without reading it."""
 
     async def oldest(self, topic: str, limit: int) -> Sequence[LogEntry]:
-        """Return the log's oldest messages, ascending; none of a topic that is gone."""
+        """Return some of the log's oldest messages, ascending: `limit` at most, one at least.
+
+        None of a log that is empty, or of a topic that is gone.
+        """
 
     async def trim(self, topic: str, before: int) -> int:
         """Remove some of the oldest messages with seq < before; return the first that is left.

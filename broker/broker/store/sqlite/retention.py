@@ -1,6 +1,6 @@
 """Removing what is no longer needed, a little at a time, through the group commit.
 
-A batch is small because it runs on the event loop: 500 messages of 200 bytes take a quarter of a
+A batch is small because it runs on the event loop: 1,000 messages of 200 bytes take half a
 millisecond, 2 MiB in large ones about three.
 """
 
@@ -20,11 +20,12 @@ from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.shard import SqliteShard
 
 Query: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[Any]]]
+Entries: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[LogEntry]]]
 
-BATCH_ROWS = 500
+BATCH_ROWS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_IDS = 200  # ids that are no times lie all over their table
-PAUSE_S = 0.01
+PAUSE_S = 0.005
 IDLE_S = 1.0
 MOST_ATTEMPTS = 100_000
 ATTEMPTS_COUNTED_EVERY_S = 60.0
@@ -37,16 +38,16 @@ class Trim:
     of the log no more: nothing that reads or counts the log sees it.
     """
 
-    def __init__(self, group: GroupCommit, query: Query) -> None:
+    def __init__(self, group: GroupCommit, query: Query, entries: Entries) -> None:
         self._group = group
         self._query = query
+        self._entries = entries
         self._trimmed: dict[int, TopicLog] = {}
         self.with_kept: dict[int, TopicLog] = {}
 
     async def oldest(self, topic: TopicLog, limit: int) -> list[LogEntry]:
         """Return what the log begins with."""
-        rows = await self._query("oldest", (topic.id, topic.first_seq, limit))
-        return [LogEntry(*row) for row in rows]
+        return await self._entries("oldest", (topic.id, topic.first_seq, limit))
 
     async def trim(
         self, topic: TopicLog, shards: Callable[[], Sequence[SqliteShard]], before: int
@@ -103,6 +104,7 @@ class Purge:
         self,
         group: GroupCommit,
         query: Query,
+        entries: Entries,
         topics: Mapping[str, TopicLog],
         shards: Mapping[tuple[str, str], SqliteShard],
         trim: Trim,
@@ -110,6 +112,7 @@ class Purge:
     ) -> None:
         self._group = group
         self._query = query
+        self._entries = entries
         self._topics = topics
         self._shards = shards
         self._trim = trim
@@ -161,7 +164,7 @@ class Purge:
         if not unnamed:
             return False
         topic = unnamed[0][0]
-        entries = [LogEntry(*row) for row in await self._query("oldest", (topic, 0, BATCH_ROWS))]
+        entries = await self._entries("oldest", (topic, 0, BATCH_ROWS))
         if entries:
             end = _within_bytes(entries)[-1].seq + 1
             await self._write(("delete_messages", (topic, 0, end, "[]")))
@@ -228,15 +231,15 @@ class Purge:
         removed = False
         for topic in list(self._trim.with_kept.values()):
             after = self._looked_at.get(topic.id, 0)
-            kept = await self._query("kept", (topic.id, after, topic.first_seq, BATCH_ROWS))
+            kept = await self._entries("kept", (topic.id, after, topic.first_seq, BATCH_ROWS))
             if not kept:
                 self._looked_at.pop(topic.id, None)
                 if after == 0:
                     self._trim.with_kept.pop(topic.id, None)
                 continue
-            first, last = kept[0][0], kept[-1][0]
+            first, last = kept[0].seq, kept[-1].seq
             with_rows = set(await self._query("seqs_with_rows", (topic.id, first, last)))
-            unneeded = [LogEntry(*row) for row in kept if (row[0],) not in with_rows]
+            unneeded = [entry for entry in kept if (entry.seq,) not in with_rows]
             batch = _within_bytes(unneeded)
             # What the byte limit left over is met in the next round.
             self._looked_at[topic.id] = last if batch == unneeded else batch[-1].seq
@@ -276,6 +279,19 @@ class Purge:
 def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
     """Return what changes with a seek, a new subscription, and another trim."""
     return topic.first_seq, [(shard.id, shard.generation) for shard in shards]
+
+
+def entries_of(rows: Iterable[Sequence[Any]]) -> list[LogEntry]:
+    """Read rows up to what a batch needs: for each, SQLite reads the message to its end."""
+    entries: list[LogEntry] = []
+    room = BATCH_BYTES
+    for row in rows:
+        entry = LogEntry(*row)
+        entries.append(entry)
+        room -= entry.size
+        if room < 0:
+            break
+    return entries
 
 
 def _within_bytes(entries: Iterable[LogEntry]) -> list[LogEntry]:

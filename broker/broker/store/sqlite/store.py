@@ -27,7 +27,7 @@ from broker.store.sqlite.connection import (
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, RecentIds, TopicLog
 from broker.store.sqlite.queries import SQL
-from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim
+from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
 from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
@@ -71,9 +71,15 @@ class SqliteStore:
             ids = RecentIds(self._reader)
             self._schedule = Schedule(self._group, self._reader, self._now, ids)
             self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
-            self._trim = Trim(self._group, self._query)
+            self._trim = Trim(self._group, self._query, self._entries)
             self._purge = Purge(
-                self._group, self._query, self._topics, self._shards, self._trim, self._now
+                self._group,
+                self._query,
+                self._entries,
+                self._topics,
+                self._shards,
+                self._trim,
+                self._now,
             )
             self._load()
             self._connections = undo.pop_all()
@@ -228,6 +234,12 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._threads, lambda: self._scanner.execute(SQL[name], parameters).fetchall()
+        )
+
+    async def _entries(self, name: str, parameters: tuple[Any, ...]) -> list[LogEntry]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, lambda: entries_of(self._scanner.execute(SQL[name], parameters))
         )
 
     # -- messages that wait for their time ---------------------------------------------------------
