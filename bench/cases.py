@@ -13,6 +13,7 @@ from bench.result import Result
 BASELINE = "baseline"
 CONNECTIONS = 64
 PARTITION_KEYS = 1000
+DEAD_ENDPOINTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ CASES = (
         "end-to-end",
         "publish to webhook",
         partial(measure_end_to_end, connections=CONNECTIONS, flow=single()),
+    ),
+    Case(
+        "end-to-end-beside-dead",
+        f"the same, beside {DEAD_ENDPOINTS} dead endpoints",
+        partial(
+            measure_end_to_end,
+            connections=CONNECTIONS,
+            flow=single(dead_endpoints=DEAD_ENDPOINTS),
+        ),
     ),
     Case(
         "end-to-end-keyed",

@@ -4,9 +4,10 @@ The loader is not slowed when the broker takes messages faster than it delivers 
 runs from the first publish to the last webhook, over all messages, and no backlog is left.
 """
 
+import socket
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -35,12 +36,13 @@ class Flow:
     receiver: Callable[[Path], AbstractContextManager[Receiver]]
     options: Options
     partition_keys: int = 0
+    dead_endpoints: int = 0
 
 
-def single(ordering: str = "none", partition_keys: int = 0) -> Flow:
-    """Take one message a request, send one a webhook."""
+def single(ordering: str = "none", partition_keys: int = 0, dead_endpoints: int = 0) -> Flow:
+    """Take one message a request, send one a webhook; others' endpoints may refuse connections."""
     options: Options = {"ordering": ordering, "max_in_flight": MAX_IN_FLIGHT, "format": "binary"}
-    return Flow(JSON, order(), 1, running_nginx, options, partition_keys)
+    return Flow(JSON, order(), 1, running_nginx, options, partition_keys, dead_endpoints)
 
 
 def batched() -> Flow:
@@ -50,12 +52,26 @@ def batched() -> Flow:
     return Flow(BATCH, batch(), BATCH_EVENTS, running_stopwatch, options)
 
 
+@contextmanager
+def refusing_endpoint() -> Iterator[str]:
+    """Keep a port on which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
+
+
 def measure_end_to_end(folder: Path, seconds: float, connections: int, flow: Flow) -> Result:
     """Publish for the given time, wait until all is delivered, compare the counts."""
     body = folder / "body"
     body.write_bytes(flow.body)
-    with running_broker(folder) as server, flow.receiver(folder) as receiver:
+    with (
+        running_broker(folder) as server,
+        flow.receiver(folder) as receiver,
+        refusing_endpoint() as refusing,
+    ):
         topic = Topic.created(server.process)
+        for number in range(flow.dead_endpoints):
+            topic.subscribe(f"dead-{number}", {"endpoint": refusing} | flow.options)
         subscription = Subscription.created(topic, receiver, flow.options)
         load = Load(
             topic.messages_url, flow.content_type, body, connections, seconds, flow.partition_keys

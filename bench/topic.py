@@ -39,6 +39,10 @@ class Topic:
         """Give the URL to publish to."""
         return f"{self.broker.url}{self.messages_path}"
 
+    def subscribe(self, name: str, options: dict[str, Any]) -> None:
+        """Create a subscription beside the measured one."""
+        self.broker.put(f"{PATH}/subscriptions/{name}", options)
+
     def count(self) -> int:
         """Count the messages it holds."""
         return int(self.broker.get(PATH)["message_count"])

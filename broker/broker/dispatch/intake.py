@@ -150,9 +150,9 @@ class Intake:
     async def _take_new(self) -> None:
         memory, shard, ledger = self._memory, self._shard, self._ledger
         while (room := self._room()) > 0:
-            if shard.room() < room:
+            if not shard.room():
                 ledger.commit()  # the shard has room again for what is done with or has a row
-                if shard.room() < room and memory.lanes.waiting_count:
+                if not shard.room() and memory.lanes.waiting_count:
                     ledger.hold(memory.lanes.spill_longest())
                     ledger.commit()
             messages = await shard.fetch(room)

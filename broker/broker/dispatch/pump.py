@@ -235,6 +235,7 @@ class Pump:
         if self._may_send():
             self._tokens = self._rate.available(self._monotonic())
             await self._intake.take()
+        if self._may_send():  # asked again: much may have changed meanwhile
             await self._send()
         if self._in_flight:
             self._give_slow_ones_rows()
