@@ -193,13 +193,12 @@ class SqliteStore:
         return found, after if filtered and looked == look_at else None
 
     async def locate(self, topic: str, at: float) -> int:
-        low, high = self._topics[topic].first_seq, self._topics[topic].last_seq + 1
+        held = self._topics[topic]
+        low, high = held.first_seq, held.last_seq + 1
         while low < high:
             middle = (low + high) // 2
-            row = self._reader.execute(
-                SQL["stored_at"], (self._topics[topic].id, middle)
-            ).fetchone()
-            if row is not None and row[0] < at:
+            row = await self._query("stored_at", (held.id, middle))
+            if row and row[0][0] < at:
                 low = middle + 1
             else:
                 high = middle
