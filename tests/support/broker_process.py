@@ -124,7 +124,11 @@ class BrokerProcess:
         return self.process.wait(within_s)
 
     def stop(self) -> int:
-        """Ask it to stop (SIGTERM), wait, and give its exit code."""
+        """Ask it to stop (SIGTERM), wait, and give its exit code.
+
+        The client's idle connections are closed first: the broker would wait for them a while.
+        """
+        self._new_client()
         self.process.terminate()
         return self.wait()
 
@@ -132,7 +136,10 @@ class BrokerProcess:
         """Kill -9 every one of its processes at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.api.http.close()
+        self._new_client()
+
+    def _new_client(self) -> None:
+        self.api.close()
         self.api = Api(self.base_url)
 
     def close(self) -> None:
