@@ -335,6 +335,10 @@ SELECT seq FROM exception WHERE subscription = ? ORDER BY seq LIMIT ?
 -- name: delete_rows
 DELETE FROM exception WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
 
+-- name: subscriptions_with_attempts
+SELECT id FROM subscription
+WHERE EXISTS (SELECT 1 FROM attempt WHERE attempt.subscription = subscription.id)
+
 -- name: attempts_of_subscription
 SELECT id FROM attempt WHERE subscription = ? ORDER BY seq LIMIT ?
 

@@ -123,6 +123,7 @@ class Purge:
         self._looked_at: dict[int, int] = {}
         self._attempts_below: dict[int, int] = {}
         self._attempts_counted_at = 0.0
+        self._with_attempts: set[int] = set()
 
     def dropped_subscription(self, id_: int) -> None:
         """Have the rows of a subscription removed that is gone."""
@@ -136,6 +137,8 @@ class Purge:
                 self._trim.with_kept[topic] = found
         for (subscription,) in await self._query("rows_without_subscription", ()):
             self._dropped[subscription] = None
+        for (subscription,) in await self._query("subscriptions_with_attempts", ()):
+            self._with_attempts.add(subscription)
         with contextlib.suppress(Unavailable):  # the next life goes on with it
             while True:
                 more = await self.turn()
@@ -257,6 +260,8 @@ class Purge:
         if counting:
             self._attempts_counted_at = time.monotonic()
         for shard in list(self._shards.values()):
+            if not (shard.has_rows or shard.id in self._with_attempts):
+                continue
             topic = self._topics.get(shard.topic)
             below = 0 if topic is None else topic.first_seq
             if counting:
