@@ -1,0 +1,86 @@
+"""What is removed although nobody asked for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from broker.model import ExceptionRow, FailedAttempt, NewMessage
+from broker.store.port import Changes
+from broker.store.sqlite import SqliteStore, retention
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a store is that looks often, and keeps few attempts."""
+    monkeypatch.setattr(retention, "IDLE_S", 0.005)
+    monkeypatch.setattr(retention, "ATTEMPTS_COUNTED_EVERY_S", 0.0)
+    monkeypatch.setattr(retention, "MOST_ATTEMPTS", 10)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
+    return tmp_path / "broker.db"
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteStore]:
+    """Open a store for a while."""
+    store = SqliteStore(str(path))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def attempts(path: Path) -> list[int]:
+    """Return the seq of each failed attempt in the file."""
+    with closing(sqlite3.connect(path)) as reader:
+        return [seq for (seq,) in reader.execute("SELECT seq FROM attempt ORDER BY seq")]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the store work until something holds."""
+    with anyio.fail_after(30):
+        while not condition():  # noqa: ASYNC110 the file rings no bell
+            await anyio.sleep(0.01)
+
+
+async def fail(store: SqliteStore, unsettled: set[int]) -> None:
+    """Fail once at each of 50 messages, and settle all but some."""
+    await store.create_topic("t", {})
+    await store.append("t", [NewMessage("m", "/s", None, b"{}", b"x", None)] * 50)
+    await store.create_subscription("t", "s", {}, 1)
+    shard = await anext(store.claim())
+    seqs = [message.seq for message in await shard.fetch(50)]
+    failed = [FailedAttempt(seq, 1, 5.0, None, "refused", 3, "") for seq in seqs]
+    rows = [ExceptionRow(seq, None, "retry", 1) for seq in seqs]
+    await shard.commit(Changes(put=rows, failed=failed), soon=True)
+    done = [seq for seq in seqs if seq not in unsettled]
+    await shard.commit(Changes(drop=done), soon=True)
+
+
+async def test_no_more_attempts_stay_than_a_subscription_may_have(path: Path) -> None:
+    async with opened(path) as store:
+        await fail(store, unsettled={3, 4, 20})
+
+        # What is not settled keeps its attempts; of the others the newest stay.
+        await until(lambda: attempts(path) == [3, 4, 20, *range(41, 51)])
+
+
+async def test_attempts_of_the_life_before_go_with_their_messages(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MOST_ATTEMPTS", 100)
+    async with opened(path) as store:
+        await fail(store, unsettled=set())
+
+    async with opened(path) as store:
+        while await store.trim("t", 31) < 31:
+            pass
+        await until(lambda: attempts(path) == list(range(31, 51)))
