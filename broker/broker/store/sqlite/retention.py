@@ -250,6 +250,9 @@ class Purge:
                 seqs = json.dumps([entry.seq for entry in batch])
                 await self._write(("delete_kept", (topic.id, seqs)))
                 removed = True
+                for shard in self._shards.values():
+                    if shard.topic_id == topic.id:
+                        self._look_for_attempts_from(batch[0].seq, shard)
         return removed
 
     # -- attempts at what is settled ---------------------------------------------------------------
@@ -263,10 +266,12 @@ class Purge:
             if not (shard.has_rows or shard.id in self._with_attempts):
                 continue
             topic = self._topics.get(shard.topic)
-            below = 0 if topic is None else topic.first_seq
+            first = below = 0 if topic is None else topic.first_seq
             if counting:
                 surplus = await self._query("surplus_attempts", (shard.id, MOST_ATTEMPTS))
-                below = max([below, *(seq + 1 for (seq,) in surplus)])
+                for (seq,) in surplus:
+                    below = max(below, seq + 1)
+                    self._look_for_attempts_from(0, shard)
             done = self._attempts_below.get(shard.id, 0)
             while done < below:
                 rows = await self._query("settled_attempts", (shard.id, done, below, BATCH_ROWS))
@@ -277,8 +282,12 @@ class Purge:
                 done = rows[-1][1]
                 removed = True
                 await asyncio.sleep(PAUSE_S)
-            self._attempts_below[shard.id] = done
+            self._attempts_below[shard.id] = min(done, first)
         return removed
+
+    def _look_for_attempts_from(self, seq: int, shard: SqliteShard) -> None:
+        """Look again where deliveries were not settled yet that may be by now."""
+        self._attempts_below[shard.id] = min(seq, self._attempts_below.get(shard.id, 0))
 
 
 def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
