@@ -14,6 +14,7 @@ import pytest
 from support.api import good
 from support.broker_process import BrokerProcess
 from support.cloudevent import Json
+from support.command import run_broker
 from support.endpoint import Endpoint
 from support.eventually import eventually
 from support.signature import new_secret, verify
@@ -135,6 +136,25 @@ def test_requests_are_numbered_named_and_signed_as_before(
         assert request.webhook_id == f"msg_5ef3efe0_1_{request.sequence}"
         assert request.headers["x-a"] == "b"
         verify(request, new_secret(2))
+
+
+@pytest.mark.usefixtures("left")
+def test_store_of_schema_1_is_told_to_be_one(tmp_path: Path) -> None:
+    done = run_broker("check", tmp_path)
+
+    assert done.returncode == 0
+    assert "schema 1" in done.stdout
+
+
+@pytest.mark.usefixtures("moved")
+def test_store_is_in_order_afterwards(broker: BrokerProcess) -> None:
+    for topic, name in (("orders", "mail"), ("orders", "audit"), ("quiet", "reader")):
+        eventually(lambda t=topic, n=name: broker.api.ok_status(t, n)["backlog"] == 0)
+    broker.kill()
+
+    done = run_broker("check", broker.folder)
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_new_messages_follow_the_old_ones(broker: BrokerProcess) -> None:
