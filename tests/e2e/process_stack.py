@@ -19,7 +19,10 @@ KEPT_VARIABLES = ("HOME", "LANG", "TMPDIR")
 
 
 class ProcessStack:
-    """A `Stack` of four supervised process groups, with data and logs in `folder`."""
+    """A `Stack` of four supervised process groups, with data and logs in `folder`.
+
+    Each is one of `supervised`, started with `environment`.
+    """
 
     name = "processes"
 
@@ -28,7 +31,7 @@ class ProcessStack:
         self.urls: Mapping[Service, str] = {
             service: f"http://127.0.0.1:{port}" for service, port in ports.items()
         }
-        self._environment = {
+        self.environment = {
             **{name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
             **DEFAULTS,
             **{service.port_variable: str(port) for service, port in ports.items()},
@@ -37,7 +40,7 @@ class ProcessStack:
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         }
         commands = parse_procfile((ROOT / "Procfile").read_text()).processes
-        self._supervised = {
+        self.supervised = {
             service: Supervised(
                 service, commands[service.removesuffix("-service")], folder / f"{service}.log"
             )
@@ -46,33 +49,33 @@ class ProcessStack:
 
     def start(self) -> None:
         """Start what does not run, and wait until all are ready."""
-        for supervised in self._supervised.values():
-            supervised.start(self._environment)
+        for supervised in self.supervised.values():
+            supervised.start(self.environment)
         wait_until_ready(self)
 
     def stop(self) -> None:
         """Stop all in good order, the broker last as compose does; their data stays."""
-        callers = [self._supervised[each] for each in Service if each is not Service.BROKER]
+        callers = [self.supervised[each] for each in Service if each is not Service.BROKER]
         with ThreadPoolExecutor(len(callers)) as pool:
             list(pool.map(Supervised.stop, callers))
-        self._supervised[Service.BROKER].stop()
+        self.supervised[Service.BROKER].stop()
 
     def close(self) -> None:
         """Kill what runs."""
-        for supervised in self._supervised.values():
+        for supervised in self.supervised.values():
             supervised.close()
 
     def kill(self, service: Service) -> None:
         """Kill -9 the process group of a service, as soon as it has one."""
-        self._supervised[service].kill()
+        self.supervised[service].kill()
 
     def restart(self, service: Service, **settings: str) -> None:
         """Stop a service in good order, and start it with other settings until further notice."""
-        self._environment |= settings
-        self._supervised[service].stop()
-        self._supervised[service].start(self._environment)
+        self.environment |= settings
+        self.supervised[service].stop()
+        self.supervised[service].start(self.environment)
         wait_until_ready(self, service)
 
     def logs(self, service: Service) -> str:
         """What a service has printed over all its starts."""
-        return self._supervised[service].log()
+        return self.supervised[service].log()

@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
+
+import psutil
 
 from e2e.stack import ROOT
 from support.eventually import eventually
@@ -52,6 +55,19 @@ class Supervised:
         """Kill -9 its whole group, as soon as it has one; return once that is dead."""
         killed = eventually(self._kill_group)
         eventually(lambda: self._process is not killed)  # its thread reaps it, and nobody else may
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal its whole group, if it has one."""
+        with self._lock:
+            if self._process is not None:
+                os.killpg(self._process.pid, number)
+
+    def members(self) -> list[psutil.Process]:
+        """List the processes below its first one, none while it has ended."""
+        with self._lock, suppress(psutil.NoSuchProcess):
+            if self._process is not None:
+                return psutil.Process(self._process.pid).children(recursive=True)
+        return []
 
     def log(self) -> str:
         """Everything it has printed so far."""

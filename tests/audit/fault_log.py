@@ -1,0 +1,36 @@
+"""What was done to whom, and when: by it a run can be understood afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from threading import Lock
+
+
+class FaultLog:
+    """Lines with the time since the log was begun, in a file; safe to write from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.counts: Counter[str] = Counter()
+        self.surprises: list[str] = []
+        self._path = path
+        self._lock = Lock()
+        self._began_at = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Tell how long ago it was begun."""
+        return time.monotonic() - self._began_at
+
+    def write(self, line: str, counted: str | None = None) -> None:
+        """Write a line, and count it under this name."""
+        with self._lock, self._path.open("a") as file:
+            file.write(f"{time.strftime('%H:%M:%S')}  +{self.elapsed_s():8.3f} s  {line}\n")
+            if counted is not None:
+                self.counts[counted] += 1
+
+    def surprise(self, line: str) -> None:
+        """Write down something that should not have happened."""
+        self.write(f"SURPRISE {line}")
+        with self._lock:
+            self.surprises.append(line)

@@ -1,0 +1,75 @@
+"""What the audit subscribes to: every guarantee, ordering and way of sending that it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from broker_client.formats import BATCH
+from support.signature import new_secret
+
+TOPIC = "audit"
+TIMEOUT_S = 2.0
+MAX_BATCH = 20
+FIELDS: dict[str, Any] = {
+    "start": "beginning",
+    "timeout_s": TIMEOUT_S,
+    "max_in_flight": 16,
+    "max_batch": MAX_BATCH,
+    "retry": {"max_attempts": 0, "min_backoff_s": 0.1, "max_backoff_s": 1.0},
+}
+CONTENT_TYPE = {
+    "structured": "application/cloudevents+json",
+    "batch": BATCH,
+    "binary": "application/json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One audited subscription of the topic; its name is also the path of its endpoint."""
+
+    name: str
+    guarantee: str
+    ordering: str = "key"
+    format: str = "binary"
+
+    @property
+    def retried(self) -> bool:
+        """Whether nothing of it may be lost."""
+        return self.guarantee != "at-most-once"
+
+    @property
+    def receipts(self) -> bool:
+        """Whether its endpoint proves that it has processed a message."""
+        return self.guarantee == "exactly-once"
+
+    @property
+    def promise(self) -> str:
+        """Its guarantee and ordering in a few words."""
+        batch = ", in batches" if self.format == "batch" else ""
+        return f"{self.guarantee}, by {self.ordering}{batch}"
+
+    def fields(self, base_url: str, seed: int) -> dict[str, Any]:
+        """Give the body of its PUT."""
+        return {
+            **FIELDS,
+            "endpoint": f"{base_url}/{self.name}",
+            "secret": new_secret(seed),
+            "guarantee": self.guarantee,
+            "ordering": self.ordering,
+            "format": self.format,
+        }
+
+
+AUDITED = {
+    each.name: each
+    for each in (
+        Audited("by-key", "at-least-once"),
+        Audited("by-topic", "at-least-once", ordering="topic", format="structured"),
+        Audited("batched", "at-least-once", format="batch"),
+        Audited("at-most-once", "at-most-once"),
+        Audited("exactly-once", "exactly-once"),
+        Audited("exactly-once-batched", "exactly-once", format="batch"),
+    )
+}

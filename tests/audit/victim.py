@@ -1,0 +1,77 @@
+"""A program of the stack, and all that can be done to it while others need it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Event
+
+import psutil
+
+from audit.faults import Fault, Kind
+from e2e.supervised import Supervised
+
+STOPPED_S, RUNNING_S = 0.06, 0.04
+COURIER = "broker.dispatch.courier"
+
+
+class Victim:
+    """A supervised program. Whatever is done to it, it is running again or about to afterwards."""
+
+    def __init__(self, supervised: Supervised, environment: Mapping[str, str]) -> None:
+        self._supervised = supervised
+        self._environment = environment
+
+    def suffer(self, fault: Fault, hurry: Event) -> None:
+        """Do it, all of it; what lasts is cut short by `hurry`.
+
+        Raises TimeoutError for a program that does not stop in good order.
+        """
+        match fault.kind:
+            case Kind.KILL:
+                self._supervised.kill()
+            case Kind.RESTART:
+                try:
+                    self._supervised.stop()
+                finally:
+                    self._supervised.start(self._environment)
+            case Kind.PAUSE:
+                self._pause(fault.for_s, hurry)
+            case Kind.SLOW_DOWN:
+                self._slow_down(fault.for_s, hurry)
+            case Kind.KILL_WORKER:
+                self._send_to_part(signal.SIGKILL, courier=False)
+            case Kind.KILL_COURIER:
+                self._send_to_part(signal.SIGKILL, courier=True)
+            case Kind.PAUSE_COURIER:
+                self._pause_courier(fault.for_s, hurry)
+            case _:
+                raise ValueError(fault.kind)
+
+    def _pause(self, for_s: float, hurry: Event) -> None:
+        self._supervised.send_signal(signal.SIGSTOP)
+        try:
+            hurry.wait(for_s)
+        finally:
+            self._supervised.send_signal(signal.SIGCONT)
+
+    def _slow_down(self, for_s: float, hurry: Event) -> None:
+        """Give it the processor for a part of the time only."""
+        for _ in range(round(for_s / (STOPPED_S + RUNNING_S))):
+            self._pause(STOPPED_S, hurry)
+            hurry.wait(RUNNING_S)
+
+    def _pause_courier(self, for_s: float, hurry: Event) -> None:
+        self._send_to_part(signal.SIGSTOP, courier=True)
+        try:
+            hurry.wait(for_s)
+        finally:
+            self._send_to_part(signal.SIGCONT, courier=True)
+
+    def _send_to_part(self, number: signal.Signals, *, courier: bool) -> None:
+        """Signal the couriers, or the processes above them: there may be none at the moment."""
+        for process in self._supervised.members():
+            with suppress(psutil.NoSuchProcess):
+                if (COURIER in process.cmdline()) is courier:
+                    process.send_signal(number)
