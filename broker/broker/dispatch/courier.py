@@ -363,7 +363,8 @@ def main() -> None:
     _end_with_parent(int(parent))
     told = msgspec.json.decode(introduction, type=Introduction)
     peer = socket.socket(fileno=int(descriptor))
-    Courier(peer, parse_allowed_targets(told.allowed_targets), told.user_agent).run()
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the worker was killed
+        Courier(peer, parse_allowed_targets(told.allowed_targets), told.user_agent).run()
     os._exit(0)  # without collecting libcurl's handles, whose callbacks want a live interpreter
 
 
