@@ -10,7 +10,7 @@ from random import Random
 from audit.subscriptions import AUDITED
 from e2e.stack import Service
 
-RECEIVER = "receiver"
+RECEIVER, OPERATOR = "receiver", "operator"
 # A target's mean rest between two faults, in seconds.
 REST_S: Mapping[str, float] = {
     Service.BROKER: 5.0,
@@ -19,7 +19,7 @@ REST_S: Mapping[str, float] = {
     Service.NOTIFICATIONS: 8.0,
     RECEIVER: 5.0,
 }
-ANSWERS_REST_S = 3.0
+ANSWERS_REST_S = OPERATOR_REST_S = 3.0
 
 
 class Kind(StrEnum):
@@ -38,6 +38,9 @@ class Kind(StrEnum):
     TIME_OUT = "give no answer in time"
     LAG = "answer late"
     REFUSE_SOME = "refuse some of a batch"
+    PAUSE_SUBSCRIPTION = "pause a subscription"
+    SEEK_BACK = "seek back"
+    ROTATE_SECRET = "rotate a secret"
 
 
 PROCESS_FAULTS: Mapping[Kind, int] = {
@@ -60,6 +63,9 @@ ANSWER_FAULTS: Sequence[Kind] = (
     Kind.TIME_OUT,
     Kind.LAG,
 )
+# To seek back is to ask for messages again, and what was asked for twice comes twice.
+OPERATIONS_ONCE = (Kind.PAUSE_SUBSCRIPTION, Kind.ROTATE_SECRET)
+OPERATIONS = (*OPERATIONS_ONCE, Kind.SEEK_BACK)
 SUDDEN = frozenset({Kind.KILL, Kind.KILL_WORKER, Kind.KILL_COURIER, Kind.RESTART})
 PAUSE_S = (0.2, 4.0)
 ANSWERS_S = (0.5, 4.0)
@@ -70,8 +76,8 @@ SHARES = (0.1, 0.5, 1.0)
 class Fault:
     """Something that goes wrong `at_s` seconds into the storm, and is over `for_s` later.
 
-    `target` is a service, the receiver, or a subscription whose endpoint answers badly; then
-    `share` of its answers are so.
+    `target` is a service, the receiver, a subscription whose endpoint answers badly, `share` of its
+    answers at least, or an operator who does something to a `subscription`.
     """
 
     at_s: float
@@ -79,11 +85,13 @@ class Fault:
     kind: Kind
     for_s: float = 0.0
     share: float = 1.0
+    subscription: str = ""
 
     def __str__(self) -> str:
         lasting = f" for {self.for_s:.1f} s" if self.for_s else ""
         share = f" to {self.share:.0%} of its requests" if self.share < 1 else ""
-        return f"{self.target}: {self.kind}{share}{lasting}"
+        of = f", {self.subscription}" if self.subscription else ""
+        return f"{self.target}: {self.kind}{of}{share}{lasting}"
 
 
 def plan(seed: int, duration_s: float) -> Mapping[str, Sequence[Fault]]:
@@ -94,6 +102,7 @@ def plan(seed: int, duration_s: float) -> Mapping[str, Sequence[Fault]]:
     }
     for name in AUDITED:
         faults[name] = list(_answer_faults(Random(f"{seed}/{name}"), name, duration_s))
+    faults[OPERATOR] = list(_operations(Random(f"{seed}/{OPERATOR}"), duration_s))
     return faults
 
 
@@ -118,3 +127,15 @@ def _answer_faults(random: Random, name: str, duration_s: float) -> Iterator[Fau
         for_s = random.uniform(*ANSWERS_S)
         yield Fault(at_s, name, random.choice(kinds), for_s, random.choice(SHARES))
         at_s += for_s + random.expovariate(1 / ANSWERS_REST_S)
+
+
+def _operations(random: Random, duration_s: float) -> Iterator[Fault]:
+    """What is no fault at all, at a bad time."""
+    at_s = random.expovariate(1 / OPERATOR_REST_S)
+    while at_s < duration_s:
+        audited = random.choice(list(AUDITED.values()))
+        kinds = OPERATIONS if audited.retried else OPERATIONS_ONCE
+        kind = random.choice(kinds)
+        for_s = random.uniform(*PAUSE_S) if kind is Kind.PAUSE_SUBSCRIPTION else 0.0
+        yield Fault(at_s, OPERATOR, kind, for_s, subscription=audited.name)
+        at_s += for_s + random.expovariate(1 / OPERATOR_REST_S)

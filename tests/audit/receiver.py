@@ -17,11 +17,10 @@ from typing import Any
 from audit.ledger import Arrival, Ledger
 from audit.messages import data_of
 from audit.moods import MoodFile, Reaction, react
-from audit.subscriptions import AUDITED, CONTENT_TYPE, TOPIC, Audited
+from audit.subscriptions import AUDITED, CONTENT_TYPE, TOPIC, Audited, secrets
 from broker_client import BrokerClientError, Delivery, verify
 from broker_client.delivery import read_deliveries
 from broker_client.formats import media_type
-from support.signature import new_secret
 
 LEDGER, MOODS = "receiver.db", "moods.json"
 
@@ -37,7 +36,7 @@ class Receiver(ThreadingHTTPServer):
         self.ledger = Ledger(folder / LEDGER)
         self._moods = MoodFile(folder / MOODS)
         self._seed = seed
-        self._secret = new_secret(seed)
+        self._secrets = secrets(seed)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Take a caller who hangs up for granted, and complain of everything else."""
@@ -47,7 +46,7 @@ class Receiver(ThreadingHTTPServer):
 
     def read(self, name: str, headers: dict[str, str], body: bytes) -> list[Delivery]:
         """Read a request. Raises BrokerClientError for one that is not signed, or no events."""
-        verify(self._secret, headers, body)
+        verify(self._secrets, headers, body)
         deliveries = read_deliveries(TOPIC, headers, body)
         if media_type(headers) != CONTENT_TYPE[AUDITED[name].format]:
             self.ledger.complain(f"{name} got {headers.get('content-type')}")

@@ -9,16 +9,17 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from audit.fault_log import FaultLog
-from audit.faults import RECEIVER, plan
+from audit.faults import OPERATOR, RECEIVER, plan
 from audit.figures import Figures, of_log, of_services, of_subscription
 from audit.ledger import Ledger
 from audit.moods import MoodFile
+from audit.operations import Operator
 from audit.publisher import Publisher
 from audit.receiver import LEDGER, MOODS
 from audit.report import Report
 from audit.storm import Storm
 from audit.subscriptions import AUDITED, TOPIC
-from audit.victim import Victim
+from audit.victim import Sufferer, Victim
 from e2e.crowd import Crowd
 from e2e.process_stack import ProcessStack
 from e2e.shop import Shop
@@ -109,14 +110,16 @@ class Audit:
             folder / f"{RECEIVER}.log",
         )
         self.receiver_environment = {"PYTHONPATH": str(ROOT / "tests")}
+        self.operator = Operator(self.stack.urls[Service.BROKER], seed)
 
-    def victims(self) -> Mapping[str, Victim]:
-        """Name all that can be killed."""
+    def victims(self) -> Mapping[str, Sufferer]:
+        """Name all to whom something can be done."""
         services = {
             str(service): Victim(supervised, self.stack.environment)
             for service, supervised in self.stack.supervised.items()
         }
-        return {**services, RECEIVER: Victim(self.receiver, self.receiver_environment)}
+        receiver = Victim(self.receiver, self.receiver_environment)
+        return {**services, RECEIVER: receiver, OPERATOR: self.operator}
 
     def start(self) -> None:
         """Start everything, and wait until it is ready."""
@@ -127,6 +130,7 @@ class Audit:
         """Leave no process behind."""
         self.receiver.close()
         self.stack.close()
+        self.operator.close()
         self.ledger.close()
 
 
@@ -156,10 +160,10 @@ def progress(log: FaultLog, publishers: list[Publisher], crowd: Crowd, ledger: L
 
 
 def drained(api: Api, tell: Tell) -> int:
-    """Wait until nothing is owed, as long as it becomes less; give what is still owed."""
+    """Wait until nothing is owed or delayed, as long as it becomes less; give what still is."""
     least, deadline = None, time.monotonic() + STALL_S
     while time.monotonic() < deadline:
-        owed = sum(owed_to(api, name) for name in AUDITED)
+        owed = len(api.scheduled(TOPIC)) + sum(owed_to(api, name) for name in AUDITED)
         if owed == 0:
             return 0
         if least is None or owed < least:

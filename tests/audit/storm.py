@@ -8,7 +8,7 @@ from threading import Event, Lock, Thread
 from audit.fault_log import FaultLog
 from audit.faults import Fault
 from audit.moods import Mood, MoodFile
-from audit.victim import Victim
+from audit.victim import Sufferer
 
 
 class Storm:
@@ -20,7 +20,7 @@ class Storm:
     def __init__(
         self,
         plan: Mapping[str, Sequence[Fault]],
-        victims: Mapping[str, Victim],
+        victims: Mapping[str, Sufferer],
         moods: MoodFile,
         log: FaultLog,
     ) -> None:

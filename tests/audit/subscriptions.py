@@ -55,11 +55,16 @@ class Audited:
         return {
             **FIELDS,
             "endpoint": f"{base_url}/{self.name}",
-            "secret": new_secret(seed),
+            "secret": secrets(seed)[0],
             "guarantee": self.guarantee,
             "ordering": self.ordering,
             "format": self.format,
         }
+
+
+def secrets(seed: int) -> tuple[str, str]:
+    """Give the secrets that sign the requests: the first, and the one to rotate to and fro."""
+    return new_secret(seed), new_secret(-seed - 1)
 
 
 AUDITED = {

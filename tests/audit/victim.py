@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Event
+from typing import Protocol
 
 import psutil
 
@@ -14,6 +15,13 @@ from e2e.supervised import Supervised
 
 STOPPED_S, RUNNING_S = 0.06, 0.04
 COURIER = "broker.dispatch.courier"
+
+
+class Sufferer(Protocol):
+    """Whoever something can be done to."""
+
+    def suffer(self, fault: Fault, hurry: Event) -> None:
+        """Do it, all of it; what lasts is cut short by `hurry`. Raises OSError, AssertionError."""
 
 
 class Victim:
