@@ -185,12 +185,13 @@ async def test_id_is_free_while_its_cancellation_is_being_stored(waiting: Waitin
 async def test_message_is_cancelled_or_joins_and_never_both(waiting: Waiting) -> None:
     ids = [f"{number:03}" for number in range(300)]
     await waiting.publish(*[later(id_, 1) for id_ in ids])
-    passing = asyncio.create_task(waiting.pass_time(1))
-    cancelled = [
-        id_ for id_ in reversed(ids) if await waiting.store.cancel_scheduled(TOPIC, SHOP, id_)
-    ]
-    await passing
+    waiting.home.clock.now = START + 1
+    answers = await asyncio.gather(
+        waiting.pass_time(1), *(waiting.store.cancel_scheduled(TOPIC, SHOP, id_) for id_ in ids)
+    )
+    cancelled = {id_ for id_, answer in zip(ids, answers[1:], strict=True) if answer}
 
+    assert cancelled
     assert await waiting.in_log() == [id_ for id_ in ids if id_ not in cancelled]
 
 

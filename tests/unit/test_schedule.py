@@ -74,6 +74,17 @@ async def test_pages_follow_one_another(stores: Stores, monkeypatch: pytest.Monk
     assert len(seen) == 30
 
 
+async def test_message_is_cancelled_or_joins(stores: Stores) -> None:
+    ids = [f"{n:03}" for n in range(300)]
+    await stores.store.append(TOPIC, [message(id_, NOW + 1) for id_ in ids])
+    stores.clock.now = NOW + 1
+    answers = await asyncio.gather(
+        *(stores.store.cancel_scheduled(TOPIC, SOURCE, id_) for id_ in ids)
+    )
+    cancelled = {id_ for id_, answer in zip(ids, answers, strict=True) if answer}
+    assert await joined(stores.store) == [id_ for id_ in ids if id_ not in cancelled]
+
+
 async def test_cancelled_by_somebody_who_does_not_wait(stores: Stores) -> None:
     await stores.store.append(TOPIC, [message("a", NOW + 1)])
     cancelling = asyncio.create_task(stores.store.cancel_scheduled(TOPIC, SOURCE, "a"))
