@@ -6,7 +6,10 @@ PARTS  := broker sdk order-service shipping-service notification-service
 COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
            --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe
 
-.PHONY: help setup run test bench lint lock clean
+MINUTES ?= 10
+SEED    ?= 1
+
+.PHONY: help setup run test audit bench lint lock clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -25,6 +28,9 @@ run: setup        ## start the whole stack without containers, its data under ./
 
 test: lint        ## check style, types and import rules, then run every test
 	$(BIN)/pytest
+
+audit: setup      ## break the whole stack at random, and count what is lost: MINUTES=10 SEED=1
+	cd tests && ../$(BIN)/python -m audit --minutes $(MINUTES) --seed $(SEED)
 
 bench: setup      ## measure the broker beside what you would write without it
 	$(BIN)/python -m bench
