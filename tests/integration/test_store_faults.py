@@ -233,23 +233,3 @@ def test_read_only_disk_is_refused_with_a_sentence(on_disk: BrokerProcess, disk:
     assert "Traceback" not in on_disk.log()
     assert run_broker("check", disk.folder).returncode == 0
     assert run_broker("backup", on_disk.folder / "copy.db", "--store", disk.folder).returncode == 0
-
-
-# -- two brokers
-
-
-def test_second_broker_on_a_folder_is_refused_with_a_sentence(
-    start_broker: StartBroker, tmp_path: Path
-) -> None:
-    first = start_broker()
-    second = BrokerProcess(tmp_path, BROKER_STORE=f"sqlite:///{first.folder / 'broker.db'}")
-    try:
-        second.launch()
-        assert second.wait() != 0
-        assert "Another broker is using" in second.log()
-        assert "Traceback" not in second.log()
-    finally:
-        second.close()
-
-    assert first.is_ready()
-    assert first.api.ok_publish("t", 1) == 1
