@@ -188,7 +188,7 @@ def test_failed_fsync_is_never_answered_with_success(
 
     assert 201 not in statuses
     assert 503 in statuses
-    eventually(broker.is_ready)
+    broker.recover()
     assert broker.worker().pid != worker
     repeated = [good(broker.api.publish("t", n, id=f"at-once-{n}")) for n in range(20)]
     log = {message["id"]: message["sequence"] for message in broker.api.all_messages("t")}

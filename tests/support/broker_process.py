@@ -108,6 +108,19 @@ class BrokerProcess:
         except httpx.TransportError:
             return False
 
+    def recover(self) -> None:
+        """Wait until it is ready; start it again whenever it has ended, as a supervisor would."""
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                self.launch()
+            try:
+                return self.is_ready()
+            except RuntimeError:
+                return False
+
+        eventually(ready, within_s=START_S)
+
     def is_answering(self) -> bool:
         """Say whether `/healthz` answers at all."""
         try:
