@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -180,12 +180,16 @@ async def test_schedule_that_fails_ends_the_worker(
 
 @dataclass
 class Known:
-    """What the model knows of an identity. `joined_at` is None while it waits."""
+    """What the model knows of an identity. `joined_at` is None while it waits.
+
+    An `outlived` one has been past a window, and may be remembered or not if that is made longer.
+    """
 
     deliver_at: float | None
     data: bytes
     joined_at: float | None
     seq: int | None
+    outlived: bool = False
 
 
 class Model(RuleBasedStateMachine):
@@ -216,6 +220,13 @@ class Model(RuleBasedStateMachine):
     def now(self) -> float:
         return self.stores.clock.now
 
+    def past_window(self, known: Known) -> bool:
+        return known.joined_at is not None and known.joined_at <= self.now - self.window_s
+
+    def note_outlived(self) -> None:
+        for known in self.known.values():
+            known.outlived |= self.past_window(known)
+
     @rule(batch=st.lists(items, min_size=1, max_size=4))
     def append(self, batch: list[tuple[str, int | None, bytes]]) -> None:
         messages = [
@@ -226,9 +237,10 @@ class Model(RuleBasedStateMachine):
         expected: list[tuple[int | None, bool]] | None = []
         for new in messages:
             first = known.get(new.id)
-            if first is not None and first.joined_at is not None:
-                first = None if first.joined_at <= self.now - self.window_s else first
+            if first is not None and self.past_window(first):
+                first = None
             if first is not None:
+                assume(not first.outlived)
                 if (first.deliver_at, first.data) != (new.deliver_at, new.data):
                     expected = None
                     break
@@ -268,12 +280,14 @@ class Model(RuleBasedStateMachine):
             self.log.append(each[2])
             self.known[each[2]].joined_at = self.now
             self.known[each[2]].seq = len(self.log)
+        self.note_outlived()
 
     @rule(window_s=st.sampled_from([5.0, WINDOW_S, 500.0]))
     def change_window(self, window_s: float) -> None:
         document = {"dedup_window_s": window_s}
         self.run(self.stores.store.put_document(f"topic/{TOPIC}", document, None))
         self.window_s = window_s
+        self.note_outlived()
 
     @rule()
     def reopen(self) -> None:
