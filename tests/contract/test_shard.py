@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 import pytest
 from msgspec.structs import replace as with_fields
@@ -171,7 +172,7 @@ async def test_what_was_fetched_and_not_settled_comes_again(
     assert await fetch_all(await own(await home.crash())) == seqs
 
 
-async def test_covers_tells_which_fetched_ones_have_a_row(
+async def test_what_has_a_row_at_the_claim_comes_by_its_row_only(
     home: Home, store: Store, shard: Shard
 ) -> None:
     await publish_keys(store, *[None] * 6)
@@ -182,22 +183,12 @@ async def test_covers_tells_which_fetched_ones_have_a_row(
     store = await home.crash()
     shard = await own(store)
 
+    assert shard.covered_until == 5
     seqs = await fetch_all(shard)
-    covered = [seq for seq in seqs if shard.covers(seq)]
-    assert seqs == [1, 2, 3, 4, 5, 6]
-    assert covered == [2, 4, 5]
+    assert seqs == [1, 3, 6]
     await settle(shard, *seqs)
     assert await position_of(store) == 6
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows == {"retry": 1, "dead": 1, "held": 1}
-
-
-async def test_covers_is_false_in_the_life_that_put_the_row(store: Store, shard: Shard) -> None:
-    await publish_keys(store, None, None)
-    await fetch_all(shard)
-    await put(shard, row(1, "retry"))
-
-    assert not shard.covers(1)
-    assert not shard.covers(2)
 
 
 # -- commit --------------------------------------------------------------------------------------
@@ -376,7 +367,7 @@ async def test_rows_are_seen_by_the_next_call(store: Store, shard: Shard) -> Non
     await shard.commit(Changes(put=[row(3, "held", "c")]))
     assert [due.row.seq for due in await shard.held("c", 0, 5)] == [3]
     await shard.commit(Changes(put=[row(4, "retry", "d")]))
-    assert sorted(await shard.waiting_keys()) == ["a", "b", "c", "d"]
+    assert sorted(await shard.waiting_keys(99)) == ["a", "b", "c", "d"]
     await shard.commit(Changes(put=[row(5, "dead", "e")]))
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows == {"retry": 3, "held": 1, "dead": 1}
 
@@ -387,7 +378,7 @@ async def test_waiting_keys_have_a_row_that_is_not_dead(store: Store, shard: Sha
     await put(shard, row(1, "retry", "a"), row(4, "held", "a"), row(2, "leased", "b"))
     await put(shard, row(3, "dead", "c"), row(5, "retry"))
 
-    assert sorted(await shard.waiting_keys()) == ["a", "b"]
+    assert sorted(await shard.waiting_keys(99)) == ["a", "b"]
 
 
 async def test_leased_row_is_due_at_once_in_the_next_life(
@@ -395,7 +386,7 @@ async def test_leased_row_is_due_at_once_in_the_next_life(
 ) -> None:
     await publish_keys(store, "a")
     await fetch_all(shard)
-    await put(shard, row(1, "leased", "a", attempts=2))
+    await put(shard, row(1, "leased", "a", attempts=2, due_at=inf))
     assert await rows_of(shard, "a") == {}
 
     (due,) = await (await own(await home.crash())).due(home.clock.now, 5, NONE)
@@ -423,33 +414,20 @@ async def test_regroup_by_key_lets_only_each_keys_first_row_retry(
     assert sorted(seq for seq, state in states.items() if state == "retry") == [1, 4, 6, 7, 9]
 
 
-async def test_regroup_without_order_leaves_nothing_held(store: Store, shard: Shard) -> None:
+@pytest.mark.parametrize("ordering", ["none", "topic"])
+async def test_regroup_without_keys_leaves_nothing_held(
+    store: Store, shard: Shard, ordering: str
+) -> None:
     await publish_keys(store, "a", "a", "b", None)
     await fetch_all(shard)
     await put(shard, row(1, "retry", "a", due_at=50.0), row(2, "held", "a"), row(3, "held", "b"))
     await put(shard, row(4, "dead"))
 
-    await shard.regroup("none")
+    await shard.regroup(ordering)
 
     assert await rows_of(shard, "a", "b") == {1: "retry", 2: "retry", 3: "retry"}
     assert await shard.next_due_at(frozenset({2, 3})) == 50.0
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows == {"retry": 3, "dead": 1}
-
-
-async def test_regroup_by_topic_lets_only_the_first_row_of_all_retry(
-    store: Store, shard: Shard
-) -> None:
-    await publish_keys(store, "a", "b", None, "a", None, None)
-    await fetch_all(shard)
-    await put(shard, row(1, "dead", "a"), row(2, "held", "b"), row(3, "retry"))
-    await put(shard, row(4, "retry", "a"), row(5, "held"), row(6, "dead"))
-
-    await shard.regroup("topic")
-
-    assert [due.row.seq for due in await shard.due(EVER, 9, NONE)] == [2]
-    assert [due.row.seq for due in await shard.held(None, 0, 9)] == [3, 4, 5]
-    assert [due.row.seq for due in await shard.held(None, 3, 1)] == [4]
-    assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows["dead"] == 2
 
 
 # -- counts --------------------------------------------------------------------------------------
@@ -502,10 +480,7 @@ async def test_stats_count_no_message_twice_after_a_crash(
     assert await backlog() == 5
     seqs = await fetch_all(shard)
     assert await backlog() == 5
-    covered = [seq for seq in seqs if shard.covers(seq)]
-    assert await backlog() == 5
-    await settle(shard, *covered)
-    assert await backlog() == 5
+    assert seqs == [1, 4, 6]
     await shard.commit(Changes(done=[1, 4, 6], drop=[2, 5]), soon=True)
     assert await backlog() == 0
 
@@ -523,9 +498,8 @@ async def test_stats_count_no_message_twice_that_ends_before_it_is_fetched_again
     await put(shard, row(3, "retry", attempts=2))
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).backlog == 2
 
-    assert await fetch_all(shard) == [1, 2, 3]
-    assert [seq for seq in (1, 2, 3) if shard.covers(seq)] == [2, 3]
-    await settle(shard, 1, 2, 3)
+    assert await fetch_all(shard) == [1]
+    await settle(shard, 1)
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).backlog == 1
 
 
@@ -540,7 +514,7 @@ async def test_subscriptions_of_one_topic_know_nothing_of_each_other(
     await put(shard, row(1, "retry", "a"), row(2, "dead", "b"))
 
     assert await rows_of(other) == {}
-    assert await other.waiting_keys() == []
+    assert await other.waiting_keys(99) == []
     assert (await store.shard_stats(TOPIC, "other")).backlog == 2
     await store.drop_subscription(TOPIC, "other")
     assert await rows_of(shard) == {1: "retry"}

@@ -150,10 +150,11 @@ class Couriers(asyncio.Protocol):
         if self._child is not None:
             self._child.kill()
             await asyncio.to_thread(self._child.wait)
-        lost, self._senders = self._senders, {}
         started = time.monotonic()
         await asyncio.sleep(RESTART_PAUSE_S)
         await self.start()
+        # Only now: until there was a new one, jobs came in that were sent to nobody.
+        lost, self._senders = self._senders, {}
         for job, sender in lost.items():
             sender.lost(job)
         log.info(

@@ -81,8 +81,7 @@ class SqliteShard:
         self._fetched = page[-1].seq
         if self._covered:
             page = [message for message in page if message.seq not in self._covered]
-            if self._fetched >= self.covered_until:
-                self._covered.clear()
+            self._covered = {seq for seq in self._covered if seq > self._fetched}
             if not page:
                 return await self.fetch(limit)
         self._outstanding.update(dict.fromkeys([message.seq for message in page]))
@@ -133,7 +132,7 @@ class SqliteShard:
         return first if first is None else int(first)
 
     async def waiting_keys(self, limit: int) -> Sequence[str]:
-        self._require_owned()
+        await self.rows_durable()
         if not self.has_rows:
             return []
         return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id, limit))]
