@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 
 import httpx
 import psutil
@@ -34,6 +35,20 @@ def test_sigint_stops_it_cleanly(start_broker: StartBroker) -> None:
 
     assert broker.wait() == 0
     assert "Traceback" not in broker.log()
+
+
+@pytest.mark.parametrize("age_s", [0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_sigterm_is_heeded_by_a_worker_that_starts(start_broker: StartBroker, age_s: float) -> None:
+    broker = start_broker()
+    old = broker.worker()
+    old.kill()
+    arbiter = psutil.Process(broker.process.pid)
+    eventually(lambda: any(child != old for child in arbiter.children()))
+
+    time.sleep(age_s)
+    broker.process.terminate()
+
+    assert broker.wait(within_s=20) == 0  # a worker that forgot it is killed after 30
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """`broker serve`: gunicorn around one worker."""
 
 import resource
+import signal
 import sys
+from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -59,7 +62,21 @@ def options_for(settings: Settings) -> dict[str, Any]:
         "worker_tmp_dir": _HEARTBEAT_FOLDER if sys.platform == "linux" else None,
         "logger_class": "broker.cli.gunicorn_logging.Quiet",
         "proc_name": "broker",
+        "post_fork": _heed_sigterm_at_once,
     }
+
+
+def _heed_sigterm_at_once(arbiter: Any, _: Any) -> None:
+    """Let a worker end on a SIGTERM that comes before it has handlers of its own.
+
+    Until then it has those of its parent, which put a signal into a queue that a worker never
+    reads: the stop would take all the time it may.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(Empty):
+        while True:
+            if arbiter.SIG_QUEUE.get_nowait() == signal.SIGTERM:
+                sys.exit(0)
 
 
 def _allow_many_connections() -> None:

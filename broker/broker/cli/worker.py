@@ -1,5 +1,7 @@
 """gunicorn's ASGI worker, stopping in the broker's order."""
 
+import signal
+
 from gunicorn.workers.gasgi import ASGIWorker
 
 # How long a stop waits for connections, of which some may never say another word. What is left of
@@ -8,7 +10,20 @@ CONNECTIONS_S = 5
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
-    """Keeps one silent connection from using up the time that a stop may take."""
+    """Keeps one silent connection from using up the time that a stop may take.
+
+    It also ends on a signal that comes while it starts: uvloop forgets those that it got handlers
+    for before it ran.
+    """
+
+    def init_signals(self) -> None:
+        """Let signals do what they do by themselves, until the loop runs."""
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    async def _serve(self) -> None:
+        super().init_signals()
+        await super()._serve()
 
     async def _shutdown(self) -> None:
         self.cfg.set("graceful_timeout", CONNECTIONS_S)
