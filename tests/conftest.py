@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("support", "e2e")
 
 from support.api import Api  # noqa: E402  (after the rewrite hook)
 from support.broker_process import BrokerProcess, StartBroker  # noqa: E402

@@ -73,7 +73,10 @@ class Deliveries:
             found |= {seq: due for seq, due in out.items() if seq > after}
         else:
             found = {seq: due for seq, due in found.items() if seq not in out}
-        return _page([delivery_view(state, due) for _, due in sorted(found.items())], limit)
+        page = [due for _, due in sorted(found.items())][:limit]
+        full = len(rows) > limit or len(found) > limit
+        following = max(due.row.seq for due in (page or rows[:limit])) if full else None
+        return [delivery_view(state, due) for due in page], following
 
     async def attempts(self, topic: str, name: str, sequence: int) -> list[View]:
         """Return the failed attempts at a message, the oldest first."""

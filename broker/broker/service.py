@@ -43,7 +43,7 @@ from broker.retention import is_full
 from broker.schema import DataSchema
 from broker.schema_faults import Schema
 from broker.signing import new_secret
-from broker.store.port import Conflict, IdTaken, Store, TopicStats, Unavailable
+from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
 from broker.subscription import Start, Subscription
 from broker.topic import Topic
 from broker.views import subscription_view, topic_view
@@ -190,8 +190,8 @@ class Broker:
         if before is None:
             await self._create_topic(topic)
         elif _differ(topic, before):
-            await self._put_document(f"topic/{name}", topic.to_document())
             self.topics[name] = topic
+            await self._put_document(f"topic/{name}", topic.to_document())
         return before is None, self.topic_view(name)
 
     async def _ensure_topic(self, name: str) -> None:
@@ -328,8 +328,9 @@ class Broker:
     async def _replace(self, before: Subscription, after: Subscription) -> None:
         if after == before:
             return
-        await self._put_document(f"subscription/{after.topic}/{after.name}", after.to_document())
+        # Before the await: whoever changes it next starts from this one.
         self.subscriptions[(after.topic, after.name)] = after
+        await self._put_document(f"subscription/{after.topic}/{after.name}", after.to_document())
         if self.dispatcher is not None:
             self.dispatcher.configure(after)
 
@@ -402,13 +403,20 @@ class Broker:
         """Show one subscription and how far it is."""
         subscription = self.subscription(topic, name)
         pump = self.dispatcher.pump(topic, name) if self.dispatcher is not None else None
-        stats = await self._store.shard_stats(topic, name)
+        try:
+            stats = await self._store.shard_stats(topic, name)
+        except (KeyError, LeaseLost):  # deleted meanwhile
+            raise SubscriptionNotFound(topic, name) from None
         return subscription_view(subscription, stats, pump, self._now())
 
     async def list_subscriptions(self, topic: str) -> list[dict[str, Any]]:
         """Show a topic's subscriptions, in the order of names."""
         self.topic(topic)
-        return [await self.subscription_view(topic, name) for name in self._names_of(topic)]
+        views = []
+        for name in self._names_of(topic):
+            with contextlib.suppress(SubscriptionNotFound):  # deleted meanwhile
+                views.append(await self.subscription_view(topic, name))
+        return views
 
     async def delete_subscription(self, topic: str, name: str) -> None:
         """Remove a subscription and what it holds."""

@@ -96,6 +96,7 @@ FIXED: dict[str, object] = {
     "filters": [],
 }
 SECRET_OVERLAP_S = 86400.0
+MAX_LATER_BATCH = 200
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 _RESERVED_HEADERS = re.compile(
@@ -136,6 +137,9 @@ def updated(
     if after.allow_later and after.guarantee == "at-most-once":
         rule = "has no meaning with the guarantee at-most-once, which settles before it sends"
         raise InvalidRequest([Fault("allow_later", rule)])
+    if after.allow_later and after.request_size() > MAX_LATER_BATCH:
+        rule = f"must be at most {MAX_LATER_BATCH} with allow_later: the ack URL names each message"
+        raise InvalidRequest([Fault("max_batch", rule)])
     return rotated(after, secret, SECRET_OVERLAP_S, now), start
 
 

@@ -27,6 +27,7 @@ from e2e.stack import ROOT, Service, wait_until_ready
 from e2e.supervised import Supervised
 from support.api import Api, good
 from support.broker_process import free_port
+from support.command import run_broker
 
 PUBLISHERS = 2
 CUSTOMERS_REST_S = 0.4
@@ -82,6 +83,7 @@ def run(seed: int, minutes: float, folder: Path, tell: Tell) -> Report:
             *audit_figures(publishers, audit.ledger, api),
             *service_figures(crowd, shop, log),
         ]
+        checked(audit.stack, folder, log)
         surprises = [
             *log.surprises,
             *(line for publisher in publishers for line in publisher.surprises),
@@ -177,6 +179,17 @@ def owed_to(api: Api, name: str) -> int:
     """Count what a subscription is owed, or has out."""
     shown = api.ok_status(TOPIC, name)
     return int(shown["backlog"]) + int(shown["in_flight"])
+
+
+def checked(stack: ProcessStack, folder: Path, log: FaultLog) -> None:
+    """Stop the stack in good order, and have the broker's own check look at what it leaves."""
+    try:
+        stack.stop()
+    except TimeoutError as error:
+        log.surprise(f"{error}")
+    found = run_broker("check", folder)
+    if found.returncode != 0:
+        log.surprise(f"broker check: {found.stdout}{found.stderr}")
 
 
 def audit_figures(publishers: list[Publisher], ledger: Ledger, api: Api) -> list[Figures]:

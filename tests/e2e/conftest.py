@@ -8,12 +8,10 @@ from contextlib import closing
 
 import pytest
 
-pytest.register_assert_rewrite("e2e")
-
-from e2e.compose_stack import ComposeStack, NoEngine, connect  # noqa: E402  (after the hook)
-from e2e.process_stack import ProcessStack  # noqa: E402
-from e2e.shop import Shop  # noqa: E402
-from e2e.stack import Service, Stack  # noqa: E402
+from e2e.compose_stack import ComposeStack, NoEngine, connect
+from e2e.process_stack import ProcessStack
+from e2e.shop import Shop
+from e2e.stack import Service, Stack
 
 SHOWN_LOG = 10_000
 

@@ -22,7 +22,11 @@ class Api:
 
     def __init__(self, base_url: str, timeout_s: float = 15.0) -> None:
         self.base_url = base_url
-        self.http = httpx.Client(base_url=base_url, timeout=timeout_s, trust_env=False)
+        # An idle connection is given up before the broker closes it, which it does after 3 s.
+        limits = httpx.Limits(keepalive_expiry=1.0)
+        self.http = httpx.Client(
+            base_url=base_url, timeout=timeout_s, trust_env=False, limits=limits
+        )
 
     def close(self) -> None:
         """Close its connections."""

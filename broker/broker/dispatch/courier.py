@@ -144,7 +144,7 @@ class Transfer:
             match[1].decode().lower(): match[2].decode("latin-1").strip() for match in told if match
         }
         if 200 <= status < 300 and not headers and self.endpoint.format != "batch":
-            return Outcome(self.job, status, "", took)
+            return Outcome(self.job, status, "", took, None, self.answer)
         return Outcome(self.job, status, "", took, headers, self.answer)
 
 

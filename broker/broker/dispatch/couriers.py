@@ -146,13 +146,22 @@ class Couriers(asyncio.Protocol):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _start_again(self) -> None:
+        while True:
+            await asyncio.sleep(RESTART_PAUSE_S)
+            try:
+                await self.start()
+            except OSError as error:  # no process or memory to be had at the moment
+                log.error("No courier can be started: %s.", error, extra={"action": "no_courier"})
+            else:
+                return
+
     async def _replace(self) -> None:
         if self._child is not None:
             self._child.kill()
             await asyncio.to_thread(self._child.wait)
         started = time.monotonic()
-        await asyncio.sleep(RESTART_PAUSE_S)
-        await self.start()
+        await self._start_again()
         # Only now: until there was a new one, jobs came in that were sent to nobody.
         lost, self._senders = self._senders, {}
         for job, sender in lost.items():

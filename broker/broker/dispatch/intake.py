@@ -1,6 +1,6 @@
 """Taking deliveries from the store into memory, in the order of the subscription."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
@@ -10,6 +10,7 @@ from broker.model import Message
 from broker.store.port import Due, Shard
 
 PAGE = 256
+TURN = 1024
 
 
 class Intake:
@@ -100,7 +101,9 @@ class Intake:
             await self._lapse(lapsed)
         for due in found:
             if due.row.state == "retry":
-                self._memory.come_back(self._from_row(due))
+                delivery = self._from_row(due)
+                if not self._memory.come_back(delivery):
+                    self._ledger.put(delivery, "held", reason=due.row.reason)
         await self._look_at_due()
 
     async def _take_owed(self, now: float) -> None:
@@ -140,6 +143,9 @@ class Intake:
                 continue
             self._ledger.commit()
             rows = await self._shard.held(key, 0, PAGE)
+            if not rows and await self._shard.first_of(key) is not None:
+                memory.lanes.park(key)  # a lease, or one that is blocked, comes first
+                continue
             deliveries = [self._from_row(row) for row in rows]
             first = memory.lanes.refill(key, deliveries, more=len(rows) == PAGE)
             if first is not None:
@@ -149,7 +155,11 @@ class Intake:
 
     async def _take_new(self) -> None:
         memory, shard, ledger = self._memory, self._shard, self._ledger
+        looked = 0
         while (room := self._room()) > 0:
+            if looked >= TURN:  # what goes to the store takes no room: let others have a turn
+                shard.bell.set()
+                return
             if not shard.room():
                 ledger.commit()  # the shard has room again for what is done with or has a row
                 if not shard.room() and memory.lanes.waiting_count:
@@ -158,20 +168,21 @@ class Intake:
             messages = await shard.fetch(room)
             if not messages:
                 return
-            if memory.lanes.forgetful:
-                await self._recall({m.key for m in messages if m.key is not None})
+            looked += len(messages)
+            forgotten = await self._forgotten(messages) if memory.lanes.forgetful else ()
             for message in messages:
                 delivery = self._new(message)
-                if memory.admit(delivery):
+                if message.key in forgotten or memory.admit(delivery):
                     ledger.hold([delivery])
 
-    async def _recall(self, keys: set[str]) -> None:
-        """Ask the store about keys that may be parked there."""
-        lanes = self._memory.lanes
-        unknown = [key for key in keys if not lanes.knows(key)]
-        if unknown:
-            self._ledger.commit()
-            lanes.restore(await self._shard.waiting_among(unknown))
+    async def _forgotten(self, messages: Sequence[Message]) -> Collection[str]:
+        """Ask the store which keys of these messages wait there, unknown to the lanes."""
+        keys = {message.key for message in messages if message.key is not None}
+        unknown = [key for key in keys if not self._memory.lanes.knows(key)]
+        if not unknown or self._memory.ordering != "key":
+            return ()
+        self._ledger.commit()
+        return frozenset(await self._shard.waiting_among(unknown))
 
     def _new(self, message: Message) -> Delivery:
         return Delivery(message, replayed=message.seq <= self._shard.replay_until)

@@ -27,6 +27,7 @@ class Sent(Protocol):
     settled: bool
     void: bool
     verdict: LateVerdict | None
+    extended_s: float | None
 
 
 class Requests(Protocol):
@@ -71,6 +72,9 @@ class Interventions:
         """Make dead letters, all for None, owed again ahead of what is not sent; say how many."""
         busy = None
         if self._memory.ordering == "key":
+            for delivery in self._memory.take_back():  # not sent yet: it comes behind them
+                self._ledger.put(delivery, "retry")
+                self._ledger.hold(self._memory.lanes.park(str(delivery.message.key)))
             self._ledger.hold(self._memory.lanes.spill_all())
             busy = self._memory.lanes.continue_in_store()
             self._ledger.commit()
@@ -153,22 +157,24 @@ class Interventions:
         if claim.shard != self._shard.id or claim.generation != self._shard.generation:
             return "lapsed"
         if self._conclude_before_the_answer(claim, verdict):
-            return "settled"
-        waiting = [
-            due
-            for seq, attempt in _pairs(claim)
+            return "extended" if verdict.verdict == "extend" else "settled"
+        waiting = {
+            position: due
+            for position, (seq, attempt) in enumerate(_pairs(claim))
             if (due := await self._shard.row(seq)) is not None
             and due.row.state == "leased"
             and seq not in self._ledger.in_memory
             and due.row.attempts + 1 == attempt
-        ]
+        }
         if not waiting:
             return "lapsed"
+        rows = list(waiting.values())
         if verdict.verdict == "extend":
-            self._settlement.extend(waiting, verdict)
+            self._settlement.extend(rows, verdict)
         else:
-            decisions = self._settlement.concluded(verdict, [from_row(due) for due in waiting])
-            self._settlement.conclude(waiting, decisions)
+            still = verdict.of_positions(list(waiting))
+            decisions = self._settlement.concluded(still, [from_row(due) for due in rows])
+            self._settlement.conclude(rows, decisions)
         await self._durable()
         return "extended" if verdict.verdict == "extend" else "settled"
 
@@ -176,7 +182,9 @@ class Interventions:
         for sent in self._requests.sent():
             pairs = [(each.message.seq, each.attempts + 1) for each in sent.deliveries]
             if not sent.settled and pairs == list(_pairs(claim)):
-                if verdict.verdict != "extend" and sent.verdict is None:
+                if verdict.verdict == "extend":
+                    sent.extended_s = verdict.ack_deadline_s
+                elif sent.verdict is None:
                     sent.verdict = verdict
                 return True
         return False

@@ -104,10 +104,19 @@ class Lanes:
         lane.waiting.extendleft(reversed(deliveries))
         self.waiting_count += len(deliveries)
 
-    def resume(self, key: str) -> None:
-        """A parked key's first message is in memory again and about to be sent."""
+    def resume(self, key: str) -> bool:
+        """A parked key's first message is in memory again and about to be sent.
+
+        Returns False, and changes nothing but that the key looks in the store next, where something
+        of the key is out.
+        """
+        lane = self._lanes.setdefault(key, Lane())
+        lane.spilled = True
+        if lane.out:
+            return False
         self._parked.pop(key, None)
-        self._lanes[key] = Lane(out=1, spilled=True)
+        lane.out = 1
+        return True
 
     def park(self, key: str) -> list[Delivery]:
         """A key's first message waits in the store: return what has to go there as well."""

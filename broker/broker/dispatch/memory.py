@@ -46,12 +46,19 @@ class Memory:
         self.ready.append(delivery)
         return False
 
-    def come_back(self, delivery: Delivery) -> None:
-        """Take a delivery whose row was due."""
+    def come_back(self, delivery: Delivery) -> bool:
+        """Take a delivery whose row was due; return False if it has to wait for its key."""
         key = self.lane_of(delivery)
-        if key is not None:
-            self.lanes.resume(key)
+        if key is not None and not self.lanes.resume(key):
+            return False
         self.ready.append(delivery)
+        return True
+
+    def take_back(self) -> list[Delivery]:
+        """Take out of memory what is ready and has a key, its key being parked."""
+        keyed = [each for each in self.ready if self.lane_of(each) is not None]
+        self.ready = deque(each for each in self.ready if self.lane_of(each) is None)
+        return keyed
 
     def come_first(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of an ordered topic whose rows were due."""

@@ -55,7 +55,8 @@ class Sent:
     """A request that is out. `sent_at` is on the monotonic clock.
 
     `settled` means that nothing of it is owed any more, whatever the outcome; `void` that a seek
-    came meanwhile. `verdict` is one that was given before the answer.
+    came meanwhile. `verdict` is one that was given before the answer, `extended_s` how much longer
+    it may take after one that is `later`.
     """
 
     deliveries: Sequence[Delivery]
@@ -65,6 +66,7 @@ class Sent:
     settled: bool = False
     void: bool = False
     verdict: LateVerdict | None = None
+    extended_s: float | None = None
 
 
 class Pump:
@@ -159,7 +161,7 @@ class Pump:
 
         Call it once `run` has ended. An ordered topic needs none: it settles nothing out of order.
         """
-        if self._shard.lost or self.subscription.ordering == "topic":
+        if self._shard.lost or self._memory.ordering == "topic":
             return
         for sent in self._in_flight.values():
             for delivery in sent.deliveries:
@@ -228,10 +230,10 @@ class Pump:
             await self._act(*self._acts.popleft())
         if self._reordering and not self._in_flight:
             # What is in memory in the old order goes to the store, and comes back in the new one.
+            self._reordering = False  # before the awaits, at which it may be changed again
             self._ledger.hold(self._memory.all())
             self._ledger.commit()
             await self._intake.restore()
-            self._reordering = False
         if self._may_send():
             self._tokens = self._rate.available(self._monotonic())
             await self._intake.take()
@@ -245,10 +247,11 @@ class Pump:
         self._ledger.commit()
         try:
             result = await act()
-        except Exception as error:
+        except BaseException as error:
             if not done.done():
-                done.set_exception(error)
-            if isinstance(error, LeaseLost):
+                ended = isinstance(error, asyncio.CancelledError)
+                done.set_exception(LeaseLost(self.subscription.name) if ended else error)
+            if not isinstance(error, Exception) or isinstance(error, LeaseLost):
                 raise
             return
         if not done.done():
@@ -323,6 +326,15 @@ class Pump:
         for batch in batches:
             for delivery in batch:
                 self._ledger.settle(delivery)
+        owed = [
+            delivery
+            for sent in self._in_flight.values()
+            if not sent.settled
+            for delivery in sent.deliveries
+        ]
+        for delivery in (*owed, *self._memory.ready):
+            if delivery.row is None:
+                self._ledger.lease(delivery)
         committed = self._ledger.commit(soon=True)
         if committed is not None:
             await committed
@@ -501,7 +513,7 @@ class Pump:
         else:
             if succeeded(outcome):
                 self._settlement.last_error = getattr(first, "error", self._settlement.last_error)
-            self._settlement.carry_out(sent.deliveries, decisions, outcome)
+            self._settlement.carry_out(sent.deliveries, decisions, outcome, sent.extended_s)
 
     def _apply(self, sent: Sent, verdict: LateVerdict, outcome: Outcome) -> None:
         decisions = self._settlement.concluded(verdict, sent.deliveries)

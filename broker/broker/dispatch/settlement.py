@@ -44,6 +44,7 @@ class Settlement:
         self._random = random
         self._now = now
         self.last_error: str | None = None
+        self._lease_s = 0.0
 
     def configure(self, subscription: Subscription) -> None:
         """Settle by this configuration from now on."""
@@ -152,9 +153,17 @@ class Settlement:
                 self._memory.free(key)
 
     def carry_out(
-        self, deliveries: Sequence[Delivery], decisions: Iterable[Decision], outcome: Outcome
+        self,
+        deliveries: Sequence[Delivery],
+        decisions: Iterable[Decision],
+        outcome: Outcome,
+        lease_s: float | None = None,
     ) -> None:
-        """Settle deliveries that are in memory: by decisions, in the order of the request."""
+        """Settle deliveries that are in memory: by decisions, in the order of the request.
+
+        `lease_s` replaces the ack deadline of those answered `later`.
+        """
+        self._lease_s = self.subscription.ack_deadline_s if lease_s is None else lease_s
         waiting: set[str] = set()
         for delivery, decision in zip(deliveries, decisions, strict=True):
             if isinstance(decision, Ack):
@@ -184,7 +193,7 @@ class Settlement:
             self._ledger.put(delivery, "blocked", reason=decision.reason)
             held = self._memory.wait_in_store(delivery, None)
         else:
-            lapses_at = self._now() + self.subscription.ack_deadline_s
+            lapses_at = self._now() + self._lease_s
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
         self._ledger.hold(held)

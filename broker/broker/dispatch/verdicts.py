@@ -1,6 +1,7 @@
 """What an endpoint says of a request's deliveries beyond its status: positions, late verdicts."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -31,6 +32,14 @@ class LateVerdict:
     positions: Positions = Positions()
     retry_after_s: float | None = None
     ack_deadline_s: float | None = None
+
+    def of_positions(self, kept: Sequence[int]) -> "LateVerdict":
+        """Return the verdict on some of the request's positions, numbered anew in this order."""
+        positions = Positions(
+            frozenset(n for n, each in enumerate(kept) if each in self.positions.retry),
+            frozenset(n for n, each in enumerate(kept) if each in self.positions.dead_letter),
+        )
+        return replace(self, positions=positions)
 
 
 class _Answer(msgspec.Struct):

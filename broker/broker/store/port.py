@@ -159,7 +159,10 @@ class Shard(Protocol):
         """Return the earliest finite due_at of `retry` and `leased` rows, not of seqs in `skip`."""
 
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
-        """Return the `held` rows of one key with seq > after, ascending."""
+        """Return the `held` rows of one key with seq > after, ascending.
+
+        None that stands behind a row of the key in another state that is not dead.
+        """
 
     async def row(self, seq: int) -> Due | None:
         """Return the row of one seq, whatever its state, with its message."""
@@ -168,7 +171,7 @@ class Shard(Protocol):
         """Return `retry`, `leased` and `blocked` rows by ascending seq, but for seqs in `skip`."""
 
     async def first_of(self, key: str) -> int | None:
-        """Return the lowest seq of a key's rows that are not dead."""
+        """Return the lowest seq of a key's `retry`, `leased` and `blocked` rows."""
 
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         """Return keys that have a row which is not dead: every one, or `limit` of them."""

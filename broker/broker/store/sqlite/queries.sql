@@ -93,16 +93,17 @@ DELETE FROM subscription WHERE id = ?
 UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased' AND due_at = 9e999
 
 -- name: hold_behind_first
+-- INDEXED BY, because the planner takes the primary key, whose cost grows with the square of the rows.
 UPDATE exception SET state = 'held'
 WHERE subscription = ? AND state = 'retry' AND key IS NOT NULL AND EXISTS (
-    SELECT 1 FROM exception AS before
+    SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
-      AND before.state <> 'dead' AND before.seq < exception.seq)
+      AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
 
 -- name: free_first_held
 UPDATE exception SET state = 'retry', due_at = 0
 WHERE subscription = ? AND state = 'held' AND NOT EXISTS (
-    SELECT 1 FROM exception AS before
+    SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
 
@@ -135,9 +136,9 @@ WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_eac
 UPDATE exception SET state = 'held'
 WHERE subscription = ?1 AND state = 'retry' AND replayed = 1 AND key IS NOT NULL AND (
     key IN (SELECT value FROM json_each(?2)) OR EXISTS (
-        SELECT 1 FROM exception AS other
-        WHERE other.subscription = ?1 AND other.key = exception.key
-          AND other.state IN ('leased', 'blocked')))
+        SELECT 1 FROM exception AS other INDEXED BY exception_key
+        WHERE other.subscription = ?1 AND other.key = exception.key AND other.key IS NOT NULL
+          AND other.state <> 'dead' AND other.state IN ('leased', 'blocked')))
 
 -- name: free_all_held
 UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
@@ -151,7 +152,7 @@ SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
 -- name: first_of
 SELECT min(seq) FROM exception
-WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead'
+WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead' AND state <> 'held'
 
 -- name: waiting_keys
 SELECT DISTINCT key FROM exception
@@ -197,9 +198,12 @@ ORDER BY due_at LIMIT ?
 -- name: held
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.key = ? AND e.seq > ? AND e.state = 'held'
-ORDER BY e.seq LIMIT ?
+FROM exception AS e JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
+WHERE e.subscription = ?2 AND e.key = ?3 AND e.seq > ?4 AND e.state = 'held' AND NOT EXISTS (
+    SELECT 1 FROM exception AS before INDEXED BY exception_key
+    WHERE before.subscription = ?2 AND before.key = ?3 AND before.key IS NOT NULL
+      AND before.seq < e.seq AND before.state <> 'dead' AND before.state <> 'held')
+ORDER BY e.seq LIMIT ?5
 
 -- name: row
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,

@@ -75,17 +75,20 @@ class SqliteShard:
 
     async def fetch(self, limit: int) -> Sequence[Message]:
         self._require_owned()
-        page = self._log.page(self._topic, self._fetched, min(limit, self.room()))
-        if not page:
-            return page
-        self._fetched = page[-1].seq
-        if self._covered:
-            page = [message for message in page if message.seq not in self._covered]
-            self._covered = {seq for seq in self._covered if seq > self._fetched}
-            if not page:
-                return await self.fetch(limit)
-        self._outstanding.update(dict.fromkeys([message.seq for message in page]))
-        return page
+        while page := self._log.page(self._topic, self._fetched, min(limit, self.room())):
+            self._fetched = page[-1].seq
+            if self._covered:
+                page, covered = self._part(page)
+                self._covered -= covered
+            if page:
+                self._outstanding.update(dict.fromkeys([message.seq for message in page]))
+                return page
+        return ()
+
+    def _part(self, page: Sequence[Message]) -> tuple[Sequence[Message], set[int]]:
+        """Part what has no row from the seqs of what has one."""
+        covered = {message.seq for message in page if message.seq in self._covered}
+        return [message for message in page if message.seq not in covered], covered
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
