@@ -187,7 +187,7 @@ def checked(stack: ProcessStack, folder: Path, log: FaultLog) -> None:
         stack.stop()
     except TimeoutError as error:
         log.surprise(f"{error}")
-    found = run_broker("check", folder)
+    found = run_broker("check", folder / "broker.db")
     if found.returncode != 0:
         log.surprise(f"broker check: {found.stdout}{found.stderr}")
 
