@@ -59,12 +59,13 @@ class Interventions:
         self._now = now
 
     async def seek(self, position: int) -> None:
-        """Begin again after `position`; what is out ends, and its outcome is ignored."""
+        """Begin again after `position`; what is out or leased ends, and its outcome is ignored."""
+        leases = await self._shard.leases()
         out: list[Delivery] = []
         for sent in self._requests.sent():
             sent.settled = sent.void = True
             out += sent.deliveries
-        self._memory.seek(out)
+        self._memory.seek(out, leases)
         self._ledger.forget()
         await self._shard.seek(position)
 

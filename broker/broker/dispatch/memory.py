@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from broker.dispatch.lanes import Delivery, Lanes
-from broker.store.port import Due
+from broker.store.port import Due, Lease
 
 
 class Memory:
@@ -12,7 +12,8 @@ class Memory:
 
     `ready` may be sent, in this order; `wanting` are keys whose next delivery waits in the store;
     `next_due_at` is when the first row there is due. Where the whole topic is one sequence,
-    `barrier` is the first seq that waits in the store: nothing behind it is sent.
+    `barrier` is the first seq that waits in the store: nothing behind it is sent. `leases` were
+    out at a seek, the first to lapse first.
     """
 
     def __init__(self, ordering: str) -> None:
@@ -26,6 +27,7 @@ class Memory:
         self.wanting: list[str] = []
         self.next_due_at: float | None = None
         self.barrier: int | None = None
+        self.leases: deque[Lease] = deque()
 
     def all(self) -> list[Delivery]:
         """Take everything out of memory."""
@@ -67,7 +69,7 @@ class Memory:
 
     def sendable(self) -> bool:
         """Say whether the first ready delivery may be sent."""
-        if not self.ready:
+        if not self.ready or (self.leases and self.ordering == "topic"):
             return False
         return self.barrier is None or self.ready[0].message.seq < self.barrier
 
@@ -104,8 +106,10 @@ class Memory:
     def release(self, delivery: Delivery) -> None:
         """A delivery is done with: let its key's next one go."""
         key = self.lane_of(delivery)
-        if key is None:
-            return
+        if key is not None:
+            self._release(key)
+
+    def _release(self, key: str) -> None:
         following = self.lanes.settled(key)
         if following is not None:
             self.ready.append(following)
@@ -146,13 +150,26 @@ class Memory:
             self.barrier = first.seq if self.barrier is None else min(self.barrier, first.seq)
             self.due(first.due_at if first.state != "blocked" else None)
 
-    def seek(self, out: Iterable[Delivery]) -> None:
-        """Forget everything but that the keys of what is out are taken."""
+    def seek(self, out: Iterable[Delivery], leases: Iterable[Lease]) -> None:
+        """Forget everything but that the keys of what is out, or leased, are taken."""
         self.begin(self.ordering)
         for delivery in out:
             key = self.lane_of(delivery)
             if key is not None:
                 self.lanes.occupy(key)
+        if self.ordering == "none":
+            return
+        self.leases = deque(sorted(leases, key=lambda lease: lease.until))
+        for lease in self.leases:
+            if lease.key is not None and self.ordering == "key":
+                self.lanes.occupy(lease.key)
+
+    def end_leases(self, now: float) -> None:
+        """Let the keys go whose leases from before a seek have lapsed."""
+        while self.leases and self.leases[0].until <= now:
+            key = self.leases.popleft().key
+            if key is not None and self.ordering == "key":
+                self._release(key)
 
 
 def _seq(delivery: Delivery) -> int:

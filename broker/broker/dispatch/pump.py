@@ -234,6 +234,7 @@ class Pump:
             self._ledger.hold(self._memory.all())
             self._ledger.commit()
             await self._intake.restore()
+        self._memory.end_leases(self._now())
         if self._may_send():
             self._tokens = self._rate.available(self._monotonic())
             await self._intake.take()
@@ -396,6 +397,8 @@ class Pump:
             waits.append(self._hold_until - now)
         if not self._couriers.alive():
             waits.append(COURIER_POLL_S)
+        if self._memory.leases:
+            waits.append(self._memory.leases[0].until - now)
         if self._may_send():
             if (opens_at := self._circuit.opens_at(monotonic)) is not None:
                 waits.append(opens_at - monotonic)

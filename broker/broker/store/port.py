@@ -95,6 +95,14 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """A key that is taken until a Unix time."""
+
+    key: str | None
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class TopicStats:
     """What a topic's log holds. `first_sequence` is the next one where it is empty.
 
@@ -169,6 +177,9 @@ class Shard(Protocol):
 
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry`, `leased` and `blocked` rows by ascending seq, but for seqs in `skip`."""
+
+    async def leases(self) -> Sequence[Lease]:
+        """Return the leases that lapse at a time, of all keys and of none."""
 
     async def first_of(self, key: str) -> int | None:
         """Return the lowest seq of a key's `retry`, `leased` and `blocked` rows."""

@@ -150,6 +150,9 @@ WHERE EXISTS (SELECT 1 FROM exception WHERE exception.subscription = subscriptio
 -- name: rows_above
 SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
+-- name: leases
+SELECT key, due_at FROM exception WHERE subscription = ? AND state = 'leased' AND due_at < 9e999
+
 -- name: first_of
 SELECT min(seq) FROM exception
 WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead' AND state <> 'held'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.model import ExceptionRow, FailedAttempt, Message
-from broker.store.port import Changes, Due, LeaseLost
+from broker.store.port import Changes, Due, Lease, LeaseLost
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -128,6 +128,10 @@ class SqliteShard:
         await self.rows_durable()
         rows = self._reader.execute(SQL["waiting_among"], (json.dumps(keys), self.id))
         return [key for (key,) in rows]
+
+    async def leases(self) -> Sequence[Lease]:
+        await self.rows_durable()
+        return [Lease(*row) for row in self._reader.execute(SQL["leases"], (self.id,))]
 
     async def first_of(self, key: str) -> int | None:
         await self.rows_durable()
