@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from contract.homes import SqliteHome
+from unit.pump_world import SUBSCRIPTION, PumpWorld
 
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
@@ -15,3 +22,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def anyio_backend() -> str:
     """Asynchronous tests run on asyncio, as the broker does."""
     return "asyncio"
+
+
+@pytest.fixture
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PumpWorld]:
+    """A pump at work; the test may give its subscription's fields (`with_fields`)."""
+    fields: dict[str, Any] = getattr(request, "param", {})
+    made = PumpWorld(SqliteHome(tmp_path), replace(SUBSCRIPTION, **fields))
+    await made.start()
+    yield made
+    await made.stop()

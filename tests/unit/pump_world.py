@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
+
+import pytest
 
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
+from broker.dispatch.interventions import Interventions
 from broker.dispatch.pump import Pump
 from broker.model import NewMessage
 from broker.store.port import Shard, ShardStats, Store
@@ -30,6 +33,12 @@ SUBSCRIPTION = Subscription(
 POLL_S = 0.2
 QUIET_ROUNDS = 3
 MOST_ROUNDS = 200
+T = TypeVar("T")
+
+
+def with_fields(**fields: Any) -> pytest.MarkDecorator:
+    """Have the test's `world` pump for a subscription with these fields."""
+    return pytest.mark.parametrize("world", [fields], indirect=True, ids=[""])
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,10 @@ class Row(NamedTuple):
 
 
 class ScriptedCourier:
-    """Takes jobs as the couriers do; a test says how each ends."""
+    """Takes jobs as the couriers do; a test says how each ends.
+
+    While it is not up it takes them too, and nobody gets them: they are lost with the others.
+    """
 
     def __init__(self) -> None:
         self.up = True
@@ -71,13 +83,13 @@ class ScriptedCourier:
     def send(
         self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
     ) -> list[int]:
-        assert self.up, "a job for a courier that is gone"
         jobs = []
         for attempt, items, _ in requests:
             assert items, "a request without a message"
             self._last_job += 1
             request = Request(self._last_job, attempt, tuple(item.seq for item in items))
-            self.sent.append(request)
+            if self.up:
+                self.sent.append(request)
             self.out[request.job] = request
             jobs.append(request.job)
         return jobs
@@ -188,7 +200,8 @@ class PumpWorld:
         self.pump.ended(job, Outcome(job, status, error, 1, headers or None, body))
 
     def lose(self) -> None:
-        """End the courier; another is at once in its place."""
+        """End the courier, unless it has ended; another is in its place."""
+        self.courier.up = True
         lost, self.courier.out = self.courier.out, {}
         for job in lost:
             self.pump.lost(job)
@@ -204,6 +217,12 @@ class PumpWorld:
         self.subscription = replace(self.subscription, **changes)
         self.pump.configure(self.subscription)
         await self.settle()
+
+    async def perform(self, act: Callable[[Interventions], Awaitable[T]]) -> T:
+        """Have the pump do something between two turns, and let things settle."""
+        done = await self.pump.perform(lambda: act(self.pump.interventions))
+        await self.settle()
+        return done
 
     async def stats(self) -> ShardStats:
         """Tell how far the subscription is."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,25 +11,10 @@ from broker.dispatch.endpoint import endpoint_of
 from broker.dispatch.pump import SLOW_S
 from broker.signing import key_of
 from broker.subscription import OldSecret, RetryPolicy
-from contract.homes import SqliteHome
 from support.signature import new_secret
-from unit.pump_world import NAME, SUBSCRIPTION, TOPIC, PumpWorld
+from unit.pump_world import NAME, SUBSCRIPTION, TOPIC, PumpWorld, with_fields
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PumpWorld]:
-    """A pump at work; the test may give its subscription's fields (`with_fields`)."""
-    fields: dict[str, Any] = getattr(request, "param", {})
-    made = PumpWorld(SqliteHome(tmp_path), replace(SUBSCRIPTION, **fields))
-    await made.start()
-    yield made
-    await made.stop()
-
-
-def with_fields(**fields: Any) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("world", [fields], indirect=True, ids=[""])
 
 
 # -- sending -------------------------------------------------------------------------------------

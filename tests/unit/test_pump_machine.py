@@ -45,8 +45,8 @@ class PumpMachine(RuleBasedStateMachine):
     """A model of what is owed, dead or done; the file and the requests are held against it.
 
     `finished` are those that an endpoint took or that became dead letters in any life: order is
-    counted on first deliveries, so that a crash may bring them again at any time. Order is asked
-    for of what was published since the ordering was last changed.
+    counted on first deliveries, so that a crash may bring them again at any time; a seek begins
+    anew. Order is asked for of what was published since the ordering was last changed.
     """
 
     def __init__(self) -> None:
@@ -67,6 +67,7 @@ class PumpMachine(RuleBasedStateMachine):
         self.held_until = 0.0
         self.seen = 0
         self.formats: dict[int, str] = {}  # of each request that is out, by its job
+        self.void: set[int] = set()  # jobs that were out at a seek
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -99,8 +100,10 @@ class PumpMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data())
     def overload(self, data: st.DataObject) -> None:
-        self.held_until = self.home.clock() + OVERLOADED_S
-        self.answer(self.any_request(data), 503, **{"retry-after": str(OVERLOADED_S)})
+        request = self.any_request(data)
+        if request.job not in self.void:
+            self.held_until = self.home.clock() + OVERLOADED_S
+        self.answer(request, 503, **{"retry-after": str(OVERLOADED_S)})
 
     @precondition(lambda self: self.world.courier.out)
     @rule(data=st.data())
@@ -114,11 +117,12 @@ class PumpMachine(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from([200, 500, 422]), turns=st.integers(0, 12))
     def answer_and_crash(self, data: st.DataObject, status: int, turns: int) -> None:
         request = self.any_request(data)
-        self.finished.update(seq for seq in request.seqs if self.ends(seq, status))
+        unsure = set() if request.job in self.void else set(request.seqs)
+        self.finished.update(seq for seq in unsure if self.ends(seq, status))
         self.world.end(request.job, status)
         self.run(self.world.turn(turns))
         self.check_requests()
-        self.crash(unsure=set(request.seqs))
+        self.crash(unsure=unsure)
 
     @rule()
     def crash_at_rest(self) -> None:
@@ -147,6 +151,36 @@ class PumpMachine(RuleBasedStateMachine):
         self.run(self.world.configure(**configuration))
         self.look()
 
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        dead = sorted(self.dead)
+        chosen = data.draw(st.none() | st.lists(st.sampled_from(dead), min_size=1, unique=True))
+        owed = dead if chosen is None else chosen
+        assert self.run(self.world.perform(lambda acts: acts.replay(chosen))) == len(owed)
+        self.dead.difference_update(owed)
+        self.owed.update(dict.fromkeys(owed, 0))
+        self.look()
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data())
+    def drop_dead(self, data: st.DataObject) -> None:
+        seq = data.draw(st.sampled_from(sorted(self.dead)))
+        assert self.run(self.world.perform(lambda acts: acts.drop_dead(seq)))
+        self.dead.remove(seq)
+        self.look()
+
+    @rule(data=st.data())
+    def seek(self, data: st.DataObject) -> None:
+        """Everything above is owed as at first, and nothing below but dead letters is kept."""
+        position = data.draw(st.integers(0, self.last_seq))
+        self.void.update(self.world.courier.out)
+        self.owed = dict.fromkeys(range(position + 1, self.last_seq + 1), 0)
+        self.dead = {seq for seq in self.dead if seq <= position}
+        self.finished = set(range(1, position + 1))
+        self.run(self.world.perform(lambda acts: acts.seek(position)))
+        self.look()
+
     # -- parts ---------------------------------------------------------------------------------
 
     def ends(self, seq: int, status: int) -> bool:
@@ -167,6 +201,10 @@ class PumpMachine(RuleBasedStateMachine):
 
     def answer(self, request: Request, status: int, body: bytes = b"", **headers: str) -> None:
         """Answer, and see that of each message became what the answer and the policy say."""
+        if request.job in self.void:
+            self.world.end(request.job, status, body, **headers)
+            self.look()
+            return
         batch = self.formats[request.job] == "batch"
         asked = msgspec.json.decode(body) if body and batch else {}
         policy = self.world.subscription.retry
@@ -207,6 +245,7 @@ class PumpMachine(RuleBasedStateMachine):
         """Go on with what is durable, which must be all that was owed before but for `unsure`."""
         self.run(self.world.crash())
         self.seen = 0
+        self.void = set()
         position, rows = self.world.durable()
         dead = {seq for seq, row in rows.items() if row.state == "dead"}
         everything = set(range(1, self.last_seq + 1))
@@ -243,7 +282,8 @@ class PumpMachine(RuleBasedStateMachine):
             for place, seq in enumerate(request.seqs):
                 assert seq not in self.dead
                 self.check_order(seq, before=request.seqs[:place])
-        out = [seq for request in courier.out.values() for seq in request.seqs]
+        valid = [request for job, request in courier.out.items() if job not in self.void]
+        out = [seq for request in valid for seq in request.seqs]
         assert len(out) == len(set(out)), "a message in two requests"
         if self.ordering() != "none":
             lanes = [
