@@ -201,8 +201,10 @@ ORDER BY due_at LIMIT ?
 -- name: held
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
-WHERE e.subscription = ?2 AND e.key = ?3 AND e.seq > ?4 AND e.state = 'held' AND NOT EXISTS (
+FROM exception AS e INDEXED BY exception_key
+     JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
+WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
+  AND e.state <> 'dead' AND e.state = 'held' AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = ?2 AND before.key = ?3 AND before.key IS NOT NULL
       AND before.seq < e.seq AND before.state <> 'dead' AND before.state <> 'held')
