@@ -1,0 +1,181 @@
+"""Replays, seeks and late verdicts where something of their key is out, leased or blocked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.ack_urls import Claim
+from broker.dispatch.verdicts import LateVerdict, Positions
+from broker.store.port import LeaseLost
+from broker.subscription import RetryPolicy
+from unit.pump_world import PumpWorld, with_fields
+
+pytestmark = pytest.mark.anyio
+LATER = {"webhook-verdict": "later"}
+LEASE_S = 31  # longer than the ack deadline
+ONE_ATTEMPT = RetryPolicy(max_attempts=1, min_backoff_s=10)
+
+
+def claim_of(world: PumpWorld, *seqs: int) -> Claim:
+    """Return what the ack URL of a first attempt at these names."""
+    return Claim(world.shard.id, world.shard.generation, [*seqs], [1] * len(seqs))
+
+
+# -- replays -------------------------------------------------------------------------------------
+
+
+@with_fields(allow_later=True)
+async def test_key_with_a_replayed_one_goes_on_when_its_lease_has_lapsed(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.answer(2, 200, **LATER)
+    assert await world.perform(lambda acts: acts.replay(None)) == 1
+    assert world.out() == []
+    await world.wait(LEASE_S)
+    await world.wait(10)
+    assert world.out() == [(2,)]
+    assert await world.drain() == [1, 3]
+
+
+@with_fields(retry=ONE_ATTEMPT)
+async def test_no_replay_lets_a_key_pass_its_blocked_delivery_after_a_crash(
+    world: PumpWorld,
+) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.configure(when_exhausted="block")
+    await world.answer(2, 422)
+    await world.perform(lambda acts: acts.replay(None))
+    await world.crash()
+    await world.settle()
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    assert world.out() == []
+    assert await world.perform(lambda acts: acts.give_up(2))
+    assert world.out() == [(3,)]
+
+
+@with_fields(max_in_flight=2)
+async def test_replayed_one_goes_before_what_of_its_key_is_ready(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a", "b")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.answer(4, 503, **{"retry-after": "30"})
+    await world.answer(2)
+    assert world.out() == []
+    await world.perform(lambda acts: acts.replay(None))
+    await world.wait(30)
+    assert set(world.out()) == {(1,), (4,)}
+    await world.answer(1)
+    assert set(world.out()) == {(3,), (4,)}
+
+
+# -- seeks ---------------------------------------------------------------------------------------
+
+
+@with_fields(allow_later=True)
+async def test_key_waits_for_a_lease_that_was_out_at_a_seek(world: PumpWorld) -> None:
+    await world.publish("a", "a", "b")
+    await world.settle()
+    await world.answer(1, 200, **LATER)
+    await world.answer(3)
+    await world.perform(lambda acts: acts.seek(0))
+    assert world.out() == [(3,)]
+    await world.wait(LEASE_S)
+    assert world.out() == [(3,), (1,)]
+    assert await world.drain() == [2]
+
+
+@with_fields(allow_later=True, ordering="topic")
+async def test_ordered_topic_waits_for_a_lease_that_was_out_at_a_seek(world: PumpWorld) -> None:
+    await world.publish("a", "b")
+    await world.settle()
+    await world.answer(1, 200, **LATER)
+    await world.perform(lambda acts: acts.seek(0))
+    assert world.out() == []
+    await world.wait(LEASE_S)
+    assert await world.drain() == [2]
+    assert [request.seqs for request in world.courier.sent] == [(1,), (1,), (2,)]
+
+
+async def test_key_waits_for_what_was_out_at_a_seek(world: PumpWorld) -> None:
+    await world.publish("a", "a", "b")
+    await world.settle()
+    await world.answer(3)
+    await world.perform(lambda acts: acts.seek(0))
+    assert world.out() == [(1,), (3,)]
+    await world.answer(1, 422)  # means nothing any more
+    assert world.out() == [(3,), (1,)]
+    assert (await world.stats()).rows == {}
+
+
+# -- late verdicts -------------------------------------------------------------------------------
+
+
+@with_fields(format="batch", max_batch=2, allow_later=True)
+async def test_positions_of_a_late_verdict_stay_when_some_have_lapsed(world: PumpWorld) -> None:
+    await world.publish("a", "b")
+    await world.settle()
+    assert world.out() == [(1, 2)]
+    await world.answer(1, 200, **LATER)
+    await world.configure(max_batch=1, max_in_flight=1)
+    extend = LateVerdict("extend", ack_deadline_s=300.0)
+    assert await world.perform(lambda acts: acts.conclude(claim_of(world, 2), extend)) == "extended"
+    await world.wait(LEASE_S)  # the first has lapsed
+    ack = LateVerdict("ack", positions=Positions(retry=frozenset({1})))
+    assert await world.perform(lambda acts: acts.conclude(claim_of(world, 1, 2), ack)) == "settled"
+    _, rows = world.durable()
+    assert {seq: (row.state, row.attempts) for seq, row in rows.items()} == {
+        1: ("retry", 1),
+        2: ("retry", 1),
+    }
+
+
+@with_fields(format="batch", max_batch=3, allow_later=True)
+async def test_key_does_not_go_on_while_a_later_one_of_a_batch_is_leased(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a", "a")
+    await world.settle()
+    await world.answer(1, 200, **LATER)
+    await world.configure(max_batch=1, max_in_flight=1, retry=ONE_ATTEMPT)
+    extend = LateVerdict("extend", ack_deadline_s=300.0)
+    await world.perform(lambda acts: acts.conclude(claim_of(world, 2, 3), extend))
+    await world.wait(LEASE_S)
+    _, rows = world.durable()
+    assert (rows[1].state, rows[2].state, rows[3].state) == ("dead", "leased", "leased")
+    assert world.out() == []
+    await world.wait(300)
+    _, rows = world.durable()
+    assert {rows[seq].state for seq in (1, 2, 3)} == {"dead"}
+    assert world.out() == [(4,)]
+
+
+@with_fields(allow_later=True)
+async def test_lease_that_is_extended_before_its_answer_ends_later(world: PumpWorld) -> None:
+    await world.publish("a")
+    await world.settle()
+    extend = LateVerdict("extend", ack_deadline_s=300.0)
+    assert await world.perform(lambda acts: acts.conclude(claim_of(world, 1), extend)) == "extended"
+    await world.answer(1, 200, **LATER)
+    _, rows = world.durable()
+    assert (rows[1].state, rows[1].due_at) == ("leased", world.home.clock() + 300)
+
+
+# -- an act that does not end --------------------------------------------------------------------
+
+
+async def test_who_asked_hears_that_the_pump_was_cancelled_in_the_midst(world: PumpWorld) -> None:
+    begun = asyncio.Event()
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    asking = asyncio.ensure_future(world.pump.perform(endless))
+    await begun.wait()
+    await world.crash()
+    with pytest.raises(LeaseLost):
+        await asyncio.wait_for(asking, timeout=5)
