@@ -8,7 +8,7 @@ from math import inf
 import pytest
 from msgspec.structs import replace as with_fields
 
-from broker.model import FailedAttempt
+from broker.model import FailedAttempt, RowState
 from broker.store.port import Changes, Shard, Store
 from contract.homes import Home
 from contract.messages import (
@@ -40,8 +40,10 @@ async def shard(store: Store) -> Shard:
 async def rows_of(shard: Shard, *keys: str) -> dict[int, str]:
     """Return the state of every row that can be seen: retry ones, and held ones of some keys."""
     found = {due.row.seq: "retry" for due in await shard.due(EVER, 1000, NONE)}
-    for key in keys:
-        found |= {due.row.seq: "held" for due in await shard.held(key, 0, 1000)}
+    for seq in range(1, 20):
+        due = await shard.row(seq)
+        if due is not None and due.row.state == "held" and due.row.key in keys:
+            found[seq] = "held"
     return found
 
 
@@ -340,8 +342,8 @@ async def test_next_due_at_is_the_earliest_that_is_not_skipped(store: Store, sha
 async def test_held_gives_one_keys_rows_in_order(store: Store, shard: Shard) -> None:
     await publish_keys(store, *"abaabaa")
     await fetch_all(shard)
-    await put(shard, *[row(seq, "held", "a") for seq in (6, 4, 3)], row(1, "retry", "a"))
-    await put(shard, row(7, "dead", "a"), row(2, "held", "b"))
+    await put(shard, *[row(seq, "held", "a") for seq in (6, 4, 3)], row(1, "dead", "a"))
+    await put(shard, row(7, "retry", "a"), row(2, "held", "b"))
 
     async def held(key: str, after: int, limit: int) -> list[int]:
         found = await shard.held(key, after, limit)
@@ -353,6 +355,19 @@ async def test_held_gives_one_keys_rows_in_order(store: Store, shard: Shard) -> 
     assert await held("a", 0, 2) == [3, 4]
     assert await held("b", 0, 10) == [2]
     assert await held("c", 0, 10) == []
+
+
+@pytest.mark.parametrize("state", ["retry", "leased", "blocked"])
+async def test_held_gives_nothing_behind_what_holds_the_key(
+    store: Store, shard: Shard, state: RowState
+) -> None:
+    await publish_keys(store, *"aaaa")
+    await fetch_all(shard)
+    await put(shard, row(1, "held", "a"), row(2, state, "a"), row(3, "held", "a"))
+
+    assert [due.row.seq for due in await shard.held("a", 0, 10)] == [1]
+    assert await shard.first_of("a") == 2
+    assert await shard.first_of("b") is None
 
 
 async def test_rows_are_seen_by_the_next_call(store: Store, shard: Shard) -> None:

@@ -335,6 +335,28 @@ def test_block_survives_a_kill(
     assert endpoint.sequences == [*sequences[:1] * 2, *sequences]
 
 
+@pytest.mark.parametrize("waits", ["blocked", "retrying"])
+def test_what_is_published_after_a_kill_overtakes_nothing(
+    restartable: BrokerProcess, topic: str, endpoint: Endpoint, witness: Witness, waits: str
+) -> None:
+    endpoint.script = patient = Patient()
+    act = block_key if waits == "blocked" else retry_key
+    sequences = act(restartable.api, topic, endpoint)
+    sent = len(endpoint.requests)
+
+    restartable.kill()
+    restartable.start()
+    sequences += [restartable.api.ok_publish(topic, n, key="k") for n in range(3, 6)]
+    witness.let_pass(restartable.api)
+    assert len(endpoint.requests) == sent
+    assert restartable.api.backlog(topic) == 6
+
+    patient.healed = True
+    accepted(restartable.api.act(topic, f"deliveries/{sequences[0]}/retry"))
+    eventually(lambda: restartable.api.backlog(topic) == 0)
+    assert endpoint.sequences[sent:] == sequences
+
+
 def test_block_of_a_topic_survives_a_kill(
     restartable: BrokerProcess, topic: str, endpoint: Endpoint, witness: Witness
 ) -> None:

@@ -190,7 +190,7 @@ ORDER BY id
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.state IN ('retry', 'leased') AND e.due_at <= ?
+WHERE e.subscription = ? AND e.state IN ('retry', 'leased') AND e.due_at <= ? AND e.due_at < 9e999
 ORDER BY e.due_at, e.seq LIMIT ?
 
 -- name: next_due_at
