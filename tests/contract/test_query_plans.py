@@ -29,6 +29,9 @@ def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         ("free_first_held", (1,), ["before"]),
         ("hold_busy", (1, "[]"), ["other"]),
         ("held", (1, 1, "a", 0, 10), ["e", "before"]),
+        ("first_of", (1, "a"), ["exception"]),
+        ("waiting_among", ("[]", 1), ["exception"]),
+        ("free_among", ("[]", 1), ["exception"]),
     ],
 )
 def test_others_of_a_key_are_found_by_its_index(

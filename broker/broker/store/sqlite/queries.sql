@@ -154,7 +154,7 @@ SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 SELECT key, due_at FROM exception WHERE subscription = ? AND state = 'leased' AND due_at < 9e999
 
 -- name: first_of
-SELECT min(seq) FROM exception
+SELECT min(seq) FROM exception INDEXED BY exception_key
 WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead' AND state <> 'held'
 
 -- name: waiting_keys
@@ -163,7 +163,8 @@ WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead' LIMIT ?
 
 -- name: waiting_among
 SELECT value FROM json_each(?1) WHERE EXISTS (
-    SELECT 1 FROM exception WHERE subscription = ?2 AND key = value AND state <> 'dead')
+    SELECT 1 FROM exception INDEXED BY exception_key
+    WHERE subscription = ?2 AND key = value AND key IS NOT NULL AND state <> 'dead')
 
 -- name: put_exception
 INSERT OR REPLACE INTO exception
@@ -378,5 +379,6 @@ SELECT ?, seq, key, 'dead', 0, 0, ?, ? FROM message WHERE topic = ? AND seq >= ?
 
 -- name: free_among
 SELECT DISTINCT value FROM json_each(?1) WHERE NOT EXISTS (
-    SELECT 1 FROM exception
-    WHERE subscription = ?2 AND key = value AND state IN ('retry', 'leased', 'blocked'))
+    SELECT 1 FROM exception INDEXED BY exception_key
+    WHERE subscription = ?2 AND key = value AND key IS NOT NULL AND state <> 'dead'
+      AND state IN ('retry', 'leased', 'blocked'))
