@@ -155,7 +155,11 @@ class Interventions:
 
         Returns `settled`, `extended`, or `lapsed` where the attempt does not wait for one any more.
         """
-        if claim.shard != self._shard.id or claim.generation != self._shard.generation:
+        if claim.shard != self._shard.id:
+            return "lapsed"
+        if claim.generation != self._shard.generation:
+            # A seek came meanwhile. The verdict counts no more, but what it was about has ended.
+            self._memory.end_leases(self._now(), claim.seqs)
             return "lapsed"
         if self._conclude_before_the_answer(claim, verdict):
             return "extended" if verdict.verdict == "extend" else "settled"

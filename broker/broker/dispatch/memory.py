@@ -1,7 +1,7 @@
 """What of a shard is in memory, and what waits in the store before it may be sent."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from broker.dispatch.lanes import Delivery, Lanes
 from broker.store.port import Due, Lease
@@ -164,12 +164,15 @@ class Memory:
             if lease.key is not None and self.ordering == "key":
                 self.lanes.occupy(lease.key)
 
-    def end_leases(self, now: float) -> None:
-        """Let the keys go whose leases from before a seek have lapsed."""
-        while self.leases and self.leases[0].until <= now:
-            key = self.leases.popleft().key
-            if key is not None and self.ordering == "key":
-                self._release(key)
+    def end_leases(self, now: float, seqs: Collection[int] = ()) -> None:
+        """Let the keys go whose leases from before a seek have lapsed, and those of `seqs`."""
+        ended = [lease for lease in self.leases if lease.until <= now or lease.seq in seqs]
+        if not ended:
+            return
+        self.leases = deque(lease for lease in self.leases if lease not in ended)
+        for lease in ended:
+            if lease.key is not None and self.ordering == "key":
+                self._release(lease.key)
 
 
 def _seq(delivery: Delivery) -> int:

@@ -96,8 +96,9 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A key that is taken until a Unix time."""
+    """A delivery whose key, if it has one, is taken until a Unix time."""
 
+    seq: int
     key: str | None
     until: float
 

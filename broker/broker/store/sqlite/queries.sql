@@ -151,7 +151,8 @@ WHERE EXISTS (SELECT 1 FROM exception WHERE exception.subscription = subscriptio
 SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
 -- name: leases
-SELECT key, due_at FROM exception WHERE subscription = ? AND state = 'leased' AND due_at < 9e999
+SELECT seq, key, due_at FROM exception
+WHERE subscription = ? AND state = 'leased' AND due_at < 9e999
 
 -- name: first_of
 SELECT min(seq) FROM exception INDEXED BY exception_key
