@@ -11,3 +11,4 @@ class Quiet(Logger):  # type: ignore[misc]
     def setup(self, cfg: Any) -> None:
         """Keep the handlers that configure_logging has set."""
         self.cfg = cfg
+        self._access_log_enabled = False  # else it is worked out anew for every request

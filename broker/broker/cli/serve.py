@@ -49,6 +49,7 @@ def options_for(settings: Settings) -> dict[str, Any]:
     """Say how gunicorn is run: one worker, because one process owns the store."""
     return {
         "bind": [f"{settings.host}:{settings.port}"],
+        "http_parser": "fast",
         "worker_class": "broker.cli.worker.Worker",
         "workers": 1,
         "asgi_loop": "uvloop",
