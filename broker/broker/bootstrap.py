@@ -1,6 +1,7 @@
 """Putting the parts together: the only place that knows which they are."""
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Coroutine
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 
 FLASK_THREADS = 10
 EXIT_AFTER_FAILURE_S = 0.25
+
+# What a message needs is freed by its reference count. The search for cycles would go through all
+# that waits, over and over; it is left to what is rare: tracebacks and Flask's contexts.
+GC_THRESHOLDS = (50_000, 20, 20)
 
 
 class LoopBridge:
@@ -70,6 +75,9 @@ class Worker:
             store, broker.topics, broker.subscriptions, self._dispatcher, self._fail
         )
         self._sweeper.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         log.info(
             "broker %s serves on %s:%d, with its data in %s.",
             __version__,

@@ -47,10 +47,10 @@ async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) ->
 
 def _location(topic: str, message: NewMessage, appended: Appended) -> str:
     if appended.sequence is not None:
-        return f"/v1/topics/{quote(topic)}/messages/{appended.sequence}"
+        return f"/v1/topics/{topic}/messages/{appended.sequence}"
     # Not even dots are left as they are, for a path that ends in two of them leads elsewhere.
     id_ = quote(message.id, safe="").replace(".", "%2E")
-    return f"/v1/topics/{quote(topic)}/scheduled/{id_}?source={quote(message.source, safe='')}"
+    return f"/v1/topics/{topic}/scheduled/{id_}?source={quote(message.source, safe='')}"
 
 
 async def read_body(receive: Receive, length: int, limit: int) -> bytes:
