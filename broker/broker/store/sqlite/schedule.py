@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 from broker.model import NewMessage, Scheduled
 from broker.store.port import Unavailable
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import RecentIds, TopicLog, size_of
+from broker.store.sqlite.log import TopicLog, size_of
 from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.recent_ids import RecentIds
 
 # What one transaction moves: the event loop does nothing else meanwhile.
 BATCH_ROWS = 100

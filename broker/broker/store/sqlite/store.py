@@ -25,8 +25,9 @@ from broker.store.sqlite.connection import (
     usable,
 )
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import Log, RecentIds, TopicLog
+from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.recent_ids import RecentIds
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
 from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
