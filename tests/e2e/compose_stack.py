@@ -92,8 +92,11 @@ class ComposeStack:
 
     def restart(self, service: Service, **settings: str) -> None:
         """Stop a service in good order, and start it with other settings until further notice."""
-        self._environment |= settings
-        self._compose("up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
+        if settings:
+            self._environment |= settings
+            self._compose("up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
+        else:
+            self._compose("restart", service)
         wait_until_ready(self, service)
 
     def logs(self, service: Service) -> str:

@@ -18,6 +18,7 @@ KILLS = 20
 # A burst through the containers' network proves the same as one without it, at a higher price.
 BURST = {"processes": 5000, "compose": 1000}
 ORDERS_BETWEEN_KILLS = 20
+BROKER_STOPPED = "The broker has stopped."
 AT_WORK = 0.75  # so many are killed at work; the rest may not have started again since the last
 
 
@@ -67,6 +68,27 @@ def test_services_killed_in_turn_under_load_lose_and_repeat_nothing(
     assert census.faults(crowd.answered) == []
     assert shop.message_count("order") == len(census.orders)
     assert shop.message_count("shipment") == 3 * len(census.orders)
+
+
+def test_services_restarted_in_turn_under_load_lose_and_repeat_nothing(
+    stack: Stack, shop: Shop
+) -> None:
+    stops = stack.logs(Service.BROKER).count(BROKER_STOPPED)
+
+    with Crowd(stack, pause_s=0.02) as crowd:
+        for service in (Service.BROKER, *Service, Service.BROKER):
+            crowd.wait_for(len(crowd.answered) + ORDERS_BETWEEN_KILLS)
+            stack.restart(service)
+        crowd.wait_for(len(crowd.answered) + ORDERS_BETWEEN_KILLS)
+    wait_until_ready(stack)
+
+    census = shop.census()
+    assert census.faults(crowd.answered) == []
+    assert shop.message_count("order") == len(census.orders)
+    assert shop.message_count("shipment") == 3 * len(census.orders)
+    assert stack.logs(Service.BROKER).count(BROKER_STOPPED) == stops + 3, (
+        "it did not stop by itself"
+    )
 
 
 def test_stack_taken_down_at_work_and_up_again_loses_and_repeats_nothing(
