@@ -1,12 +1,22 @@
-"""Who may call: with keys switched on, whoever has the admin key."""
+"""Who calls, and what they may do.
+
+A key is `brk_` and 43 random characters, shown once. The broker keeps its SHA-256: with 256 bits of
+chance in a key nothing slower is needed, and what is compared is never the key itself.
+"""
 
 import hmac
-from collections.abc import Iterable
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from broker.errors import BrokerError
+from broker.scopes import ADMIN, Action, Scope, allows
 
-_OPEN = frozenset({"/healthz", "/readyz"})
-_ACKS = "/v1/acks/"  # their token is the key
+PREFIX = "brk_"
 
 
 class Unauthorized(BrokerError):
@@ -19,19 +29,102 @@ class Unauthorized(BrokerError):
         super().__init__("Send the header Authorization: Bearer <key> with a key of this broker.")
 
 
+class Forbidden(BrokerError):
+    """The key lacks the scope."""
+
+    status = 403
+    code = "forbidden"
+
+    def __init__(self, actions: Collection[Action], topic: str | None) -> None:
+        wanted = " or ".join(
+            "admin" if action == "admin" else f"{action}:{topic or '*'}" for action in actions
+        )
+        super().__init__(f"This needs a key with the scope {wanted}.")
+
+
+class ApiKey(Struct, frozen=True):
+    """A key as it is kept. Times are Unix seconds; `used_at` is right to a minute."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    digest: str
+    created_at: float
+    used_at: float | None = None
+
+
+class Caller(Struct, frozen=True):
+    """Somebody at the door, and what they may do."""
+
+    name: str
+    scopes: tuple[Scope, ...]
+
+    def may(self, actions: Collection[Action], topic: str | None) -> bool:
+        """Say whether one of the actions is allowed on a topic; None means on all of them."""
+        return allows(self.scopes, actions, topic)
+
+    def require(self, actions: Collection[Action], topic: str | None) -> None:
+        """Raise Forbidden unless one of the actions is allowed."""
+        if not self.may(actions, topic):
+            raise Forbidden(actions, topic)
+
+
+ANYONE = Caller("anyone", (ADMIN,))
+
+
 class Keys:
-    """The keys that open the door; None leaves it open."""
+    """The keys that open the door. Where keys are off, anyone may do everything."""
 
-    def __init__(self, admin_key: str | None) -> None:
-        self._admin = None if admin_key is None else admin_key.encode()
+    def __init__(self, admin_key: str | None, *, on: bool) -> None:
+        self._on = on
+        self._admin_digest = None if admin_key is None else digest_of(admin_key)
+        self._by_digest: Mapping[str, ApiKey] = {}
+        self.used: dict[str, float] = {}
 
-    def require(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raise Unauthorized unless the request may pass."""
-        if self._admin is None or path in _OPEN or path.startswith(_ACKS):
-            return
+    def use(self, keys: Iterable[ApiKey]) -> None:
+        """Take these keys, besides the admin key, and no others."""
+        self._by_digest = {key.digest: key for key in keys}
+
+    def caller(self, headers: Iterable[tuple[bytes, bytes]], now: float) -> Caller:
+        """Say who sent a request, by its Authorization header. Raises Unauthorized."""
+        if not self._on:
+            return ANYONE
         for name, value in headers:
             if name == b"authorization":
                 scheme, _, key = value.partition(b" ")
-                if scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._admin):
-                    return
+                if scheme.lower() == b"bearer":
+                    return self.caller_of(key.strip(), now)
         raise Unauthorized
+
+    def caller_of(self, key: bytes, now: float) -> Caller:
+        """Say whose key it is. Raises Unauthorized."""
+        if not self._on:
+            return ANYONE
+        digest = sha256(key).hexdigest()
+        if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
+            return Caller("admin", (ADMIN,))
+        found = self._by_digest.get(digest)
+        if found is None or not hmac.compare_digest(digest, found.digest):
+            raise Unauthorized
+        self.used[found.id] = now
+        return Caller(found.name, found.scopes)
+
+
+def new_key() -> str:
+    """Make a key."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    """Return what is kept of a key."""
+    return sha256(key.encode()).hexdigest()
+
+
+def to_document(keys: Iterable[ApiKey]) -> dict[str, Any]:
+    """Return keys as the document that is stored."""
+    return {"keys": [msgspec.to_builtins(key) for key in keys]}
+
+
+def from_document(document: Mapping[str, Any]) -> list[ApiKey]:
+    """Restore keys from the stored document."""
+    return msgspec.convert(document.get("keys", []), list[ApiKey])

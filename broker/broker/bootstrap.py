@@ -47,8 +47,10 @@ class LoopBridge:
 class Worker:
     """The life of the broker in one worker process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keys: Keys) -> None:
         self._settings = settings
+        self._keys = keys
+        self._keeping_use: asyncio.Task[None] | None = None
         self._store: Store | None = None
         self._dispatcher: Dispatcher | None = None
         self._sweeper: Sweeper | None = None
@@ -58,7 +60,7 @@ class Worker:
         settings = self._settings
         store = self._store = open_store(settings.store, self._fail)
         await store.open()
-        broker = Broker(store, settings)
+        broker = Broker(store, settings, self._keys)
         broker.load()
         couriers = Couriers(settings.allowed_targets, store.lock_descriptor())
         self._dispatcher = Dispatcher(
@@ -75,6 +77,7 @@ class Worker:
             store, broker.topics, broker.subscriptions, self._dispatcher, self._fail
         )
         self._sweeper.start()
+        self._keeping_use = asyncio.create_task(broker.keys.keep_use(), name="keep use of keys")
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -90,6 +93,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
+        if self._keeping_use is not None:
+            self._keeping_use.cancel()
         if self._sweeper is not None:
             await self._sweeper.stop()
         if self._dispatcher is not None:
@@ -109,9 +114,10 @@ class Worker:
 
 def create_front(settings: Settings) -> Front:
     """Build the ASGI application."""
+    keys = Keys(settings.admin_key, on=settings.api_keys)
 
     def control(broker: Broker) -> AsgiApp:
-        app = create_app(LoopBridge(broker, asyncio.get_running_loop()))
+        app = create_app(LoopBridge(broker, asyncio.get_running_loop()), keys)
         return WSGIMiddleware(app, workers=FLASK_THREADS)  # type: ignore[arg-type, return-value]
 
     if not settings.api_keys:
@@ -120,7 +126,7 @@ def create_front(settings: Settings) -> Front:
             "Set BROKER_API_KEYS=on and BROKER_ADMIN_KEY to change that.",
             extra={"action": "keys_off"},
         )
-    return Front(Worker(settings), control, Keys(settings.admin_key if settings.api_keys else None))
+    return Front(Worker(settings, keys), control, keys)
 
 
 def asgi_app() -> Front:

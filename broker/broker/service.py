@@ -11,6 +11,8 @@ from uuid_utils import uuid7
 
 from broker import subscription as subscription_fields
 from broker import topic as topic_fields
+from broker.api_keys import ApiKeys
+from broker.auth import Keys
 from broker.cloudevents import (
     HeaderList,
     mode_of,
@@ -61,9 +63,14 @@ class Broker:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, now: Callable[[], float] = time.time
+        self,
+        store: Store,
+        settings: Settings,
+        keys: Keys | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self.keys = ApiKeys(store, keys if keys is not None else Keys(None, on=False), now)
         self._settings = settings
         self._now = now
         self.topics: dict[str, Topic] = {}
@@ -81,6 +88,7 @@ class Broker:
 
     def load(self) -> None:
         """Take over the configuration that the store holds."""
+        self.keys.load()
         for document, _ in self._store.documents("topic/").values():
             topic = Topic.from_document(document)
             self.topics[topic.name] = topic
@@ -224,9 +232,9 @@ class Broker:
         """Show one topic."""
         return topic_view(self.topic(name), self._stats(name), self._names_of(name))
 
-    def list_topics(self) -> list[dict[str, Any]]:
-        """Show every topic, in the order of names."""
-        return [self.topic_view(name) for name in sorted(self.topics)]
+    def list_topics(self, shown: Callable[[str], bool] = lambda _: True) -> list[dict[str, Any]]:
+        """Show every topic that is `shown`, in the order of names."""
+        return [self.topic_view(name) for name in sorted(self.topics) if shown(name)]
 
     async def delete_topic(self, name: str, *, force: bool) -> None:
         """Remove a topic and all it holds; with subscriptions only by force."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from broker.auth import ApiKey
 from broker.cloudevents import attributes_of, rfc3339, structured
 from broker.model import FailedAttempt, Message, Scheduled
 from broker.store.port import Due, ShardStats, TopicStats
@@ -28,6 +29,17 @@ class PumpView(Protocol):
 
     def circuit_closed(self) -> bool:
         """Say whether attempts are made as usual."""
+
+
+def key_view(key: ApiKey) -> dict[str, Any]:
+    """Render an API key, of which the key itself is not known any more."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": [str(scope) for scope in key.scopes],
+        "created_at": rfc3339(key.created_at),
+        "last_used_at": None if key.used_at is None else rfc3339(key.used_at),
+    }
 
 
 def topic_view(topic: Topic, stats: TopicStats, subscriptions: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.store.port import IdTaken
-from broker.store.sqlite import log
+from broker.store.sqlite import recent_ids
 from unit.sqlite_stores import NOW, TOPIC, Stores, message, outcomes
 
 pytestmark = pytest.mark.anyio
@@ -105,7 +105,7 @@ async def test_ids_are_remembered_in_any_order(stores: Stores) -> None:
 async def test_source_that_is_out_of_mind_is_looked_up(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "SOURCES_REMEMBERED", 1)
+    monkeypatch.setattr(recent_ids, "SOURCES_REMEMBERED", 1)
     for id_ in ("z", "n"):
         await publish(stores, id_)
     # The second source puts the first out of mind while its message is being judged.

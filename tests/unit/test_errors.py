@@ -9,12 +9,18 @@ import pytest
 
 from broker import errors
 from broker.api.problems import HttpRefusal, problem
-from broker.auth import Unauthorized
+from broker.api_keys import KeyNameTaken, KeyNotFound
+from broker.auth import Forbidden, Unauthorized
+from broker.control.ops import NotReady
 from broker.errors import BrokerError, Fault, InvalidRequest
 
 REFUSALS = [
     BrokerError(),
     Unauthorized(),
+    Forbidden(("read", "subscribe"), "orders"),
+    KeyNotFound("0a1b"),
+    KeyNameTaken("orders"),
+    NotReady("The courier is not running."),
     errors.MalformedRequest(),
     errors.RouteNotFound(),
     errors.MethodNotAllowed(),

@@ -4,6 +4,7 @@ import itertools
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
@@ -11,12 +12,15 @@ from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, publish
 from broker.auth import Keys
 from broker.errors import BrokerError
+from broker.scopes import Action
 from broker.service import Broker
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+
+PUBLISH: tuple[Action, ...] = ("publish",)
 
 _TOPICS, _MESSAGES = "/v1/topics/", "/messages"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
@@ -37,11 +41,16 @@ class Front:
     """The ASGI application."""
 
     def __init__(
-        self, lifespan: Lifespan, control: Callable[[Broker], AsgiApp], keys: Keys
+        self,
+        lifespan: Lifespan,
+        control: Callable[[Broker], AsgiApp],
+        keys: Keys,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._lifespan = lifespan
         self._make_control = control
         self._keys = keys
+        self._now = now
         prefix = secrets.token_hex(6).encode()
         self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
 
@@ -58,10 +67,10 @@ class Front:
         request_id = self._request_id(scope)
         topic = _published_topic(scope)
         try:
-            self._keys.require(scope["path"], scope["headers"])
             if topic is None:
                 await self._control(scope, receive, _with_request_id(send, request_id))
                 return
+            self._keys.caller(scope["headers"], self._now()).require(PUBLISH, topic)
             answer = await publish(self._broker, topic, scope, receive)
         except BrokerError as error:
             answer = refusal(error)

@@ -7,6 +7,8 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from broker.api.problems import CONTENT_TYPE, HttpRefusal, problem
+from broker.auth import Keys
+from broker.control.permissions import admit
 from broker.control.sequences import SequenceConverter
 from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
 from broker.service import Broker
@@ -31,12 +33,13 @@ def bridge() -> Bridge:
     return found
 
 
-def create_app(to_broker: Bridge) -> Flask:
-    """Build the application."""
+def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
+    """Build the application, whose calls are those of whoever has a key for them."""
     from broker.control import (
         acks,
         dead_letters,
         deliveries,
+        keys,
         messages,
         ops,
         scheduled,
@@ -50,9 +53,20 @@ def create_app(to_broker: Bridge) -> Flask:
     app.url_map.converters["sequence"] = SequenceConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["broker"] = to_broker
-    nouns = (topics, subscriptions, deliveries, dead_letters, acks, messages, scheduled, ops)
+    nouns = (
+        topics,
+        subscriptions,
+        deliveries,
+        dead_letters,
+        acks,
+        messages,
+        scheduled,
+        keys,
+        ops,
+    )
     for module in nouns:
         app.register_blueprint(module.blueprint)
+    app.before_request(lambda: admit(request, api_keys))
     app.register_error_handler(BrokerError, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
@@ -63,6 +77,8 @@ def _refuse(error: BrokerError) -> Response:
     response = Response(problem(error), error.status, content_type=CONTENT_TYPE)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -32,5 +32,6 @@ def readyz() -> ResponseReturnValue:
         return to.broker.ready()
 
     if found := to.wait(reasons()):
-        raise NotReady("; ".join(found))
+        reasons_found = "; ".join(found)
+        raise NotReady(f"{reasons_found[0].upper()}{reasons_found[1:]}.")
     return {"status": "ready"}

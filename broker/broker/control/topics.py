@@ -5,17 +5,19 @@ from flask.typing import ResponseReturnValue
 
 from broker.control import bridge
 from broker.control.bodies import json_object, query_flag
+from broker.control.permissions import PERMISSIONS, caller
 
 blueprint = Blueprint("topics", __name__, url_prefix="/v1/topics")
 
 
 @blueprint.get("")
 def list_topics() -> ResponseReturnValue:
-    """List the topics."""
-    to = bridge()
+    """List the topics that the caller's key is for."""
+    to, who = bridge(), caller()
+    actions = PERMISSIONS["topics.get_topic"].actions
 
     async def listed() -> list[dict[str, object]]:
-        return to.broker.list_topics()
+        return to.broker.list_topics(lambda name: who.may(actions, name))
 
     return {"topics": to.wait(listed())}
 

@@ -1,0 +1,178 @@
+"""The use cases of API keys: made, listed, revoked."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from broker.auth import ApiKey, Keys, digest_of, from_document, new_key, to_document
+from broker.errors import (
+    BrokerError,
+    EditConflict,
+    Fault,
+    InvalidRequest,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from broker.names import checked_name
+from broker.scopes import Scope, parse_scopes
+from broker.store.port import Conflict, Store, Unavailable
+from broker.views import key_view
+
+log = logging.getLogger(__name__)
+
+DOCUMENT = "api-keys"
+FIELDS = ("name", "scopes", "key")
+MAX_KEYS = 1000
+MIN_CHOSEN, MAX_CHOSEN = 32, 256
+USE_KEPT_S = 60.0
+
+
+class KeyNotFound(BrokerError):
+    """No key has this id."""
+
+    status = 404
+    code = "key_not_found"
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f'There is no key with the id "{id_}". GET /v1/keys lists them.')
+
+
+class KeyNameTaken(BrokerError):
+    """Another key has this name."""
+
+    status = 409
+    code = "key_name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'There is such a key already, named "{name}". Revoke it first, or choose another name.'
+        )
+
+
+class ApiKeys:
+    """Every key. Its methods run on the event loop; each raises a BrokerError for a refusal."""
+
+    def __init__(self, store: Store, keys: Keys, now: Callable[[], float]) -> None:
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._all: dict[str, ApiKey] = {}
+
+    def load(self) -> None:
+        """Take over the keys that the store holds."""
+        for document, _ in self._store.documents(DOCUMENT).values():
+            self._take({key.id: key for key in from_document(document)})
+
+    def list_keys(self) -> list[dict[str, Any]]:
+        """Return all keys, in the order in which they were made."""
+        return [key_view(key) for key in self._used().values()]
+
+    def show(self, id_: str) -> dict[str, Any]:
+        """Return one key."""
+        key = self._used().get(id_)
+        if key is None:
+            raise KeyNotFound(id_)
+        return key_view(key)
+
+    async def create(self, body: Mapping[str, object]) -> tuple[bool, dict[str, Any]]:
+        """Make a key; return whether it is new, and its view with `key`, which is shown only now.
+
+        A caller may bring the key itself. The same name, scopes and key again change nothing.
+        """
+        name, scopes, chosen = _checked(body)
+        text = chosen if chosen is not None else new_key()
+        digest = digest_of(text)
+        for known in self._all.values():
+            if (known.name, known.digest, set(known.scopes)) == (name, digest, set(scopes)):
+                return False, self.show(known.id)
+            if known.name == name or known.digest == digest:
+                raise KeyNameTaken(known.name)
+        if len(self._all) >= MAX_KEYS:
+            raise InvalidRequest([Fault("name", f"there may be at most {MAX_KEYS} keys")])
+        key = ApiKey(secrets.token_hex(6), name, scopes, digest, self._now())
+        await self._write({**self._used(), key.id: key})
+        return True, {**key_view(key), "key": text}
+
+    async def delete(self, id_: str) -> None:
+        """Revoke a key: from now on it opens nothing."""
+        left = self._used()
+        if left.pop(id_, None) is None:
+            raise KeyNotFound(id_)
+        await self._write(left)
+
+    async def keep_use(self) -> None:
+        """Write down when keys were used, every minute, until cancelled."""
+        while True:
+            await asyncio.sleep(USE_KEPT_S)
+            used = self._used()
+            if used == self._all:
+                continue
+            try:
+                await self._write(used)
+            except BrokerError as error:
+                log.warning("When keys were used is not written: %s", error)
+
+    def _used(self) -> dict[str, ApiKey]:
+        """Return all keys with the time of their last use."""
+        used = self._keys.used
+        return {
+            id_: replace(key, used_at=used[id_]) if id_ in used else key
+            for id_, key in self._all.items()
+        }
+
+    def _take(self, keys: dict[str, ApiKey]) -> None:
+        self._all = keys
+        self._keys.use(keys.values())
+
+    async def _write(self, keys: dict[str, ApiKey]) -> None:
+        if (failure := self._store.writable()) is not None:
+            raise StoreUnavailable(failure)
+        found = self._store.documents(DOCUMENT).get(DOCUMENT)
+        try:
+            await self._store.put_document(
+                DOCUMENT, to_document(keys.values()), found[1] if found else 0
+            )
+        except Conflict:
+            raise EditConflict from None
+        except Unavailable:
+            raise OutcomeUnknown from None
+        self._take(keys)
+
+
+def _checked(body: Mapping[str, object]) -> tuple[str, tuple[Scope, ...], str | None]:
+    """Read what a new key is to be. Raises InvalidRequest that names every fault."""
+    faults = [
+        Fault(name, f"is not a field; there are {', '.join(FIELDS)}")
+        for name in body
+        if name not in FIELDS
+    ]
+    name, chosen = body.get("name"), body.get("key")
+    scopes: tuple[Scope, ...] = ()
+    try:
+        checked_name("name", name if isinstance(name, str) else "")
+    except InvalidRequest as wrong:
+        faults += wrong.faults
+    try:
+        scopes = parse_scopes(body.get("scopes"))
+    except InvalidRequest as wrong:
+        faults += wrong.faults
+    if chosen is not None and not _may_be_key(chosen):
+        rule = f"must be {MIN_CHOSEN} to {MAX_CHOSEN} printable ASCII characters without a space"
+        faults.append(Fault("key", rule))
+    if faults:
+        raise InvalidRequest(faults)
+    return str(name), scopes, None if chosen is None else str(chosen)
+
+
+def _may_be_key(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and MIN_CHOSEN <= len(value) <= MAX_CHOSEN
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
