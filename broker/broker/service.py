@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,7 @@ from broker.errors import (
     TopicInUse,
     TopicNotFound,
 )
+from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
 from broker.retention import is_full
@@ -80,6 +82,9 @@ class Broker:
         self._full = False
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.dispatcher: Dispatcher | None = None
+        self._published: Counter[str] = Counter()
+        self._repeated: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self.deliveries = Deliveries(store, self)
 
     def use(self, dispatcher: Dispatcher) -> None:
@@ -147,6 +152,34 @@ class Broker:
                 )
         return mode == "batch", messages
 
+    async def measures(self) -> Measures:
+        """Tell of everything, for a scrape."""
+        now, standings = self._now(), await self._store.standings()
+        subscriptions = []
+        for (topic, name), standing in standings.items():
+            subscription = self.subscriptions.get((topic, name))
+            pump = self.dispatcher.pump(topic, name) if self.dispatcher is not None else None
+            subscriptions.append(
+                SubscriptionMeasures(
+                    topic,
+                    name,
+                    standing,
+                    0 if pump is None else pump.in_flight(),
+                    paused=subscription is not None and subscription.paused,
+                    circuit_open=pump is not None and not pump.circuit_closed(),
+                    tally=None if pump is None else pump.tally,
+                )
+            )
+        return Measures(
+            now,
+            dict(self._published),
+            dict(self._repeated),
+            dict(self.refused),
+            {name: self._stats(name) for name in self.topics},
+            subscriptions,
+            self._store.measures(),
+        )
+
     async def publish(
         self, topic: str, messages: Sequence[NewMessage], *, batch: bool = False
     ) -> Sequence[Appended]:
@@ -158,7 +191,12 @@ class Broker:
             self._schema_of(found, found.schema).check(messages, batch=batch)
         self._require_room(sum(len(message.data or b"") for message in messages))
         try:
-            return await self._store.append(topic, messages)
+            appended = await self._store.append(topic, messages)
+            repeated = sum(each.duplicate for each in appended)
+            self._published[topic] += len(appended) - repeated
+            if repeated:
+                self._repeated[topic] += repeated
+            return appended
         except IdTaken as taken:
             raise IdReused(
                 f'The id "{taken.id}" from source "{taken.source}" names a different message '
@@ -247,6 +285,7 @@ class Broker:
             )
         del self.topics[name]
         self._schemas.pop(name, None)
+        del self._published[name], self._repeated[name]
         for subscription in names:
             del self.subscriptions[(name, subscription)]
         await self._durably(self._store.drop_topic(name))

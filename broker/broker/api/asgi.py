@@ -74,6 +74,7 @@ class Front:
             answer = await publish(self._broker, topic, scope, receive)
         except BrokerError as error:
             answer = refusal(error)
+            self._broker.refused[error.code] += 1
         except Disconnected:
             return
         except Exception:

@@ -1,10 +1,11 @@
 """Health."""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 
 from broker.control import bridge
 from broker.errors import BrokerError
+from broker.metrics import CONTENT_TYPE, render
 
 blueprint = Blueprint("ops", __name__)
 
@@ -15,6 +16,14 @@ class NotReady(BrokerError):
     status = 503
     code = "not_ready"
     retry_after_s = 1
+
+
+@blueprint.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """Tell everything there is to count, for Prometheus."""
+    to = bridge()
+    measures = to.wait(to.broker.measures())
+    return Response(render(measures), content_type=CONTENT_TYPE)
 
 
 @blueprint.get("/healthz")

@@ -32,6 +32,7 @@ PUBLISH = Needs(("publish",))
 PERMISSIONS: Mapping[str, Needs] = {
     "ops.healthz": OPEN,
     "ops.readyz": OPEN,
+    "ops.metrics": Needs(("read",), "all"),
     "acks.conclude": OPEN,
     "keys.list_keys": ADMIN,
     "keys.create_key": ADMIN,

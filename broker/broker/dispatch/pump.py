@@ -36,6 +36,7 @@ from broker.dispatch.settlement import (
     NO_ANSWER,
     Settlement,
 )
+from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.model import ExceptionRow
 from broker.signing import key_of
@@ -179,6 +180,11 @@ class Pump:
         """Why the last attempt failed that did."""
         return self._settlement.last_error
 
+    @property
+    def tally(self) -> Tally:
+        """What it has done since it began."""
+        return self._settlement.tally
+
     def circuit_closed(self) -> bool:
         """Say whether attempts are made as usual."""
         return self._circuit.closed
@@ -309,7 +315,7 @@ class Pump:
             for delivery in batch:
                 expires = expires_at(delivery.message.attributes)
                 if expires is not None and expires <= now:
-                    self._settlement.ack(delivery)
+                    self._settlement.expire(delivery)
                     self._shard.bell.set()  # there may be room for others now
                     batch = [each for each in batch if each is not delivery]
             if batch:
@@ -437,9 +443,15 @@ class Pump:
         else:
             self._circuit.answered()
         ok = succeeded(outcome)
+        tally = self._settlement.tally
+        (tally.answered if ok else tally.failed).observe(self._monotonic() - sent.sent_at)
         if not ok and not sent.void:
             self._note(outcome)
         if sent.settled:
+            if ok and not sent.void:
+                tally.acked += len(sent.deliveries)
+            elif not sent.void:
+                tally.dropped += len(sent.deliveries)
             self._end_settled(sent, None if ok else outcome)
         elif sent.verdict is not None:
             self._apply(sent, sent.verdict, outcome)

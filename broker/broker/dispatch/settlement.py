@@ -18,6 +18,7 @@ from broker.dispatch.policy import (
     again,
     decide,
 )
+from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, Positions
 from broker.store.port import Due
 from broker.subscription import Subscription
@@ -44,6 +45,7 @@ class Settlement:
         self._random = random
         self._now = now
         self.last_error: str | None = None
+        self.tally = Tally()
         self._lease_s = 0.0
 
     def configure(self, subscription: Subscription) -> None:
@@ -59,6 +61,15 @@ class Settlement:
         """The endpoint took it."""
         self._ledger.settle(delivery)
         self._memory.release(delivery)
+        tally = self.tally
+        tally.acked += 1
+        tally.latency.observe(self._now() - delivery.message.stored_at)
+
+    def expire(self, delivery: Delivery) -> None:
+        """Its time is over: nobody is to have it any more."""
+        self._ledger.settle(delivery)
+        self._memory.release(delivery)
+        self.tally.expired += 1
 
     def decided(self, outcome: Outcome, deliveries: Sequence[Delivery]) -> list[Decision]:
         """Say what becomes of each delivery of a request that ended so."""
@@ -144,6 +155,8 @@ class Settlement:
             keys[due.row.key] = None
             if isinstance(decision, Ack):
                 self._ledger.drop(due.row.seq)
+                self.tally.acked += 1
+                self.tally.latency.observe(self._now() - due.message.stored_at)
             elif isinstance(decision, (Retry, GiveUp)):
                 self._ledger.log(delivery, NO_ANSWER, decision.error)
                 delivery.attempts += 1
@@ -177,6 +190,8 @@ class Settlement:
     def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> None:
         """Put a delivery in the store; of each key the first is due, the others wait behind it."""
         lane = self._memory.lane_of(delivery)
+        self.tally.retried += isinstance(decision, Retry)
+        self.tally.dead += isinstance(decision, GiveUp)
         if isinstance(decision, GiveUp) and self.subscription.when_exhausted != "block":
             self._ledger.put(delivery, "dead", reason=decision.reason)
             self._memory.release(delivery)

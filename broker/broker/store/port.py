@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from broker.histogram import Histogram
 from broker.model import (
     Appended,
     ExceptionRow,
@@ -131,6 +132,26 @@ class ShardStats:
     rows: Mapping[str, int]
     blocked_keys: int
     oldest_unsettled_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a subscription is, roughly: what is written at this moment may be in or out."""
+
+    backlog: int
+    rows: Mapping[str, int]
+    oldest_unsettled_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMeasures:
+    """What a store tells of itself: its commits in seconds, its room in bytes."""
+
+    commits: Histogram
+    wal_bytes: int
+    file_bytes: int
+    reusable: int
+    free: int
 
 
 class Shard(Protocol):
@@ -345,6 +366,12 @@ class Store(Protocol):
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
         """Tell how far a subscription is, without reading its backlog."""
+
+    async def standings(self) -> Mapping[tuple[str, str], Standing]:
+        """Tell how far every subscription is, by topic and name, at the cost of one look."""
+
+    def measures(self) -> StoreMeasures:
+        """Tell of the store itself."""
 
     # -- life
     log_id: str  # tells this store's messages from those of every other

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from broker.histogram import Histogram
 from broker.store.port import Unavailable
 from broker.store.sqlite.queries import SQL
 
@@ -82,6 +83,7 @@ class GroupCommit:
         self.writing = threading.Lock()
         self.failure: str | None = None
         self.commits = 0
+        self.times = Histogram()
 
     @property
     def open(self) -> Group:
@@ -162,6 +164,7 @@ class GroupCommit:
             loop = asyncio.get_running_loop()
             await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))
         took = time.perf_counter() - started
+        self.times.observe(took)
         self._commit_s += _WEIGHT * (took - self._commit_s)
 
     def _fail(self, group: Group, error: Exception) -> None:

@@ -228,6 +228,9 @@ ORDER BY e.seq LIMIT ?
 -- name: count_rows
 SELECT state, count(*), min(seq) FROM exception WHERE subscription = ? GROUP BY state
 
+-- name: count_all_rows
+SELECT subscription, state, count(*), min(seq) FROM exception GROUP BY subscription, state
+
 -- name: count_blocked_keys
 SELECT count(DISTINCT key) FROM exception
 WHERE subscription = ? AND key IS NOT NULL AND state IN ('held', 'blocked')

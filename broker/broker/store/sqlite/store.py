@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 
 from broker.model import Appended, FailedAttempt, Message, NewMessage, RowState, Scheduled, Turn
-from broker.store.port import Conflict, Document, Due, LogEntry, ShardStats, TopicStats
+from broker.store.port import (
+    Conflict,
+    Document,
+    Due,
+    LogEntry,
+    ShardStats,
+    Standing,
+    StoreMeasures,
+    TopicStats,
+)
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.connection import (
     PAGE_BYTES,
@@ -452,6 +461,49 @@ class SqliteStore:
             rows=rows,
             blocked_keys=blocked_keys,
             oldest_unsettled_at=found[0] if found is not None and backlog else None,
+        )
+
+    async def standings(self) -> Mapping[tuple[str, str], Standing]:
+        positions = {
+            shard.id: (self._topics[shard.topic].id, shard.position() + 1)
+            for shard in self._shards.values()
+        }
+        loop = asyncio.get_running_loop()
+        rows, oldest = await loop.run_in_executor(self._threads, self._look_at_all, positions)
+        result: dict[tuple[str, str], Standing] = {}
+        for name, shard in self._shards.items():
+            counts = rows.get(shard.id, {})
+            owed = sum(count for state, count in counts.items() if state != "dead")
+            backlog = shard.unsettled() + owed
+            at = oldest.get(shard.id) if backlog else None
+            result[name] = Standing(backlog, counts, at)
+        return result
+
+    def _look_at_all(
+        self, positions: Mapping[int, tuple[int, int]]
+    ) -> tuple[dict[int, dict[str, int]], dict[int, float]]:
+        """Count rows by subscription and state, and find when the oldest owed message came."""
+        rows: dict[int, dict[str, int]] = {}
+        first = {shard: seq for shard, (_, seq) in positions.items()}
+        for shard, state, count, seq in self._scanner.execute(SQL["count_all_rows"]):
+            rows.setdefault(shard, {})[state] = count
+            if state != "dead" and shard in first:
+                first[shard] = min(first[shard], seq)
+        oldest: dict[int, float] = {}
+        for shard, (topic, _) in positions.items():
+            found = self._scanner.execute(SQL["stored_at"], (topic, first[shard])).fetchone()
+            if found is not None:
+                oldest[shard] = found[0]
+        return rows, oldest
+
+    def measures(self) -> StoreMeasures:
+        wal = self._path.with_name(self._path.name + "-wal")
+        return StoreMeasures(
+            self._group.times,
+            wal.stat().st_size if wal.exists() else 0,
+            self._path.stat().st_size,
+            self.reusable_bytes(),
+            self.free_bytes(),
         )
 
     async def _count_rows_of(self, shard: SqliteShard) -> tuple[list[tuple[str, int, int]], int]:
