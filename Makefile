@@ -9,7 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit bench lint lock clean
+.PHONY: help setup run test audit bench lint lock protos clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -39,6 +39,9 @@ lock: setup       ## compile every requirements.txt anew from its requirements.i
 	for part in broker order-service shipping-service notification-service; do \
 	    (cd $$part && ../$(BIN)/$(COMPILE) --upgrade -o requirements.txt requirements.in) || exit 1; done
 	$(BIN)/$(COMPILE) --upgrade -o requirements-dev.txt requirements-dev.in
+
+protos: setup     ## generate the Python code of the gRPC interface anew
+	$(BIN)/python proto/generate.py
 
 lint: setup       ## style, types, import rules
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import hmac
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -53,6 +53,28 @@ class ApiKey(Struct, frozen=True):
     used_at: float | None = None
 
 
+class Needs(Struct, frozen=True):
+    """What a call needs: one of these actions, on the topic it names, on all topics, or on any.
+
+    No actions: the call is open, or its token is its key.
+    """
+
+    actions: tuple[Action, ...] = ()
+    on: Literal["topic", "all", "any"] = "topic"
+
+
+OPEN = Needs()
+ADMINISTER = Needs(("admin",), "all")
+PUBLISH = Needs(("publish",))
+SUBSCRIBE = Needs(("subscribe",))
+READ = Needs(("read",))
+READ_ALL = Needs(("read",), "all")
+WATCH = Needs(("read", "subscribe"))
+SEE_SCHEDULED = Needs(("read", "publish"))
+SEE = Needs(("read", "subscribe", "publish"))
+LIST = Needs(("read", "subscribe", "publish"), "any")
+
+
 class Caller(Struct, frozen=True):
     """Somebody at the door, and what they may do."""
 
@@ -63,10 +85,15 @@ class Caller(Struct, frozen=True):
         """Say whether one of the actions is allowed on a topic; None means on all of them."""
         return allows(self.scopes, actions, topic)
 
-    def require(self, actions: Collection[Action], topic: str | None) -> None:
-        """Raise Forbidden unless one of the actions is allowed."""
-        if not self.may(actions, topic):
-            raise Forbidden(actions, topic)
+    def require(self, needs: Needs, topic: str | None) -> None:
+        """Raise Forbidden unless what a call needs is allowed; `topic` is the one it names."""
+        if needs.on == "any":
+            if not any(scope.action in (*needs.actions, "admin") for scope in self.scopes):
+                raise Forbidden(needs.actions, None)
+            return
+        named = topic if needs.on == "topic" else None
+        if needs.actions and not self.may(needs.actions, named):
+            raise Forbidden(needs.actions, named)
 
 
 ANYONE = Caller("anyone", (ADMIN,))

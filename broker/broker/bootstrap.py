@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from a2wsgi import WSGIMiddleware
 
@@ -20,6 +20,9 @@ from broker.dispatch.sweeper import Sweeper
 from broker.service import Broker
 from broker.store.opening import open_store
 from broker.store.port import Store
+
+if TYPE_CHECKING:
+    from broker.rpc.server import RpcServer
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class Worker:
         self._settings = settings
         self._keys = keys
         self._keeping_use: asyncio.Task[None] | None = None
+        self._rpc: RpcServer | None = None
         self._store: Store | None = None
         self._dispatcher: Dispatcher | None = None
         self._sweeper: Sweeper | None = None
@@ -77,6 +81,11 @@ class Worker:
             store, broker.topics, broker.subscriptions, self._dispatcher, self._fail
         )
         self._sweeper.start()
+        # Only now, in the worker: it does not survive a fork.
+        from broker.rpc.server import RpcServer
+
+        self._rpc = RpcServer(broker, self._keys, settings)
+        await self._rpc.start()
         self._keeping_use = asyncio.create_task(broker.keys.keep_use(), name="keep use of keys")
         gc.collect()
         gc.freeze()
@@ -95,6 +104,8 @@ class Worker:
         """Finish what is out, then close the store."""
         if self._keeping_use is not None:
             self._keeping_use.cancel()
+        if self._rpc is not None:
+            await self._rpc.stop()
         if self._sweeper is not None:
             await self._sweeper.stop()
         if self._dispatcher is not None:

@@ -94,6 +94,29 @@ def read_binary(
     faults += _faults_of(attributes)
     if faults:
         raise InvalidRequest(faults)
+    return _filled(topic, attributes, body or None, new_id, now)
+
+
+def read_parts(
+    topic: str,
+    attributes: Attributes,
+    data: bytes | None,
+    new_id: Callable[[], str],
+    now: float,
+) -> NewMessage:
+    """Take an event that is in parts already; what the attributes leave out is filled in."""
+    if faults := _faults_of(attributes):
+        raise InvalidRequest(faults)
+    return _filled(topic, dict(attributes), data, new_id, now)
+
+
+def _filled(
+    topic: str,
+    attributes: Attributes,
+    data: bytes | None,
+    new_id: Callable[[], str],
+    now: float,
+) -> NewMessage:
     chosen = "id" in attributes
     if not chosen:
         attributes["id"] = new_id()
@@ -102,7 +125,7 @@ def read_binary(
     attributes.setdefault("type", topic)
     if "time" not in attributes:
         attributes["time"] = rfc3339(now)
-    return _message(attributes, body or None, chosen)
+    return _message(attributes, data, chosen)
 
 
 def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:

@@ -15,11 +15,13 @@ from broker import topic as topic_fields
 from broker.api_keys import ApiKeys
 from broker.auth import Keys
 from broker.cloudevents import (
+    Attributes,
     HeaderList,
     mode_of,
     parse_time,
     read_batch,
     read_binary,
+    read_parts,
     read_structured,
 )
 from broker.config import Settings
@@ -139,6 +141,26 @@ class Broker:
         else:
             now = self._now()
             messages = [read_binary(topic, headers, body, idempotency_key, _new_id, now)]
+        self._require_sizes(messages)
+        return mode == "batch", messages
+
+    def take(
+        self, topic: str, events: Sequence[tuple[Attributes, bytes | None]]
+    ) -> list[NewMessage]:
+        """Take events that are in parts already, as attributes and data."""
+        now, messages = self._now(), []
+        faults: list[Fault] = []
+        for position, (attributes, data) in enumerate(events):
+            try:
+                messages.append(read_parts(topic, attributes, data, _new_id, now))
+            except InvalidRequest as wrong:
+                faults += [Fault(f"events[{position}].{f.field}", f.message) for f in wrong.faults]
+        if faults:
+            raise InvalidRequest(faults)
+        self._require_sizes(messages)
+        return messages
+
+    def _require_sizes(self, messages: Sequence[NewMessage]) -> None:
         limit = self._settings.max_message_bytes
         for message in messages:
             if message.data is not None and len(message.data) > limit:
@@ -150,7 +172,6 @@ class Broker:
                     f"A message may have {MAX_ATTRIBUTES_BYTES} bytes of attributes; "
                     f"this one has {len(message.attributes)}."
                 )
-        return mode == "batch", messages
 
     async def measures(self) -> Measures:
         """Tell of everything, for a scrape."""

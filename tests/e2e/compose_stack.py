@@ -62,6 +62,7 @@ class ComposeStack:
             **os.environ,
             **DEFAULTS,
             **{service.port_variable: str(port) for service, port in ports.items()},
+            "BROKER_GRPC_PORT": str(free_port()),
         }
 
     def build(self) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from broker.auth import Keys
+from broker.auth import Keys, Needs
 from broker.control import create_app
-from broker.control.permissions import PERMISSIONS, Needs
+from broker.control.permissions import PERMISSIONS
 from support.broker_process import BrokerProcess
 from support.problem import read_problem
 

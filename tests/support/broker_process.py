@@ -39,6 +39,7 @@ class BrokerProcess:
     def __init__(self, folder: Path, **settings: str | None) -> None:
         self.folder = folder
         self.port = free_port()
+        self.grpc_port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.api = Api(self.base_url)
         self.log_path = folder / "broker.log"
@@ -58,7 +59,7 @@ class BrokerProcess:
             "BROKER_STORE": f"sqlite:///{self.folder / 'broker.db'}",
             "BROKER_HOST": "127.0.0.1",
             "BROKER_PORT": str(self.port),
-            "BROKER_GRPC_PORT": str(free_port()),
+            "BROKER_GRPC_PORT": str(self.grpc_port),
             "BROKER_PUBLIC_URL": self.base_url,
             "BROKER_ALLOWED_TARGETS": "127.0.0.0/8,localhost",
         }

@@ -10,17 +10,14 @@ from typing import Any, Protocol, TypeAlias
 
 from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, publish
-from broker.auth import Keys
+from broker.auth import PUBLISH, Keys
 from broker.errors import BrokerError
-from broker.scopes import Action
 from broker.service import Broker
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-
-PUBLISH: tuple[Action, ...] = ("publish",)
 
 _TOPICS, _MESSAGES = "/v1/topics/", "/messages"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")

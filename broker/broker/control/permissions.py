@@ -2,51 +2,44 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from flask import Request, g
 
-from broker.auth import ANYONE, Caller, Forbidden, Keys
-from broker.scopes import Action
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """One of these actions, on the topic of the path, on all topics, or on any topic at all.
-
-    No actions: the call is open, or its token is its key.
-    """
-
-    actions: tuple[Action, ...] = ()
-    on: Literal["topic", "all", "any"] = "topic"
-
-
-OPEN = Needs()
-ADMIN = Needs(("admin",), "all")
-READ = Needs(("read",))
-WATCH = Needs(("read", "subscribe"))
-SUBSCRIBE = Needs(("subscribe",))
-PUBLISH = Needs(("publish",))
+from broker.auth import (
+    ADMINISTER,
+    ANYONE,
+    LIST,
+    OPEN,
+    PUBLISH,
+    READ,
+    READ_ALL,
+    SEE,
+    SEE_SCHEDULED,
+    SUBSCRIBE,
+    WATCH,
+    Caller,
+    Keys,
+    Needs,
+)
 
 PERMISSIONS: Mapping[str, Needs] = {
     "ops.healthz": OPEN,
     "ops.readyz": OPEN,
-    "ops.metrics": Needs(("read",), "all"),
+    "ops.metrics": READ_ALL,
     "acks.conclude": OPEN,
-    "keys.list_keys": ADMIN,
-    "keys.create_key": ADMIN,
-    "keys.get_key": ADMIN,
-    "keys.delete_key": ADMIN,
-    "topics.list_topics": Needs(("read", "subscribe", "publish"), "any"),
-    "topics.put_topic": ADMIN,
-    "topics.get_topic": Needs(("read", "subscribe", "publish")),
-    "topics.delete_topic": ADMIN,
+    "keys.list_keys": ADMINISTER,
+    "keys.create_key": ADMINISTER,
+    "keys.get_key": ADMINISTER,
+    "keys.delete_key": ADMINISTER,
+    "topics.list_topics": LIST,
+    "topics.put_topic": ADMINISTER,
+    "topics.get_topic": SEE,
+    "topics.delete_topic": ADMINISTER,
     "messages.publish": PUBLISH,
     "messages.browse": READ,
     "messages.get_message": READ,
     "scheduled.list_scheduled": READ,
-    "scheduled.get_scheduled": Needs(("read", "publish")),
+    "scheduled.get_scheduled": SEE_SCHEDULED,
     "scheduled.cancel_scheduled": PUBLISH,
     "subscriptions.list_subscriptions": WATCH,
     "subscriptions.put_subscription": SUBSCRIBE,
@@ -69,7 +62,7 @@ PERMISSIONS: Mapping[str, Needs] = {
 
 def admit(request: Request, keys: Keys) -> None:
     """Let a request go on to its view, or raise Unauthorized or Forbidden."""
-    needs = PERMISSIONS.get(request.endpoint or "", ADMIN)
+    needs = PERMISSIONS.get(request.endpoint or "", ADMINISTER)
     if needs is OPEN:
         g.caller = ANYONE
         return
@@ -78,12 +71,7 @@ def admit(request: Request, keys: Keys) -> None:
     who = g.caller = keys.caller(headers, time.time())
     if request.endpoint is None:
         return  # there is no such call, which any key may be told
-    topic = str((request.view_args or {}).get("topic", "")) if needs.on == "topic" else None
-    if needs.on == "any":
-        if not any(scope.action in (*needs.actions, "admin") for scope in who.scopes):
-            raise Forbidden(needs.actions, None)
-    else:
-        who.require(needs.actions, topic)
+    who.require(needs, str((request.view_args or {}).get("topic", "")))
 
 
 def caller() -> Caller:

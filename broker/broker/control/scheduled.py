@@ -1,7 +1,5 @@
 """`/v1/topics/{topic}/scheduled`: messages that wait for their time."""
 
-import re
-
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
@@ -9,14 +7,12 @@ from werkzeug.routing import BaseConverter
 
 from broker.control import bridge
 from broker.control.bodies import only_query, query_integer
-from broker.errors import Fault, InvalidRequest
-from broker.model import Turn
 from broker.service import MAX_PAGE
+from broker.turns import START, parse_turn, written_turn
 from broker.views import scheduled_event, scheduled_page
 
 blueprint = Blueprint("scheduled", __name__, url_prefix="/v1/topics/<topic>/scheduled")
 ID = "/<anything:id_>"
-_TURN = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,20})?)_([0-9]{1,18})", re.ASCII)
 
 
 class Anything(BaseConverter):
@@ -37,8 +33,10 @@ def list_scheduled(topic: str) -> ResponseReturnValue:
     only_query(request, "after", "limit")
     to = bridge()
     limit = query_integer(request, "limit", 100, 1, MAX_PAGE)
-    found, following = to.wait(to.broker.scheduled(topic, _after(), limit))
-    page = scheduled_page(found, None if following is None else _written(following))
+    found, following = to.wait(
+        to.broker.scheduled(topic, parse_turn(request.args.get("after", START)), limit)
+    )
+    page = scheduled_page(found, None if following is None else written_turn(following))
     return Response(page, content_type="application/json")
 
 
@@ -62,17 +60,3 @@ def cancel_scheduled(topic: str, id_: str) -> ResponseReturnValue:
 def _source(topic: str) -> str:
     only_query(request, "source")
     return request.args.get("source", f"/topics/{topic}")
-
-
-def _after() -> Turn:
-    text = request.args.get("after", "0")
-    if text == "0":
-        return 0.0, 0
-    found = _TURN.fullmatch(text)
-    if found is None:
-        raise InvalidRequest([Fault("after", "must be 0, or what `next` of a page before says")])
-    return float(found[1]), int(found[2])
-
-
-def _written(turn: Turn) -> str:
-    return f"{turn[0]!r}_{turn[1]}"

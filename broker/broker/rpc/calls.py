@@ -1,0 +1,331 @@
+"""The calls of `broker.v1.Broker`, each named like the call in proto/broker/v1/broker.proto."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.struct_pb2 import Struct
+
+from broker.auth import (
+    ADMINISTER,
+    LIST,
+    PUBLISH,
+    READ,
+    SEE,
+    SEE_SCHEDULED,
+    SUBSCRIBE,
+    WATCH,
+    Caller,
+    Needs,
+)
+from broker.cloudevents import MAX_BATCH_EVENTS
+from broker.deliveries import STATES
+from broker.errors import BrokerError, Fault, InvalidRequest
+from broker.rpc.events import parts_of, render_event, render_message
+from broker.rpc.generated import broker_pb2 as pb
+from broker.rpc.refusals import refusal_of
+from broker.rpc.structs import from_struct, to_struct
+from broker.service import MAX_PAGE, Broker
+from broker.turns import START, parse_turn, written_turn
+
+DEFAULT_PAGE = 100
+STREAM_WINDOW = 64
+
+NEEDS: Mapping[str, Needs] = {
+    "Publish": PUBLISH,
+    "PublishStream": Needs(("publish",), "any"),  # each request once more, by its topic
+    "PutTopic": ADMINISTER,
+    "GetTopic": SEE,
+    "ListTopics": LIST,
+    "DeleteTopic": ADMINISTER,
+    "ListMessages": READ,
+    "GetMessage": READ,
+    "ListScheduled": READ,
+    "GetScheduled": SEE_SCHEDULED,
+    "CancelScheduled": PUBLISH,
+    "PutSubscription": SUBSCRIBE,
+    "GetSubscription": WATCH,
+    "ListSubscriptions": WATCH,
+    "DeleteSubscription": SUBSCRIBE,
+    "Pause": SUBSCRIBE,
+    "Resume": SUBSCRIBE,
+    "RotateSecret": SUBSCRIBE,
+    "Seek": SUBSCRIBE,
+    "ListDeliveries": WATCH,
+    "RetryDelivery": SUBSCRIBE,
+    "DeadLetterDelivery": SUBSCRIBE,
+    "ListAttempts": WATCH,
+    "ListDeadLetters": WATCH,
+    "GetDeadLetter": WATCH,
+    "ReplayDeadLetters": SUBSCRIBE,
+    "DeleteDeadLetter": SUBSCRIBE,
+}
+
+
+class Calls:
+    """Each call takes a request and the caller, and returns a response or raises a BrokerError."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    # -- publish -----------------------------------------------------------------------------------
+
+    async def publish(self, request: pb.PublishRequest, _: Caller) -> pb.PublishResponse:
+        """Store events, all or none."""
+        if not 1 <= len(request.events) <= MAX_BATCH_EVENTS:
+            rule = f"a request holds 1 to {MAX_BATCH_EVENTS} events"
+            raise InvalidRequest([Fault("events", rule)])
+        messages = self._broker.take(request.topic, parts_of(request.events))
+        appended = await self._broker.publish(request.topic, messages, batch=True)
+        return pb.PublishResponse(
+            messages=[
+                pb.Published(id=each.id, sequence=each.sequence, duplicate=each.duplicate)
+                for each in appended
+            ]
+        )
+
+    async def publish_stream(
+        self, requests: AsyncIterator[pb.PublishRequest], caller: Caller
+    ) -> AsyncIterator[pb.PublishStreamResponse]:
+        """Store what comes, in order; STREAM_WINDOW requests at most wait for their answer.
+
+        A task that is made starts in turn, and gives its messages their place before it waits.
+        """
+        waiting: asyncio.Queue[asyncio.Task[pb.PublishStreamResponse] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(STREAM_WINDOW)
+
+        async def take_in() -> None:
+            try:
+                async for request in requests:
+                    await room.acquire()
+                    answering = asyncio.create_task(self._answer(request, caller))
+                    waiting.put_nowait(answering)
+                    if request.topic not in self._broker.topics:
+                        await asyncio.wait((answering,))  # making the topic takes a turn
+            finally:
+                waiting.put_nowait(None)
+
+        taking_in = asyncio.create_task(take_in(), name="publish stream")
+        try:
+            while (answering := await waiting.get()) is not None:
+                yield await answering
+                room.release()
+        finally:
+            taking_in.cancel()
+
+    async def _answer(self, request: pb.PublishRequest, caller: Caller) -> pb.PublishStreamResponse:
+        try:
+            caller.require(PUBLISH, request.topic)
+            return pb.PublishStreamResponse(published=await self.publish(request, caller))
+        except BrokerError as error:
+            return pb.PublishStreamResponse(refused=refusal_of(error))
+
+    # -- topics ------------------------------------------------------------------------------------
+
+    async def put_topic(self, request: pb.PutTopicRequest, _: Caller) -> pb.PutTopicResponse:
+        """Create or update a topic."""
+        created, view = await self._broker.put_topic(request.topic, from_struct(request.config))
+        return pb.PutTopicResponse(created=created, topic=to_struct(view))
+
+    async def get_topic(self, request: pb.TopicRequest, _: Caller) -> Struct:
+        """Show a topic."""
+        return to_struct(self._broker.topic_view(request.topic))
+
+    async def list_topics(self, _: Empty, caller: Caller) -> pb.ListTopicsResponse:
+        """List the topics that the caller's key is for."""
+        found = self._broker.list_topics(lambda name: caller.may(SEE.actions, name))
+        return pb.ListTopicsResponse(topics=[to_struct(view) for view in found])
+
+    async def delete_topic(self, request: pb.DeleteTopicRequest, _: Caller) -> Empty:
+        """Delete a topic and what it holds."""
+        await self._broker.delete_topic(request.topic, force=request.force)
+        return Empty()
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    async def list_messages(
+        self, request: pb.ListMessagesRequest, _: Caller
+    ) -> pb.ListMessagesResponse:
+        """Browse a topic's messages, oldest first."""
+        found, following = await self._broker.browse(
+            request.topic,
+            _after(request),
+            _limit(request),
+            request.key if request.HasField("key") else None,
+            request.type if request.HasField("type") else None,
+        )
+        return pb.ListMessagesResponse(messages=map(render_message, found), next=following)
+
+    async def get_message(self, request: pb.GetMessageRequest, _: Caller) -> pb.Message:
+        """Show one message."""
+        return render_message(await self._broker.message(request.topic, request.sequence))
+
+    async def list_scheduled(
+        self, request: pb.ListScheduledRequest, _: Caller
+    ) -> pb.ListScheduledResponse:
+        """List what waits, in the order in which it is due."""
+        after = parse_turn(request.after or START)
+        found, following = await self._broker.scheduled(request.topic, after, _limit(request))
+        return pb.ListScheduledResponse(
+            messages=[
+                pb.ScheduledMessage(event=render_event(each.attributes, each.data))
+                for each in found
+            ],
+            next=None if following is None else written_turn(following),
+        )
+
+    async def get_scheduled(self, request: pb.ScheduledRequest, _: Caller) -> pb.ScheduledMessage:
+        """Show one message that waits."""
+        found = await self._broker.scheduled_message(request.topic, _source(request), request.id)
+        return pb.ScheduledMessage(event=render_event(found.attributes, found.data))
+
+    async def cancel_scheduled(self, request: pb.ScheduledRequest, _: Caller) -> Empty:
+        """Cancel a message that waits."""
+        await self._broker.cancel_scheduled(request.topic, _source(request), request.id)
+        return Empty()
+
+    # -- subscriptions -----------------------------------------------------------------------------
+
+    async def put_subscription(
+        self, request: pb.PutSubscriptionRequest, _: Caller
+    ) -> pb.PutSubscriptionResponse:
+        """Create or update a subscription."""
+        created, view = await self._broker.put_subscription(
+            request.topic, request.subscription, from_struct(request.config)
+        )
+        return pb.PutSubscriptionResponse(created=created, subscription=to_struct(view))
+
+    async def get_subscription(self, request: pb.SubscriptionRequest, _: Caller) -> Struct:
+        """Show a subscription and how far it is."""
+        return to_struct(await self._broker.subscription_view(request.topic, request.subscription))
+
+    async def list_subscriptions(
+        self, request: pb.TopicRequest, _: Caller
+    ) -> pb.ListSubscriptionsResponse:
+        """List a topic's subscriptions."""
+        found = await self._broker.list_subscriptions(request.topic)
+        return pb.ListSubscriptionsResponse(subscriptions=[to_struct(view) for view in found])
+
+    async def delete_subscription(self, request: pb.SubscriptionRequest, _: Caller) -> Empty:
+        """Delete a subscription and what it holds."""
+        await self._broker.delete_subscription(request.topic, request.subscription)
+        return Empty()
+
+    async def pause(self, request: pb.SubscriptionRequest, _: Caller) -> Struct:
+        """Have a subscription's messages wait."""
+        view = await self._broker.set_paused(
+            request.topic, request.subscription, "paused by request"
+        )
+        return to_struct(view)
+
+    async def resume(self, request: pb.SubscriptionRequest, _: Caller) -> Struct:
+        """Let a paused subscription go on."""
+        return to_struct(await self._broker.set_paused(request.topic, request.subscription, None))
+
+    async def rotate_secret(
+        self, request: pb.RotateSecretRequest, _: Caller
+    ) -> pb.RotateSecretResponse:
+        """Make a new secret; the one before signs as well for a while."""
+        given = {
+            name: getattr(request, name)
+            for name in ("secret", "overlap_s")
+            if request.HasField(name)
+        }
+        told = await self._broker.rotate_secret(request.topic, request.subscription, given)
+        return pb.RotateSecretResponse(**told)
+
+    async def seek(self, request: pb.SeekRequest, _: Caller) -> pb.SeekResponse:
+        """Move a subscription to a time or place."""
+        to = request.WhichOneof("to")
+        body: dict[str, Any] = {"dry_run": request.dry_run}
+        if to is not None:
+            body["to"] = getattr(request, to)
+        backlog = await self._broker.deliveries.seek(request.topic, request.subscription, body)
+        return pb.SeekResponse(backlog=backlog)
+
+    # -- deliveries --------------------------------------------------------------------------------
+
+    async def list_deliveries(
+        self, request: pb.ListDeliveriesRequest, _: Caller
+    ) -> pb.ListDeliveriesResponse:
+        """List what is not settled yet, by state."""
+        if request.state not in STATES:
+            raise InvalidRequest([Fault("state", f"must be {' or '.join(STATES)}")])
+        found, following = await self._broker.deliveries.unsettled(
+            request.topic, request.subscription, request.state, _after(request), _limit(request)
+        )
+        return pb.ListDeliveriesResponse(deliveries=map(to_struct, found), next=following)
+
+    async def retry_delivery(self, request: pb.DeliveryRequest, _: Caller) -> Empty:
+        """Attempt a blocked or retrying delivery now."""
+        await self._broker.deliveries.retry(request.topic, request.subscription, request.sequence)
+        return Empty()
+
+    async def dead_letter_delivery(self, request: pb.DeliveryRequest, _: Caller) -> Empty:
+        """Give up a blocked or retrying delivery."""
+        await self._broker.deliveries.dead_letter(
+            request.topic, request.subscription, request.sequence
+        )
+        return Empty()
+
+    async def list_attempts(
+        self, request: pb.DeliveryRequest, _: Caller
+    ) -> pb.ListAttemptsResponse:
+        """List the failed attempts at a message."""
+        found = await self._broker.deliveries.attempts(
+            request.topic, request.subscription, request.sequence
+        )
+        return pb.ListAttemptsResponse(attempts=map(to_struct, found))
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    async def list_dead_letters(
+        self, request: pb.ListDeadLettersRequest, _: Caller
+    ) -> pb.ListDeadLettersResponse:
+        """List what was given up."""
+        found, following = await self._broker.deliveries.dead_letters(
+            request.topic, request.subscription, _after(request), _limit(request)
+        )
+        return pb.ListDeadLettersResponse(dead_letters=map(to_struct, found), next=following)
+
+    async def get_dead_letter(self, request: pb.DeliveryRequest, _: Caller) -> Struct:
+        """Show one dead letter with its failed attempts."""
+        return to_struct(
+            await self._broker.deliveries.dead_letter_of(
+                request.topic, request.subscription, request.sequence
+            )
+        )
+
+    async def replay_dead_letters(self, request: pb.ReplayRequest, _: Caller) -> pb.ReplayResponse:
+        """Make dead letters owed again."""
+        body: dict[str, object] = {"all": True} if request.all else {}
+        if request.sequences or not request.all:
+            body["sequences"] = list(request.sequences)
+        replayed = await self._broker.deliveries.replay(request.topic, request.subscription, body)
+        return pb.ReplayResponse(replayed=replayed)
+
+    async def delete_dead_letter(self, request: pb.DeliveryRequest, _: Caller) -> Empty:
+        """Forget a dead letter."""
+        await self._broker.deliveries.delete_dead_letter(
+            request.topic, request.subscription, request.sequence
+        )
+        return Empty()
+
+
+def _after(request: Any) -> int:
+    after = int(request.after)
+    if not 0 <= after < 2**53:
+        raise InvalidRequest([Fault("after", "must be a whole number from 0")])
+    return after
+
+
+def _limit(request: Any) -> int:
+    limit = int(request.limit) or DEFAULT_PAGE
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequest([Fault("limit", f"must be a whole number from 1 to {MAX_PAGE}")])
+    return limit
+
+
+def _source(request: pb.ScheduledRequest) -> str:
+    return request.source or f"/topics/{request.topic}"
