@@ -72,6 +72,8 @@ READ_ALL = Needs(("read",), "all")
 WATCH = Needs(("read", "subscribe"))
 SEE_SCHEDULED = Needs(("read", "publish"))
 SEE = Needs(("read", "subscribe", "publish"))
+PUBLISH_ANY = Needs(("publish",), "any")
+SUBSCRIBE_ANY = Needs(("subscribe",), "any")
 LIST = Needs(("read", "subscribe", "publish"), "any")
 
 

@@ -11,6 +11,8 @@ from msgspec import Struct
 Turn: TypeAlias = tuple[float, int]
 RowState: TypeAlias = Literal["retry", "held", "leased", "blocked", "dead"]
 
+MAX_SEQUENCE = 2**53
+
 
 class NewMessage(Struct, frozen=True, gc=False):
     """A message that has been checked and is ready to be stored.

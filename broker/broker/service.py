@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,7 @@ from broker.errors import (
 from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
+from broker.pulls import Pulls
 from broker.retention import is_full
 from broker.schema import DataSchema
 from broker.schema_faults import Schema
@@ -88,10 +89,11 @@ class Broker:
         self._repeated: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.deliveries = Deliveries(store, self)
+        self.pulls = Pulls(self)
 
     def use(self, dispatcher: Dispatcher) -> None:
         """Have deliveries made."""
-        self.dispatcher = self.deliveries.dispatcher = dispatcher
+        self.dispatcher = self.deliveries.dispatcher = self.pulls.dispatcher = dispatcher
 
     def load(self) -> None:
         """Take over the configuration that the store holds."""
@@ -325,6 +327,13 @@ class Broker:
         """Return messages after a sequence, oldest first, and where to read on."""
         self.topic(topic)
         return await self._store.read(topic, after, limit, key, type_)
+
+    def watch(
+        self, topic: str, after: int | None, key: str | None = None, type_: str | None = None
+    ) -> AsyncGenerator[Sequence[Message], None]:
+        """Yield messages after a sequence as they come, from now on for None."""
+        self.topic(topic)
+        return self._store.watch(topic, after, key, type_)
 
     async def message(self, topic: str, sequence: int) -> Message:
         """Return one message."""

@@ -84,7 +84,7 @@ class Subscription:
 
     def request_size(self) -> int:
         """Return how many messages one request may have."""
-        return self.max_batch if self.format == "batch" else 1
+        return self.max_batch if self.format == "batch" and self.endpoint is not None else 1
 
     def webhook(self) -> bool:
         """Say whether deliveries are pushed to an endpoint."""

@@ -87,7 +87,13 @@ def subscription_view(
         "paused_reason": subscription.paused_reason,
         "backlog": stats.backlog,
         "oldest_unsettled_s": None if oldest is None else max(0.0, round(now - oldest, 3)),
-        "in_flight": pump.in_flight() if pump is not None else 0,
+        "in_flight": (
+            stats.rows.get("leased", 0)
+            if subscription.endpoint is None
+            else pump.in_flight()
+            if pump is not None
+            else 0
+        ),
         "retrying": stats.rows.get("retry", 0),
         "dead_letters": stats.rows.get("dead", 0),
         "blocked_keys": stats.blocked_keys,

@@ -1,5 +1,6 @@
 """The front door: the hot path, and everything else handed to Flask."""
 
+import asyncio
 import itertools
 import logging
 import re
@@ -8,9 +9,12 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
+from broker.api.original import PATHS, consume, produce, subscribe
 from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, publish
-from broker.auth import PUBLISH, Keys
+from broker.api.pull import ACTS, pull, settle
+from broker.api.stream import stream
+from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
 from broker.errors import BrokerError
 from broker.service import Broker
 
@@ -19,7 +23,7 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-_TOPICS, _MESSAGES = "/v1/topics/", "/messages"
+_TOPICS = "/v1/topics/"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 _PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 
@@ -47,6 +51,7 @@ class Front:
         self._lifespan = lifespan
         self._make_control = control
         self._keys = keys
+        self.ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
         self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
@@ -62,13 +67,29 @@ class Front:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_id(scope)
-        topic = _published_topic(scope)
         try:
-            if topic is None:
+            place = _place(scope)
+            if place is None:
                 await self._control(scope, receive, _with_request_id(send, request_id))
                 return
-            self._keys.caller(scope["headers"], self._now()).require(PUBLISH, topic)
-            answer = await publish(self._broker, topic, scope, receive)
+            act, topic, name = place
+            caller = self._keys.caller(scope["headers"], self._now())
+            if act == "publish":
+                caller.require(PUBLISH, topic)
+                answer = await publish(self._broker, topic, scope, receive)
+            elif act == "stream":
+                caller.require(READ, topic)
+                await stream(self._broker, topic, scope, receive, send, request_id, self.ending)
+                return
+            elif act in ACTS:
+                caller.require(SUBSCRIBE, topic)
+                pulls = self._broker.pulls
+                if act == "pull":
+                    answer = await pull(pulls, topic, name, scope, receive, self.ending)
+                else:
+                    answer = await settle(pulls, act, topic, name, scope, receive)
+            else:
+                answer = await self._original(act, caller, scope, receive)
         except BrokerError as error:
             answer = refusal(error)
             self._broker.refused[error.code] += 1
@@ -78,6 +99,14 @@ class Front:
             log.exception("A request failed.", extra={"request_id": request_id.decode()})
             answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
         await _answer(send, answer, request_id)
+
+    async def _original(self, act: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+        caller.require(PUBLISH_ANY if act == "produce" else SUBSCRIBE_ANY, None)
+        if act == "produce":
+            return await produce(self._broker, caller, scope, receive)
+        if act == "subscribe":
+            return await subscribe(self._broker, caller, scope, receive)
+        return await consume(self._broker, caller, scope, receive, self.ending)
 
     def _request_id(self, scope: Scope) -> bytes:
         for name, value in scope["headers"]:
@@ -110,13 +139,23 @@ def refusal(error: BrokerError) -> Answer:
     return error.status, headers, problem(error)
 
 
-def _published_topic(scope: Scope) -> str | None:
-    """Return the topic of a publish request, None for any other request."""
+def _place(scope: Scope) -> tuple[str, str, str] | None:
+    """Return act, topic and subscription of a request that is answered here, else None."""
     path: str = scope["path"]
-    if scope["method"] != "POST" or not (path.startswith(_TOPICS) and path.endswith(_MESSAGES)):
+    method: str = scope["method"]
+    if not path.startswith(_TOPICS):
+        return (path[1:], "", "") if PATHS.get(path) == method else None
+    parts = path[len(_TOPICS) :].split("/")
+    if not parts[0]:
         return None
-    topic = path[len(_TOPICS) : -len(_MESSAGES)]
-    return None if "/" in topic or not topic else topic
+    if method == "POST":
+        if len(parts) == 2 and parts[1] == "messages":
+            return "publish", parts[0], ""
+        if len(parts) == 4 and parts[1] == "subscriptions" and parts[3] in ACTS:
+            return parts[3], parts[0], parts[2]
+    elif method == "GET" and len(parts) == 2 and parts[1] == "stream":
+        return "stream", parts[0], ""
+    return None
 
 
 async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:

@@ -26,5 +26,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         await super()._serve()
 
     async def _shutdown(self) -> None:
+        self.asgi.ending.set()
         self.cfg.set("graceful_timeout", CONNECTIONS_S)
         await super()._shutdown()

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from broker.control import bridge
 from broker.control.bodies import json_object, query_integer
-from broker.control.sequences import MAX_SEQUENCE
+from broker.model import MAX_SEQUENCE
 from broker.service import MAX_PAGE
 
 blueprint = Blueprint(

@@ -5,8 +5,8 @@ from flask.typing import ResponseReturnValue
 
 from broker.control import bridge
 from broker.control.bodies import json_object, query_choice, query_integer
-from broker.control.sequences import MAX_SEQUENCE
 from broker.deliveries import STATES
+from broker.model import MAX_SEQUENCE
 from broker.service import MAX_PAGE
 
 blueprint = Blueprint("deliveries", __name__, url_prefix="/v1/topics/<topic>/subscriptions/<name>")

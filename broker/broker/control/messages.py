@@ -6,18 +6,11 @@ from flask.typing import ResponseReturnValue
 from broker.cloudevents import structured
 from broker.control import bridge
 from broker.control.bodies import query_integer
-from broker.control.sequences import MAX_SEQUENCE
-from broker.errors import TopicNotFound
+from broker.model import MAX_SEQUENCE
 from broker.service import MAX_PAGE
 from broker.views import messages_page
 
 blueprint = Blueprint("messages", __name__, url_prefix="/v1/topics/<topic>/messages")
-
-
-@blueprint.post("")
-def publish(topic: str) -> ResponseReturnValue:
-    """Stand in the route map for publishing, which is answered before Flask is asked."""
-    raise TopicNotFound(topic)
 
 
 @blueprint.get("")

@@ -2,7 +2,7 @@
 
 from werkzeug.routing import IntegerConverter
 
-MAX_SEQUENCE = 2**53
+from broker.model import MAX_SEQUENCE
 
 
 class SequenceConverter(IntegerConverter):

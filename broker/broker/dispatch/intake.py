@@ -7,7 +7,7 @@ from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.settlement import LAPSED, Settlement, from_row
 from broker.model import Message
-from broker.store.port import Due, Shard
+from broker.store.port import Due, Lease, Shard
 
 PAGE = 256
 TURN = 1024
@@ -122,6 +122,14 @@ class Intake:
             count += 1
         self._memory.come_first([self._from_row(due) for due in rows[:count]])
         self._memory.bar(rows[count:])
+
+    async def end_lapsed(self, leases: Sequence[Lease]) -> None:
+        """Count leases that have lapsed as failed attempts, in an order of its own if need be."""
+        now = self._now()
+        rows = [await self._shard.row(lease.seq) for lease in leases if lease.until <= now]
+        lapsed = [due for due in rows if due is not None and due.row.state == "leased"]
+        if lapsed:
+            await self._lapse(lapsed)
 
     async def _lapse(self, rows: Sequence[Due]) -> None:
         """Leases have ended without a verdict: failed attempts."""

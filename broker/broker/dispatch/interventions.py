@@ -183,6 +183,35 @@ class Interventions:
         await self._durable()
         return "extended" if verdict.verdict == "extend" else "settled"
 
+    async def settle_pulled(
+        self, claims: Sequence[Claim], conclude: Callable[[Sequence[Due]], None]
+    ) -> list[bool]:
+        """Have `conclude` settle, or extend, what was pulled and is leased still; say which is.
+
+        Each claim is of one delivery.
+        """
+        found: list[bool] = []
+        rows: dict[int, Due] = {}
+        for claim in claims:
+            ((seq, attempt),) = _pairs(claim)
+            due = await self._shard.row(seq) if self._is_current(claim) else None
+            leased = due is not None and due.row.state == "leased"
+            held = leased and due is not None and due.row.attempts + 1 == attempt
+            found.append(held and seq not in self._ledger.in_memory)
+            if due is not None and found[-1]:
+                rows[seq] = due
+        if rows:
+            conclude(list(rows.values()))
+            await self._durable()
+        return found
+
+    def _is_current(self, claim: Claim) -> bool:
+        if claim.generation != self._shard.generation:
+            # A seek came meanwhile: the answer counts no more, but what it was about has ended.
+            self._memory.end_leases(self._now(), claim.seqs)
+            return False
+        return True
+
     def _conclude_before_the_answer(self, claim: Claim, verdict: LateVerdict) -> bool:
         for sent in self._requests.sent():
             pairs = [(each.message.seq, each.attempts + 1) for each in sent.deliveries]

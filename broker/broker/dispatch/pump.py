@@ -29,6 +29,7 @@ from broker.dispatch.policy import (
     reason_of,
     succeeded,
 )
+from broker.dispatch.puller import Pull, Pulled, Puller
 from broker.dispatch.rate import RateLimit
 from broker.dispatch.settlement import (
     ASKED_FOR_DEAD_LETTER,
@@ -112,6 +113,9 @@ class Pump:
         self._intake = Intake(
             shard, self._ledger, self._memory, self._settlement, now, room=self._room
         )
+        self._puller = Puller(
+            shard, self._intake, self._ledger, self._memory, self._settlement, now
+        )
         self.interventions = Interventions(
             self, self._intake, shard, self._ledger, self._memory, self._settlement, now
         )
@@ -135,6 +139,7 @@ class Pump:
         self.subscription = subscription
         self._settlement.configure(subscription)
         if subscription.endpoint is not None:
+            self._puller.dismiss()
             self._couriers.set_endpoint(
                 endpoint_of(subscription, self._shard.id, self._webhook_id_prefix, self._now())
             )
@@ -149,9 +154,24 @@ class Pump:
         self._shard.bell.set()
         return await done
 
+    def pull(self, limit: int, *, patient: bool) -> asyncio.Future[list[Pulled]]:
+        """Ask for up to `limit` deliveries; cancel what is returned to ask no more.
+
+        Who is `patient` waits until there are some. It ends with none where the subscription ends,
+        or is not pulled from any more.
+        """
+        answer: asyncio.Future[list[Pulled]] = asyncio.get_running_loop().create_future()
+        if self._draining or self._shard.lost or self.subscription.endpoint is not None:
+            answer.set_result([])
+        else:
+            self._puller.add(Pull(limit, answer, patient))
+            self._shard.bell.set()
+        return answer
+
     def drain(self) -> None:
         """Send nothing more."""
         self._draining = True
+        self._puller.dismiss()
 
     def idle(self) -> bool:
         """Say whether nothing is out, nor about to be."""
@@ -179,6 +199,16 @@ class Pump:
     def last_error(self) -> str | None:
         """Why the last attempt failed that did."""
         return self._settlement.last_error
+
+    @property
+    def shard_id(self) -> int:
+        """Which shard it drives."""
+        return self._shard.id
+
+    @property
+    def settlement(self) -> Settlement:
+        """What settles its deliveries."""
+        return self._settlement
 
     @property
     def tally(self) -> Tally:
@@ -217,6 +247,7 @@ class Pump:
         """Pump until the shard is lost."""
         try:
             await self._intake.restore()
+            await self._puller.look_for_leases()
             while True:
                 self._shard.bell.clear()  # before the look, or a ring is lost
                 await self._turn()
@@ -224,6 +255,7 @@ class Pump:
         except LeaseLost:
             self._couriers.forget_endpoint(self._shard.id)
         finally:
+            self._puller.dismiss()
             while self._acts:
                 _, done = self._acts.popleft()
                 if not done.done():
@@ -246,6 +278,12 @@ class Pump:
             await self._intake.take()
         if self._may_send():  # asked again: much may have changed meanwhile
             await self._send()
+        if self.subscription.endpoint is None:
+            await self._puller.end_lapsed()
+            if self._may_be_pulled():
+                await self._puller.serve(self.subscription, self._rate, self._monotonic())
+            else:
+                self._puller.dismiss_impatient()
         if self._in_flight:
             self._give_slow_ones_rows()
         self._ledger.commit()
@@ -275,6 +313,15 @@ class Pump:
             or self._hold_until > self._now()
         )
 
+    def _may_be_pulled(self) -> bool:
+        subscription = self.subscription
+        return not (
+            self._draining
+            or self._reordering
+            or subscription.endpoint is not None
+            or subscription.paused
+        )
+
     def _slots(self) -> int:
         """Return how many requests may begin now."""
         subscription = self.subscription
@@ -283,7 +330,9 @@ class Pump:
         return int(min(most - len(self._in_flight), allowed))
 
     def _room(self) -> int:
-        """Return how many more messages could be sent at once."""
+        """Return how many more messages could be sent, or handed out, at once."""
+        if self.subscription.endpoint is None:
+            return self._puller.wanted - len(self._memory.ready)
         size = self.subscription.request_size()
         room = self._slots() * size
         if self.subscription.ordering == "topic" and self._circuit.closed:
@@ -405,6 +454,8 @@ class Pump:
             waits.append(COURIER_POLL_S)
         if self._memory.leases:
             waits.append(self._memory.leases[0].until - now)
+        if self.subscription.endpoint is None:
+            waits += self._until_pulled(now, monotonic)
         if self._may_send():
             if (opens_at := self._circuit.opens_at(monotonic)) is not None:
                 waits.append(opens_at - monotonic)
@@ -413,6 +464,17 @@ class Pump:
             if self._tokens < 1:
                 waits.append(self._rate.until_next(monotonic))
         return min(waits, default=None)
+
+    def _until_pulled(self, now: float, monotonic: float) -> list[float]:
+        waits = []
+        if (lapses_at := self._puller.lapses_at()) is not None:
+            waits.append(lapses_at - now)
+        if self._may_be_pulled() and self._puller.waits():
+            if (wait_s := self._rate.until_next(monotonic)) > 0:
+                waits.append(wait_s)
+            elif self._memory.next_due_at is not None:
+                waits.append(self._memory.next_due_at - now)
+        return waits
 
     # -- slow attempts -----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from broker.subscription import Subscription
 ASKED_TO_RETRY = "the endpoint asked for a retry"
 ASKED_FOR_DEAD_LETTER = "the endpoint asked for a dead letter"
 LAPSED = "the ack deadline passed without a verdict"
+NACKED = "handed back by a nack"
 NO_ANSWER = Outcome(0, 0)
 
 
@@ -70,6 +71,12 @@ class Settlement:
         self._ledger.settle(delivery)
         self._memory.release(delivery)
         self.tally.expired += 1
+
+    def lease(self, deliveries: Sequence[Delivery], until: float) -> None:
+        """Somebody has pulled them and will answer before `until`."""
+        for delivery in deliveries:
+            self._ledger.put(delivery, "leased", until)
+            self._ledger.hold(self._memory.wait_in_store(delivery, until))
 
     def decided(self, outcome: Outcome, deliveries: Sequence[Delivery]) -> list[Decision]:
         """Say what becomes of each delivery of a request that ended so."""
@@ -117,6 +124,13 @@ class Settlement:
         """Schedule the attempt after one that failed for a reason."""
         attempt, retry = delivery.attempts + 1, self.subscription.retry
         return again(reason, attempt, retry, wait_s, self._now(), random or self._random)
+
+    def nacked(self, rows: Sequence[Due], delay_s: float | None) -> list[Decision]:
+        """Say what becomes of what was pulled and handed back, for a while of its own if given."""
+        if delay_s is None:
+            return [self.again(from_row(due), NACKED) for due in rows]
+        wait_s = delay_s
+        return [self.again(from_row(due), NACKED, wait_s, lambda: 0.0) for due in rows]
 
     def concluded(self, verdict: LateVerdict, deliveries: Sequence[Delivery]) -> list[Decision]:
         """Say what becomes of deliveries on which a verdict came at the ack URL."""

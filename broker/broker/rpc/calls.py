@@ -1,7 +1,8 @@
 """The calls of `broker.v1.Broker`, each named like the call in proto/broker/v1/broker.proto."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -11,19 +12,23 @@ from broker.auth import (
     ADMINISTER,
     LIST,
     PUBLISH,
+    PUBLISH_ANY,
     READ,
     SEE,
     SEE_SCHEDULED,
     SUBSCRIBE,
+    SUBSCRIBE_ANY,
     WATCH,
     Caller,
     Needs,
 )
 from broker.cloudevents import MAX_BATCH_EVENTS
 from broker.deliveries import STATES
+from broker.dispatch.puller import Pulled
 from broker.errors import BrokerError, Fault, InvalidRequest
 from broker.rpc.events import parts_of, render_event, render_message
 from broker.rpc.generated import broker_pb2 as pb
+from broker.rpc.pull_stream import PullStream
 from broker.rpc.refusals import refusal_of
 from broker.rpc.structs import from_struct, to_struct
 from broker.service import MAX_PAGE, Broker
@@ -34,7 +39,7 @@ STREAM_WINDOW = 64
 
 NEEDS: Mapping[str, Needs] = {
     "Publish": PUBLISH,
-    "PublishStream": Needs(("publish",), "any"),  # each request once more, by its topic
+    "PublishStream": PUBLISH_ANY,  # each request once more, by its topic
     "PutTopic": ADMINISTER,
     "GetTopic": SEE,
     "ListTopics": LIST,
@@ -52,6 +57,12 @@ NEEDS: Mapping[str, Needs] = {
     "Resume": SUBSCRIBE,
     "RotateSecret": SUBSCRIBE,
     "Seek": SUBSCRIBE,
+    "Watch": READ,
+    "Pull": SUBSCRIBE,
+    "Ack": SUBSCRIBE,
+    "Nack": SUBSCRIBE,
+    "Extend": SUBSCRIBE,
+    "StreamingPull": SUBSCRIBE_ANY,  # the first request once more, by its topic
     "ListDeliveries": WATCH,
     "RetryDelivery": SUBSCRIBE,
     "DeadLetterDelivery": SUBSCRIBE,
@@ -66,8 +77,9 @@ NEEDS: Mapping[str, Needs] = {
 class Calls:
     """Each call takes a request and the caller, and returns a response or raises a BrokerError."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, ended: asyncio.Event) -> None:
         self._broker = broker
+        self._ended = ended
 
     # -- publish -----------------------------------------------------------------------------------
 
@@ -244,6 +256,72 @@ class Calls:
         backlog = await self._broker.deliveries.seek(request.topic, request.subscription, body)
         return pb.SeekResponse(backlog=backlog)
 
+    # -- pull --------------------------------------------------------------------------------------
+
+    async def watch(self, request: pb.WatchRequest, _: Caller) -> AsyncIterator[pb.Message]:
+        """Send every message from a place on, as it comes."""
+        after = _after(request) if request.HasField("after") else None
+        async with aclosing(self._broker.watch(request.topic, after)) as watching:
+            async for messages in watching:
+                for message in messages:
+                    yield render_message(message)
+
+    async def pull(self, request: pb.PullRequest, _: Caller) -> pb.PullResponse:
+        """Hand out deliveries."""
+        body = {"max_messages": request.max_messages or DEFAULT_PAGE, "wait_s": request.wait_s}
+        pulled = await self._broker.pulls.pull(
+            request.topic, request.subscription, body, self._ended
+        )
+        return pb.PullResponse(deliveries=self._rendered(request, pulled))
+
+    def _rendered(self, of: Any, pulled: Sequence[Pulled]) -> list[pb.Delivery]:
+        return [
+            pb.Delivery(
+                ack_id=None
+                if each.claim is None
+                else self._broker.pulls.ack_id(of.topic, of.subscription, each.claim),
+                attempt=each.attempt,
+                message=render_message(each.message),
+            )
+            for each in pulled
+        ]
+
+    async def ack(self, request: pb.AckRequest, _: Caller) -> pb.AckResponse:
+        """Settle what was pulled."""
+        body = {"ack_ids": list(request.ack_ids)}
+        told = await self._broker.pulls.ack(request.topic, request.subscription, body)
+        return pb.AckResponse(results=_results(request.ack_ids, told))
+
+    async def nack(self, request: pb.NackRequest, _: Caller) -> pb.AckResponse:
+        """Hand back what was pulled."""
+        body: dict[str, Any] = {"ack_ids": list(request.ack_ids)}
+        if request.HasField("delay_s"):
+            body["delay_s"] = request.delay_s
+        told = await self._broker.pulls.nack(request.topic, request.subscription, body)
+        return pb.AckResponse(results=_results(request.ack_ids, told))
+
+    async def extend(self, request: pb.ExtendRequest, _: Caller) -> pb.AckResponse:
+        """Keep what was pulled for longer."""
+        body: dict[str, Any] = {"ack_ids": list(request.ack_ids)}
+        if request.HasField("ack_deadline_s"):
+            body["ack_deadline_s"] = request.ack_deadline_s
+        told = await self._broker.pulls.extend(request.topic, request.subscription, body)
+        return pb.AckResponse(results=_results(request.ack_ids, told))
+
+    async def streaming_pull(
+        self, requests: AsyncIterator[pb.StreamingPullRequest], caller: Caller
+    ) -> AsyncIterator[pb.StreamingPullResponse]:
+        """Hand out deliveries as there is room for them, and take acks, until the client ends."""
+        first = await anext(requests, None)
+        if first is None:
+            return
+        caller.require(SUBSCRIBE, first.topic)
+        stream = PullStream(self._broker.pulls, first, self._ended)
+        async with aclosing(stream.run(requests)) as running:
+            async for pulled, results in running:
+                deliveries = self._rendered(first, pulled)
+                yield pb.StreamingPullResponse(deliveries=deliveries, results=results)
+
     # -- deliveries --------------------------------------------------------------------------------
 
     async def list_deliveries(
@@ -311,6 +389,10 @@ class Calls:
             request.topic, request.subscription, request.sequence
         )
         return Empty()
+
+
+def _results(ids: Iterable[str], told: Iterable[str]) -> list[pb.AckResult]:
+    return [pb.AckResult(ack_id=id_, result=each) for id_, each in zip(ids, told, strict=True)]
 
 
 def _after(request: Any) -> int:

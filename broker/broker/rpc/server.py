@@ -1,5 +1,6 @@
 """The gRPC server: who may call what, refusals, health, reflection."""
 
+import asyncio
 import logging
 import re
 import time
@@ -37,7 +38,8 @@ class RpcServer:
 
     def __init__(self, broker: Broker, keys: Keys, settings: Settings) -> None:
         self._keys = keys
-        self._calls = Calls(broker)
+        self._ended = asyncio.Event()
+        self._calls = Calls(broker, self._ended)
         size = settings.max_batch_bytes + _OVERHEAD_BYTES
         self._server = grpc.aio.server(
             options=[
@@ -69,15 +71,12 @@ class RpcServer:
 
     async def stop(self) -> None:
         """Take no more calls, and give those that are under way a moment."""
+        self._ended.set()  # those who wait for messages are to go
         await self._health.enter_graceful_shutdown()
         await self._server.stop(STOP_S)
 
     def _handler(self) -> grpc.GenericRpcHandler:
-        handlers = {
-            method.name: self._handler_of(method)
-            for method in SERVICE.methods
-            if method.name in NEEDS
-        }
+        handlers = {method.name: self._handler_of(method) for method in SERVICE.methods}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
     def _handler_of(self, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":

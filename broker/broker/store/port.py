@@ -12,7 +12,7 @@ Every sentence below has a test in tests/contract, which runs on every store.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -310,6 +310,15 @@ class Store(Protocol):
         while there is more to do. What is removed is read and counted no more, and nobody can
         start or seek there; but a message with a row stays readable with the row. Durable on
         return.
+        """
+
+    def watch(
+        self, topic: str, after: int | None, key: str | None = None, type_: str | None = None
+    ) -> AsyncGenerator[Sequence[Message], None]:
+        """Yield messages with seq > after, ascending, none left out, and go on as they come.
+
+        None begins with the next one; `key` and `type_` let only those through. Ends when the topic
+        is dropped. Raises KeyError at the first step if it does not exist.
         """
 
     # -- documents

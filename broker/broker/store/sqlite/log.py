@@ -1,5 +1,6 @@
 """The topics' logs: appending, reading, and the newest part in memory."""
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,19 @@ class Follower(Protocol):
 
     def ring(self) -> None:
         """Hear that there is something new."""
+
+
+class Watcher:
+    """A follower that has nothing but a bell."""
+
+    __slots__ = ("bell",)
+
+    def __init__(self) -> None:
+        self.bell = asyncio.Event()
+
+    def ring(self) -> None:
+        """Hear that there is something new."""
+        self.bell.set()
 
 
 class Waiting(Protocol):
@@ -216,6 +230,11 @@ class Log:
         topic.tail.clear()
         self._tail_bytes -= sum(each.size for each in self._tails if each.topic is topic)
         self._tails = deque(each for each in self._tails if each.topic is not topic)
+
+    def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
+        """Return what `page` does if that is in memory, else None."""
+        tail = topic.tail
+        return self.page(topic, after, limit) if tail and after + 1 >= tail[0].seq else None
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
         """Return up to `limit` durable messages after a seq, from memory where they are there."""

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from broker.store.sqlite.connection import (
     usable,
 )
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import Log, TopicLog
+from broker.store.sqlite.log import Log, TopicLog, Watcher
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import RecentIds
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 SCAN_ROWS = 10_000
 COUNT_TRIES = 3
+WATCH_PAGE = 256
 
 
 class SqliteStore:
@@ -193,14 +194,41 @@ class SqliteStore:
         for row in self._scanner.execute(SQL["read_messages"], (topic, after, look_at)):
             message = Message(*row)
             looked += 1
-            if (key is None or message.key == key) and (
-                type_ is None or _type_of(message) == type_
-            ):
+            if _is_wanted(message, key, type_):
                 if len(found) == limit:
                     return found, found[-1].seq
                 found.append(message)
             after = message.seq
         return found, after if filtered and looked == look_at else None
+
+    async def watch(
+        self, topic: str, after: int | None, key: str | None = None, type_: str | None = None
+    ) -> AsyncGenerator[Sequence[Message], None]:
+        held = self._topics[topic]
+        watcher = Watcher()
+        held.followers.append(watcher)
+        try:
+            seq = held.durable_seq if after is None else after
+            while self._topics.get(topic) is held:
+                watcher.bell.clear()  # before the look, or a ring is lost
+                end = held.durable_seq
+                if seq >= end:
+                    await watcher.bell.wait()
+                    continue
+                page = self._log.newest(held, seq, WATCH_PAGE)
+                if page is not None:
+                    seq = page[-1].seq
+                    found = [each for each in page if _is_wanted(each, key, type_)]
+                else:
+                    read, following = await self.read(topic, seq, WATCH_PAGE, key, type_)
+                    found = list(read)
+                    seq = (
+                        max(end, *(each.seq for each in found)) if following is None else following
+                    )
+                if found:
+                    yield found
+        finally:
+            held.followers.remove(watcher)
 
     async def locate(self, topic: str, at: float) -> int:
         held = self._topics[topic]
@@ -336,6 +364,8 @@ class SqliteStore:
             self._forget(shard)
         self._remove_document(f"topic/{topic}")
         self._log.drop_tail(dropped)
+        for follower in dropped.followers:
+            follower.ring()
         self._schedule.drop(dropped)
         self._group.open.statements += [
             ("delete_topic_subscriptions", (dropped.id,)),
@@ -523,6 +553,10 @@ class SqliteStore:
         rows = self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
         (keys,) = self._scanner.execute(SQL["count_blocked_keys"], (subscription,)).fetchone()
         return rows, keys
+
+
+def _is_wanted(message: Message, key: str | None, type_: str | None) -> bool:
+    return (key is None or message.key == key) and (type_ is None or _type_of(message) == type_)
 
 
 def _type_of(message: Message) -> str | None:

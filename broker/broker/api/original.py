@@ -1,0 +1,128 @@
+"""The interface of the in-memory example that this broker grew from: produce, subscribe, consume.
+
+Its producers and consumers run unchanged: a subscriber is a pull subscription of the guarantee
+at-most-once, so that handing a message out settles it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
+from broker.auth import PUBLISH, SUBSCRIBE, Caller
+from broker.errors import BrokerError, Fault, InvalidRequest, MalformedRequest
+from broker.pulls import MAX_WAIT_S
+from broker.service import Broker
+
+PATHS: Mapping[str, str] = {"/produce": "POST", "/subscribe": "POST", "/consume": "GET"}
+_SUBSCRIBER = {"guarantee": "at-most-once", "ordering": "none"}
+_CONTENT = {"datacontenttype": "application/json"}
+_JSON = (b"content-type", b"application/json")
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class _Produced(msgspec.Struct):
+    topic: str = msgspec.field(name="Topic")
+    body: msgspec.Raw = msgspec.field(name="Body", default=msgspec.Raw(b"null"))
+
+
+class CannotConsume(BrokerError):
+    """There is nobody of this name to consume."""
+
+    status = 500
+    code = "unknown_subscriber"
+
+
+_decode = msgspec.json.Decoder(_Produced).decode
+
+
+async def produce(broker: Broker, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+    """Store `Body` in the topic `Topic`."""
+    body = await read_body(receive, 0, broker.body_limit(""))
+    try:
+        produced = _decode(body)
+    except msgspec.ValidationError:
+        rule = 'send {"Topic": "<name>", "Body": <any JSON>}'
+        raise InvalidRequest([Fault("Topic", rule)]) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedRequest(f"The body is not JSON: {error}.") from None
+    caller.require(PUBLISH, produced.topic)
+    messages = broker.take(produced.topic, [(dict(_CONTENT), bytes(produced.body))])
+    await broker.publish(produced.topic, messages)
+    return 200, [_TEXT], b"Produced to " + produced.topic.encode()
+
+
+async def subscribe(broker: Broker, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+    """Make a subscriber, unless there is one of this name."""
+    topic, name = _named(scope)
+    caller.require(SUBSCRIBE, topic)
+    if (topic, name) not in broker.subscriptions:
+        await broker.put_subscription(topic, name, _SUBSCRIBER)
+    return 200, [_TEXT], b"Subscribed to " + topic.encode()
+
+
+async def consume(
+    broker: Broker,
+    caller: Caller,
+    scope: Scope,
+    receive: Receive,
+    ended: asyncio.Event,
+) -> Answer:
+    """Wait for the subscriber's next message, and answer with its data as JSON."""
+    topic, name = _named(scope)
+    caller.require(SUBSCRIBE, topic)
+    if (topic, name) not in broker.subscriptions:
+        raise CannotConsume(
+            f'Nobody named "{name}" has subscribed to "{topic}". '
+            f"POST /subscribe?topic={topic}&subscriber={name} first."
+        )
+    await read_body(receive, 0, 0)
+    taking = asyncio.ensure_future(_next(broker, topic, name, ended))
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((taking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            raise Disconnected
+        return 200, [_JSON], taking.result()
+    finally:
+        taking.cancel()
+        leaving.cancel()
+
+
+async def _next(broker: Broker, topic: str, name: str, ended: asyncio.Event) -> bytes:
+    while not ended.is_set():
+        pulled = await broker.pulls.take(topic, name, 1, MAX_WAIT_S, ended)
+        if pulled:
+            return _as_json(pulled[0].message.data)
+    raise CannotConsume("The broker stops. Ask again in a moment.")
+
+
+def _as_json(data: bytes | None) -> bytes:
+    """Return data as JSON: what is none becomes a string."""
+    if data is None:
+        return b"null"
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+        data.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.encode(data.decode(errors="replace"))
+    return data
+
+
+def _named(scope: Scope) -> tuple[str, str]:
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    named: dict[str, Any] = {}
+    for field in ("topic", "subscriber"):
+        named[field] = query.get(field, [""])[-1]
+    faults = [Fault(field, "is needed in the query") for field, value in named.items() if not value]
+    if faults:
+        raise InvalidRequest(faults)
+    return named["topic"], named["subscriber"]
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

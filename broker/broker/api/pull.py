@@ -1,0 +1,91 @@
+"""`POST …/subscriptions/{name}/pull`, and `ack`, `nack`, `extend` for what was pulled."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
+from broker.cloudevents import structured
+from broker.dispatch.puller import Pulled
+from broker.errors import MalformedRequest
+from broker.pulls import Pulls, Result
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+ACTS = ("pull", "ack", "nack", "extend")
+
+_JSON = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+async def pull(
+    pulls: Pulls, topic: str, name: str, scope: Scope, receive: Receive, ended: asyncio.Event
+) -> Answer:
+    """Hand out deliveries; a client that goes away meanwhile is given none."""
+    body = await _object(scope, receive)
+    taking = asyncio.ensure_future(pulls.pull(topic, name, body, ended))
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((taking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            raise Disconnected
+        pulled = taking.result()
+    finally:
+        taking.cancel()
+        leaving.cancel()
+    return 200, [_JSON], _rendered(pulls, topic, name, pulled)
+
+
+async def settle(
+    pulls: Pulls, act: str, topic: str, name: str, scope: Scope, receive: Receive
+) -> Answer:
+    """Acknowledge, hand back or keep for longer what was pulled."""
+    body = await _object(scope, receive)
+    results = await getattr(pulls, act)(topic, name, body)
+    return 200, [_JSON], _encode({"results": results_of(body["ack_ids"], results)})
+
+
+def results_of(ids: object, results: Sequence[Result]) -> list[dict[str, str]]:
+    """Tell of each id what became of it."""
+    named = ids if isinstance(ids, list) else []
+    return [{"ack_id": id_, "result": result} for id_, result in zip(named, results, strict=True)]
+
+
+def _rendered(pulls: Pulls, topic: str, name: str, pulled: Sequence[Pulled]) -> bytes:
+    parts = []
+    for each in pulled:
+        id_ = None if each.claim is None else pulls.ack_id(topic, name, each.claim)
+        message = each.message
+        parts.append(
+            b'{"ack_id":%s,"attempt":%d,"replay":%s,"message":%s}'
+            % (
+                _encode(id_),
+                each.attempt,
+                b"true" if each.replayed else b"false",
+                structured(message.attributes, message.data, message.seq),
+            )
+        )
+    return b'{"deliveries":[%s]}' % b",".join(parts)
+
+
+async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:
+    length = 0
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = int(value)
+    body = await read_body(receive, length, MAX_BODY_BYTES)
+    if not body.strip():
+        return {}
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        raise MalformedRequest("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedRequest(f"The body is not JSON: {error}.") from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,113 @@
+"""`GET /v1/topics/{topic}/stream`: a topic's messages as they come, as Server-Sent Events.
+
+Source: HTML Living Standard, section 9.2, Server-sent events.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+from broker.api.publish import Receive, Scope
+from broker.cloudevents import structured
+from broker.errors import Fault, InvalidRequest
+from broker.model import MAX_SEQUENCE, Message
+from broker.service import Broker
+
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+KEEP_ALIVE_S = 15.0
+_KEEP_ALIVE = b": nothing new\n\n"
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def stream(
+    broker: Broker,
+    topic: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    request_id: bytes,
+    ended: asyncio.Event,
+) -> None:
+    """Send messages until the client goes away, the topic is deleted, or the broker stops.
+
+    A reader that is slow is waited for: what it has not taken yet stays in the log.
+    """
+    after, key, type_ = _wanted(scope)
+    watching = broker.watch(topic, after, key, type_)
+    headers = [*_HEADERS, (b"x-request-id", request_id)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await _send(send, b": the stream begins\n\n")
+    sending = asyncio.ensure_future(_send_all(watching, send))
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    ending = asyncio.ensure_future(ended.wait())
+    tasks = (sending, leaving, ending)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await watching.aclose()
+    if not leaving.done() or leaving.cancelled():
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_all(watching: Any, send: Send) -> None:
+    following = asyncio.ensure_future(anext(watching, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait((following,), timeout=KEEP_ALIVE_S)
+            if not done:
+                await _send(send, _KEEP_ALIVE)
+                continue
+            messages = following.result()
+            if messages is None:
+                return
+            await _send(send, b"".join(map(_rendered, messages)))
+            following = asyncio.ensure_future(anext(watching, None))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+def _rendered(message: Message) -> bytes:
+    event = structured(message.attributes, message.data, message.seq)
+    if b"\n" in event or b"\r" in event:  # data that is JSON of several lines
+        event = b"\ndata: ".join(event.splitlines())
+    return b"id: %d\nevent: message\ndata: %s\n\n" % (message.seq, event)
+
+
+def _wanted(scope: Scope) -> tuple[int | None, str | None, str | None]:
+    """Read where to begin, None for now, and which key and type are wanted."""
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    known = ("after", "key", "type")
+    told = f"is not a parameter; there are {', '.join(known)}"
+    faults = [Fault(name, told) for name in query if name not in known]
+    after, field = query.get("after", [None])[-1], "after"
+    for name, value in scope["headers"]:
+        if name == b"last-event-id" and value:
+            after, field = value.decode("latin-1"), "Last-Event-ID"
+    sequence = None
+    if after is not None:
+        if after.isascii() and after.isdigit() and int(after) <= MAX_SEQUENCE:
+            sequence = int(after)
+        else:
+            faults.append(Fault(field, "must be a sequence, a whole number from 0"))
+    if faults:
+        raise InvalidRequest(faults)
+    return sequence, query.get("key", [None])[-1], query.get("type", [None])[-1]
+
+
+async def _send(send: Send, part: bytes) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
