@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,9 +19,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from broker.rpc.calls import NEEDS
 from broker_client.generated import broker_pb2 as pb
 from broker_client.generated.broker_pb2_grpc import BrokerStub
 from broker_client.generated.cloudevents_pb2 import CloudEvent
+from support.api import INSTANT_RETRY
 from support.broker_process import BrokerProcess
 from support.doors import Refused, RpcDoor, refused
 
@@ -215,3 +220,125 @@ def test_taken_port_stops_the_start_with_a_sentence(broker: BrokerProcess, tmp_p
         other.close()
     said = [json.loads(line) for line in other.log().splitlines() if line.startswith("{")]
     assert any("BROKER_GRPC_PORT" in line["message"] for line in said)
+
+
+def test_every_call_has_its_rule() -> None:
+    service = pb.DESCRIPTOR.services_by_name["Broker"]
+
+    assert set(NEEDS) == set(service.methods_by_name)
+
+
+def test_pulled_messages_are_acked_nacked_and_kept(door: RpcDoor, topic: str) -> None:
+    place = {"topic": topic, "subscription": "s"}
+    door.call("put_subscription", **place, config={"retry": INSTANT_RETRY})
+    publish(door, topic, 3)
+
+    pulled = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
+    assert [each.message.event.binary_data for each in pulled] == [b"0", b"1", b"2"]
+    ids = [each.ack_id for each in pulled]
+    acked = door.stub.Ack(pb.AckRequest(**place, ack_ids=[ids[0], "x"])).results
+    assert [(each.ack_id, each.result) for each in acked] == [
+        (ids[0], "settled"),
+        ("x", "unknown"),
+    ]
+    extend = pb.ExtendRequest(**place, ack_ids=[ids[1]], ack_deadline_s=60)
+    assert [each.result for each in door.stub.Extend(extend).results] == ["settled"]
+    nack = pb.NackRequest(**place, ack_ids=[ids[2]], delay_s=0)
+    assert [each.result for each in door.stub.Nack(nack).results] == ["settled"]
+    (again,) = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
+    assert (again.message.sequence, again.attempt) == (3, 2)
+
+
+def test_watch_shows_what_was_and_what_comes(door: RpcDoor, topic: str) -> None:
+    publish(door, topic, 2)
+    watching = door.stub.Watch(pb.WatchRequest(topic=topic, after=1))
+
+    assert next(watching).sequence == 2
+    publish(door, topic, 1)
+    assert next(watching).sequence == 3
+    door.call("delete_topic", topic=topic)
+    assert list(watching) == []
+
+
+class Conversation:
+    """The client's side of a stream of pulls."""
+
+    def __init__(self, door: RpcDoor, topic: str, max_outstanding: int = 0) -> None:
+        self._said: queue.SimpleQueue[pb.StreamingPullRequest | None] = queue.SimpleQueue()
+        self.ids: list[str] = []
+        self.say(topic=topic, subscription="s", max_outstanding=max_outstanding)
+        self.answers = door.stub.StreamingPull(iter(self._said.get, None))
+
+    def say(self, **request: Any) -> None:
+        self._said.put(pb.StreamingPullRequest(**request))
+
+    def end(self) -> None:
+        self._said.put(None)
+
+    def hear(self) -> tuple[list[int], list[str]]:
+        answer = next(self.answers)
+        self.ids = [each.ack_id for each in answer.deliveries] or self.ids
+        sequences = [each.message.sequence for each in answer.deliveries]
+        return sequences, [each.result for each in answer.results]
+
+
+def test_stream_of_pulls_has_no_more_out_than_the_client_takes(door: RpcDoor, topic: str) -> None:
+    door.call("put_subscription", topic=topic, subscription="s", config={})
+    publish(door, topic, 5)
+    talk = Conversation(door, topic, max_outstanding=2)
+
+    assert talk.hear() == ([1, 2], [])
+    assert door.call("get_subscription", topic=topic, subscription="s")["in_flight"] == 2
+    first, second = talk.ids
+    talk.say(ack_ids=[first])
+    heard = [talk.hear(), talk.hear()]
+    assert sorted(heard) == [([], ["settled"]), ([3], [])]
+    talk.say(extend_ids=[second])
+    assert talk.hear() == ([], ["settled"])
+    talk.say(ack_ids=[second, *talk.ids])
+    heard = [talk.hear(), talk.hear()]
+    assert sorted(heard) == [([], ["settled", "settled"]), ([4, 5], [])]
+    talk.say(ack_ids=talk.ids)
+    assert talk.hear() == ([], ["settled", "settled"])
+    publish(door, topic, 1)
+    assert talk.hear() == ([6], [])
+    talk.end()
+    assert list(talk.answers) == []
+    assert door.call("get_subscription", topic=topic, subscription="s")["backlog"] == 1
+
+
+@pytest.mark.parametrize("outstanding", [-1, 1001])
+def test_stream_of_pulls_that_is_wrong_is_refused(
+    door: RpcDoor, topic: str, outstanding: int
+) -> None:
+    door.call("put_subscription", topic=topic, subscription="s", config={})
+
+    with pytest.raises(grpc.RpcError) as error:
+        Conversation(door, topic, outstanding).hear()
+    assert refused(error.value).fields == ["max_outstanding"]
+
+
+def test_stream_of_pulls_of_nothing_is_refused(door: RpcDoor, topic: str) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        Conversation(door, topic).hear()
+    assert refused(error.value).code == "topic_not_found"
+
+
+def test_stop_ends_streams_at_once(restartable: BrokerProcess) -> None:
+    with closing(RpcDoor(restartable.grpc_port)) as door:
+        door.call("put_subscription", topic="streamed", subscription="s", config={})
+        watching = door.stub.Watch(pb.WatchRequest(topic="streamed"))
+        talk = Conversation(door, "streamed")
+        publish(door, "streamed", 1)
+        assert next(watching).sequence == 1
+        assert talk.hear() == ([1], [])
+        restartable.stop()
+        for answers in (watching, talk.answers):
+            with contextlib.suppress(grpc.RpcError):
+                assert list(answers) == []
+
+
+def publish(door: RpcDoor, topic: str, count: int) -> None:
+    """Publish messages numbered from 0."""
+    events = [CloudEvent(text_data=str(number)) for number in range(count)]
+    door.stub.Publish(pb.PublishRequest(topic=topic, events=events))
