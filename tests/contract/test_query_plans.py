@@ -25,9 +25,9 @@ def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     ("name", "parameters", "tables"),
     [
-        ("hold_behind_first", (1,), ["before"]),
-        ("free_first_held", (1,), ["before"]),
-        ("hold_busy", (1, "[]"), ["other"]),
+        ("hold_behind_first", (1, 0, 9), ["before"]),
+        ("free_first_held", (1, 0, 9), ["before"]),
+        ("hold_busy", (1, 0, 9, "[]"), ["other"]),
         ("held", (1, 1, "a", 0, 10), ["e", "before"]),
         ("first_of", (1, "a"), ["exception"]),
         ("waiting_among", ("[]", 1), ["exception"]),

@@ -154,3 +154,24 @@ def _statuses(broker: BrokerProcess, raw: bytes) -> list[int]:
         except ConnectionError:
             pass
     return [int(found) for found in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]
+
+
+def test_next_request_may_come_before_the_last_is_over(broker: BrokerProcess, topic: str) -> None:
+    """Whatever its size: a client that has its answer does not wait for the broker to be ready."""
+    for number in range(60):
+        body = b"%04d" % number + b"x" * 1_000_000
+        answer = broker.api.post(topic, body, {"content-type": "text/plain"})
+        assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 300_000])
+def test_requests_sent_at_once_are_all_answered(
+    broker: BrokerProcess, topic: str, size: int
+) -> None:
+    one = _publish(b"Content-Length: %d" % size, topic=topic).replace(b"Connection: close\r\n", b"")
+    last = _publish(b"Content-Length: %d" % size, topic=topic)
+
+    statuses = _statuses(broker, (one + b"x" * size) * 7 + last + b"x" * size)
+
+    assert statuses == [201] * 8
+    assert [len(each["data"]) for each in broker.api.all_messages(topic)] == [size] * 8

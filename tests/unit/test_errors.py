@@ -8,11 +8,13 @@ import re
 import pytest
 
 from broker import errors
+from broker.api.original import CannotConsume
 from broker.api.problems import HttpRefusal, problem
 from broker.api_keys import KeyNameTaken, KeyNotFound
 from broker.auth import Forbidden, Unauthorized
 from broker.control.ops import NotReady
 from broker.errors import BrokerError, Fault, InvalidRequest
+from broker.pulls import NotPulled
 
 REFUSALS = [
     BrokerError(),
@@ -20,6 +22,8 @@ REFUSALS = [
     Forbidden(("read", "subscribe"), "orders"),
     KeyNotFound("0a1b"),
     KeyNameTaken("orders"),
+    NotPulled("orders", "mail"),
+    CannotConsume("Nobody named mail has subscribed."),
     NotReady("The courier is not running."),
     errors.MalformedRequest(),
     errors.RouteNotFound(),

@@ -4,6 +4,8 @@ import signal
 
 from gunicorn.workers.gasgi import ASGIWorker
 
+from broker.cli import protocol
+
 # How long a stop waits for connections, of which some may never say another word. What is left of
 # the graceful time-out is for deliveries that are out.
 CONNECTIONS_S = 5
@@ -22,6 +24,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             signal.signal(each, signal.SIG_DFL)
 
     async def _serve(self) -> None:
+        protocol.install()
         super().init_signals()
         await super()._serve()
 

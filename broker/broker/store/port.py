@@ -220,7 +220,7 @@ class Shard(Protocol):
         """
 
     async def seek(self, position: int) -> None:
-        """Begin again after `position`, in one transaction, durable on return.
+        """Begin again after `position`, durable on return; cut off, it is whole at the next start.
 
         Drops every row that is not dead, and dead ones above the position. What was handed out
         before is no longer outstanding, and is not to be committed any more.

@@ -94,38 +94,58 @@ UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased' AND due_
 
 -- name: hold_behind_first
 -- INDEXED BY, because the planner takes the primary key, whose cost grows with the square of the rows.
-UPDATE exception SET state = 'held'
-WHERE subscription = ? AND state = 'retry' AND key IS NOT NULL AND EXISTS (
+UPDATE exception INDEXED BY exception_state SET state = 'held'
+WHERE subscription = ? AND state = 'retry' AND seq > ? AND seq <= ? AND key IS NOT NULL AND EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
 
 -- name: free_first_held
-UPDATE exception SET state = 'retry', due_at = 0
-WHERE subscription = ? AND state = 'held' AND NOT EXISTS (
+UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
+WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ? AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
 
 -- name: seek_rows
-DELETE FROM exception WHERE subscription = ? AND (state <> 'dead' OR seq > ?)
+DELETE FROM exception
+WHERE subscription = ?1 AND seq > ?2 AND seq <= ?3 AND (state <> 'dead' OR seq > ?4)
+
+-- name: finish_seeks
+-- At the start, of seeks that the end of the broker cut off.
+DELETE FROM exception WHERE EXISTS (
+    SELECT 1 FROM subscription WHERE id = exception.subscription AND clearing
+      AND (exception.state <> 'dead' OR exception.seq > subscription.position))
+
+-- name: seeks_finished
+UPDATE subscription SET clearing = 0 WHERE clearing
+
+-- name: seek_finished
+UPDATE subscription SET clearing = 0 WHERE id = ?
+
+-- name: next_rows
+SELECT max(seq), count(*) FROM (
+    SELECT seq FROM exception WHERE subscription = ? AND seq > ? ORDER BY seq LIMIT ?)
+
+-- name: next_rows_in
+SELECT max(seq), count(*) FROM (
+    SELECT seq FROM exception INDEXED BY exception_state
+    WHERE subscription = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?)
 
 -- name: seek_position
-UPDATE subscription SET position = ?, generation = ?, replay_until = ? WHERE id = ?
+UPDATE subscription SET position = ?, generation = ?, replay_until = ?, clearing = 1 WHERE id = ?
 
 -- name: update_hold
 UPDATE subscription SET hold_until = ? WHERE id = ?
-
--- name: count_dead_all
-SELECT count(*) FROM exception WHERE subscription = ? AND state = 'dead'
 
 -- name: count_dead_some
 SELECT count(*) FROM exception
 WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
 
 -- name: replay_all
-UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?
-WHERE subscription = ? AND state = 'dead'
+UPDATE exception INDEXED BY exception_state
+SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?4
+WHERE subscription = ?1 AND state = 'dead' AND seq > ?2 AND seq <= ?3
 
 -- name: replay_some
 UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?
@@ -133,15 +153,17 @@ WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_eac
 
 -- name: hold_busy
 -- Also behind a lease or a blocked delivery, which a key cannot pass even if it comes later.
-UPDATE exception SET state = 'held'
-WHERE subscription = ?1 AND state = 'retry' AND replayed = 1 AND key IS NOT NULL AND (
-    key IN (SELECT value FROM json_each(?2)) OR EXISTS (
+UPDATE exception INDEXED BY exception_state SET state = 'held'
+WHERE subscription = ?1 AND state = 'retry' AND seq > ?2 AND seq <= ?3 AND replayed = 1
+  AND key IS NOT NULL AND (
+    key IN (SELECT value FROM json_each(?4)) OR EXISTS (
         SELECT 1 FROM exception AS other INDEXED BY exception_key
         WHERE other.subscription = ?1 AND other.key = exception.key AND other.key IS NOT NULL
           AND other.state <> 'dead' AND other.state IN ('leased', 'blocked')))
 
 -- name: free_all_held
-UPDATE exception SET state = 'retry', due_at = 0 WHERE subscription = ? AND state = 'held'
+UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
+WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ?
 
 -- name: subscriptions_with_rows
 SELECT id FROM subscription
@@ -159,8 +181,17 @@ SELECT min(seq) FROM exception INDEXED BY exception_key
 WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead' AND state <> 'held'
 
 -- name: waiting_keys
-SELECT DISTINCT key FROM exception
-WHERE subscription = ? AND key IS NOT NULL AND state <> 'dead' LIMIT ?
+-- From key to key, however many rows each has.
+WITH RECURSIVE waiting (key) AS (
+    SELECT min(key) FROM exception INDEXED BY exception_key
+    WHERE subscription = ?1 AND key > ?2 AND key IS NOT NULL AND state <> 'dead'
+    UNION ALL
+    SELECT (
+        SELECT min(key) FROM exception INDEXED BY exception_key
+        WHERE subscription = ?1 AND key > waiting.key AND key IS NOT NULL AND state <> 'dead')
+    FROM waiting WHERE waiting.key IS NOT NULL
+    LIMIT ?3)
+SELECT key FROM waiting WHERE key IS NOT NULL
 
 -- name: waiting_among
 SELECT value FROM json_each(?1) WHERE EXISTS (

@@ -16,6 +16,9 @@ from broker.store.sqlite.queries import SQL
 WINDOW = 8192
 ATTEMPTS_KEPT = 20
 ATTEMPTS_TRIMMED_EVERY = 10
+# Of statements that may change any number of rows, so many a commit: some 5 ms of the event loop.
+BATCH_ROWS = 500
+KEYS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +143,25 @@ class SqliteShard:
 
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         await self.rows_durable()
-        if not self.has_rows:
-            return []
-        return [key for (key,) in self._reader.execute(SQL["waiting_keys"], (self.id, limit))]
+        keys: list[str] = []
+        while self.has_rows and len(keys) < limit:
+            parameters = (self.id, keys[-1] if keys else "", min(limit - len(keys), KEYS_AT_ONCE))
+            found = [key for (key,) in self._reader.execute(SQL["waiting_keys"], parameters)]
+            keys += found
+            if len(found) < parameters[-1]:
+                break
+            await asyncio.sleep(0)  # let others have a turn
+        return keys
 
     async def regroup(self, ordering: str) -> None:
         await self.rows_durable()
         if not self.has_rows:
             return
-        by_key = ("hold_behind_first", "free_first_held")
-        names = by_key if ordering == "key" else ("free_all_held",)
-        self._group.open.statements += [(name, (self.id,)) for name in names]
-        self._group.ring()
-        await self._group.durable()
+        if ordering == "key":
+            await self._in_batches("retry", "hold_behind_first")
+            await self._in_batches("held", "free_first_held")
+        else:
+            await self._in_batches("held", "free_all_held")
 
     async def seek(self, position: int) -> None:
         self._require_owned()
@@ -164,31 +173,63 @@ class SqliteShard:
         self._covered.clear()
         self._rows.clear()
         self.changes += 1
-        self._group.open.statements += [
-            ("seek_rows", (self.id, position)),
-            ("seek_position", (position, self.generation, self.replay_until, self.id)),
-        ]
-        self._group.ring()
-        await self._group.durable()
+        place = (position, self.generation, self.replay_until, self.id)
+        await self._write(("seek_position", place))
+        after = 0
+        while (batch := self._next_rows("next_rows", after)) is not None:
+            await self._write(("seek_rows", (self.id, after, batch[0], position)))
+            after = batch[0]
+        await self._write(("seek_finished", (self.id,)))
 
     async def replay(
         self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
     ) -> int:
         await self.rows_durable()
-        which, chosen = ("all", ()) if seqs is None else ("some", (json.dumps(seqs),))
-        counted = self._reader.execute(SQL[f"count_dead_{which}"], (self.id, *chosen))
-        (found,) = counted.fetchone()
-        if found:
-            self.changes += 1
-            self._group.open.statements.append((f"replay_{which}", (now, self.id, *chosen)))
-            if busy is not None:
-                self._group.open.statements += [
-                    ("hold_busy", (self.id, json.dumps(busy))),
-                    ("hold_behind_first", (self.id,)),
-                ]
-            self._group.ring()
-            await self._group.durable()
-        return int(found)
+        self.changes += 1
+        if seqs is None:
+            count = await self._in_batches("dead", "replay_all", now)
+        else:
+            count = await self._replay_some(seqs, now)
+        if count and busy is not None:
+            await self._in_batches("retry", "hold_busy", json.dumps(busy))
+            await self._in_batches("retry", "hold_behind_first")
+        return count
+
+    async def _replay_some(self, seqs: Sequence[int], now: float) -> int:
+        count = 0
+        for start in range(0, len(seqs), BATCH_ROWS):
+            some = json.dumps(seqs[start : start + BATCH_ROWS])
+            counted = self._reader.execute(SQL["count_dead_some"], (self.id, some))
+            (found,) = counted.fetchone()
+            if found:
+                await self._write(("replay_some", (now, self.id, some)))
+            count += found
+        return count
+
+    async def _in_batches(self, state: str, name: str, *more: Any) -> int:
+        """Have a statement change the rows in a state, a few a commit; return how many there were.
+
+        It takes the subscription, the seqs between which it may change rows, and `more`.
+        """
+        count = after = 0
+        while (batch := self._next_rows("next_rows_in", after, state)) is not None:
+            end, rows = batch
+            await self._write((name, (self.id, after, end, *more)))
+            after = end
+            count += rows
+        return count
+
+    def _next_rows(self, name: str, after: int, *state: str) -> tuple[int, int] | None:
+        """Return up to which seq the next few rows go, and how many they are."""
+        parameters = (self.id, *state, after, BATCH_ROWS)
+        end, rows = self._reader.execute(SQL[name], parameters).fetchone()
+        return None if end is None else (end, rows)
+
+    async def _write(self, statement: tuple[str, tuple[Any, ...]]) -> None:
+        self._group.open.statements.append(statement)
+        self._group.ring()
+        await self._group.durable()
+        self._require_owned()
 
     async def give_up(
         self, before: int, since: float, skip: frozenset[int], reason: str, limit: int, now: float

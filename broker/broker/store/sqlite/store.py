@@ -118,7 +118,10 @@ class SqliteStore:
             self._on_failure(f"the task {task.get_name()} failed")
 
     def _load(self) -> None:
-        self._writer.execute(SQL["resume_leased"])
+        self._writer.execute("BEGIN IMMEDIATE")
+        for name in ("finish_seeks", "seeks_finished", "resume_leased"):
+            self._writer.execute(SQL[name])
+        self._writer.commit()
         (self.log_id,) = self._reader.execute(SQL["log_id"]).fetchone()
         self._last_topic, self._last_subscription = self._reader.execute(SQL["last_ids"]).fetchone()
         for key, body, revision in self._reader.execute(SQL["list_documents"]):
@@ -538,16 +541,17 @@ class SqliteStore:
 
     async def _count_rows_of(self, shard: SqliteShard) -> tuple[list[tuple[str, int, int]], int]:
         """Count in a thread, again where rows changed meanwhile: none may be counted in neither
-        place, the shard's memory or the file."""
+        place, the shard's memory or the file. Where they always change, the last count is as good
+        as any."""
         loop = asyncio.get_running_loop()
+        counted: tuple[list[tuple[str, int, int]], int] = ([], 0)
         for _ in range(COUNT_TRIES):
             await shard.rows_durable()
             before = shard.changes
             counted = await loop.run_in_executor(self._threads, self._count_rows, shard.id)
             if shard.changes == before:
-                return counted
-        await shard.rows_durable()
-        return self._count_rows(shard.id)
+                break
+        return counted
 
     def _count_rows(self, subscription: int) -> tuple[list[tuple[str, int, int]], int]:
         rows = self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
