@@ -1,6 +1,7 @@
 """The use cases of what a subscription is owed: deliveries, dead letters, seeks, late verdicts."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -18,6 +19,7 @@ from broker.errors import (
     MessageNotFound,
     OutcomeUnknown,
     StoreUnavailable,
+    SubscriptionNotFound,
 )
 from broker.model import RowState
 from broker.store.port import LeaseLost, Store, Unavailable
@@ -65,8 +67,9 @@ class Deliveries:
         self, topic: str, name: str, state: str, after: int, limit: int
     ) -> tuple[list[View], int | None]:
         """Return deliveries in a state, by sequence, and after which one to read on."""
-        self._subscriptions.subscription(topic, name)
-        rows = await self._store.rows(topic, name, STATES[state], after, limit + 1)
+        states = STATES[state]
+        with self._still_there(topic, name):
+            rows = await self._store.rows(topic, name, states, after, limit + 1)
         found = {due.row.seq: due for due in rows}
         out = {due.row.seq: due for due in self._pump(topic, name).outstanding()}
         if state == "in-flight":
@@ -80,10 +83,10 @@ class Deliveries:
 
     async def attempts(self, topic: str, name: str, sequence: int) -> list[View]:
         """Return the failed attempts at a message, the oldest first."""
-        self._subscriptions.subscription(topic, name)
-        attempts = await self._store.attempts(topic, name, sequence)
-        if not attempts:
-            await self._require_message(topic, sequence)
+        with self._still_there(topic, name):
+            attempts = await self._store.attempts(topic, name, sequence)
+            if not attempts:
+                await self._require_message(topic, sequence)
         return [attempt_view(each) for each in attempts]
 
     async def retry(self, topic: str, name: str, sequence: int) -> None:
@@ -122,17 +125,17 @@ class Deliveries:
         self, topic: str, name: str, after: int, limit: int
     ) -> tuple[list[View], int | None]:
         """Return dead letters by sequence, and after which one to read on."""
-        self._subscriptions.subscription(topic, name)
-        rows = await self._store.rows(topic, name, ("dead",), after, limit + 1)
+        with self._still_there(topic, name):
+            rows = await self._store.rows(topic, name, ("dead",), after, limit + 1)
         return _page([dead_letter_view(due) for due in rows], limit)
 
     async def dead_letter_of(self, topic: str, name: str, sequence: int) -> View:
         """Return one dead letter with its failed attempts."""
-        self._subscriptions.subscription(topic, name)
-        rows = await self._store.rows(topic, name, ("dead",), sequence - 1, 1)
-        if not rows or rows[0].row.seq != sequence:
-            raise _no_dead_letter(topic, name, sequence)
-        attempts = await self._store.attempts(topic, name, sequence)
+        with self._still_there(topic, name):
+            rows = await self._store.rows(topic, name, ("dead",), sequence - 1, 1)
+            if not rows or rows[0].row.seq != sequence:
+                raise _no_dead_letter(topic, name, sequence)
+            attempts = await self._store.attempts(topic, name, sequence)
         return {
             **dead_letter_view(rows[0]),
             "failed_attempts": [attempt_view(each) for each in attempts],
@@ -155,10 +158,11 @@ class Deliveries:
         """Move a subscription to a time or place; return what it is then owed."""
         acts = self._pump(topic, name).interventions
         to, dry_run = _seek_of(body)
-        position = await self._position(topic, to)
-        if not dry_run:
-            await self._perform(topic, name, partial(acts.seek, position))
-        stats = self._store.topic_stats(topic)
+        with self._still_there(topic, name):
+            position = await self._position(topic, to)
+            if not dry_run:
+                await self._perform(topic, name, partial(acts.seek, position))
+            stats = self._store.topic_stats(topic)
         return max(0, stats.last_sequence - max(position, stats.first_sequence - 1))
 
     async def _position(self, topic: str, to: str | int) -> int:
@@ -183,6 +187,15 @@ class Deliveries:
         return await self._perform(topic, name, partial(acts.conclude, claim, verdict))
 
     # -- within ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _still_there(self, topic: str, name: str) -> Iterator[None]:
+        """Look a subscription up, and refuse what finds it deleted meanwhile."""
+        self._subscriptions.subscription(topic, name)
+        try:
+            yield
+        except (KeyError, LeaseLost):
+            raise SubscriptionNotFound(topic, name) from None
 
     def _pump(self, topic: str, name: str) -> Pump:
         self._subscriptions.subscription(topic, name)

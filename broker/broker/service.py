@@ -264,13 +264,12 @@ class Broker:
         return before is None, self.topic_view(name)
 
     async def _ensure_topic(self, name: str) -> None:
-        if name in self.topics:
-            return
-        checked_name("topic", name)
-        if not self._settings.auto_create_topics:
-            raise TopicNotFound(name)
-        self._require_room()
-        await self._create_topic(Topic(name, created_at=self._now()))
+        while name not in self.topics:  # again where it was deleted while it was created
+            checked_name("topic", name)
+            if not self._settings.auto_create_topics:
+                raise TopicNotFound(name)
+            self._require_room()
+            await self._create_topic(Topic(name, created_at=self._now()))
 
     async def _create_topic(self, topic: Topic) -> None:
         self.topics[topic.name] = topic
@@ -448,6 +447,7 @@ class Broker:
         subscription, start = self._updated(fresh, body)
         await self._ensure_topic(topic)
         first = await self._first_sequence(topic, start)
+        self.topic(topic)  # it may have been deleted while its log was searched
         if (topic, name) in self.subscriptions:
             return None
         self.subscriptions[(topic, name)] = subscription

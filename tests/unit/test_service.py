@@ -13,7 +13,10 @@ import pytest
 from broker.config import Settings
 from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
+from broker.errors import SubscriptionNotFound, TopicNotFound
+from broker.model import NewMessage
 from broker.service import Broker
+from broker.store.port import Store
 from contract.homes import SqliteHome
 from unit.pump_world import NAME, TOPIC, PumpWorld, with_fields
 
@@ -21,11 +24,31 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A broker on a new store, which delivers nothing."""
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     home = SqliteHome(tmp_path)
-    yield Broker(await home.open(), Settings(min_free_bytes=0), home.clock)
+    yield await home.open()
     await home.close()
+
+
+@pytest.fixture
+def broker(store: Store) -> Broker:
+    """A broker on a new store, which delivers nothing."""
+    return Broker(store, Settings(min_free_bytes=0))
+
+
+def delete_once_after(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, store: Store, call: str
+) -> None:
+    """Have the topic deleted right after the next call of a method of the store."""
+    method = getattr(store, call)
+
+    async def then_delete(topic: str, *arguments: Any) -> Any:
+        monkeypatch.setattr(store, call, method)
+        returned = await method(topic, *arguments)
+        await broker.delete_topic(topic, force=True)
+        return returned
+
+    monkeypatch.setattr(store, call, then_delete)
 
 
 async def test_changes_at_once_start_from_one_another(broker: Broker) -> None:
@@ -45,6 +68,50 @@ async def test_list_leaves_out_what_is_deleted_meanwhile(broker: Broker) -> None
         broker.list_subscriptions("t"), broker.delete_subscription("t", "b")
     )
     assert {"a", "c"} <= {view["name"] for view in listed} <= {"a", "b", "c"}
+
+
+async def test_subscription_of_a_topic_that_goes_while_its_log_is_searched_is_not_created(
+    broker: Broker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await broker.put_topic("t", {})
+    delete_once_after(monkeypatch, broker, store, "locate")
+    with pytest.raises(TopicNotFound):
+        await broker.put_subscription("t", "s", {"start": "2001-01-01T00:00:00Z"})
+    assert broker.subscriptions == {}
+
+
+async def test_topic_that_goes_while_it_is_created_for_somebody_is_created_again(
+    broker: Broker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete_once_after(monkeypatch, broker, store, "create_topic")
+    assert (await broker.put_subscription("t", "s", {}))[0]
+    delete_once_after(monkeypatch, broker, store, "create_topic")
+    (appended,) = await broker.publish("u", [NewMessage("m", "/s", None, b"{}", None, None)])
+    assert appended.sequence == 1
+
+
+@pytest.mark.parametrize("call", ["rows", "attempts", "locate"])
+async def test_what_is_asked_of_a_subscription_that_goes_meanwhile_is_not_found(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    broker = Broker(world.store, Settings(min_free_bytes=0))
+    broker.load()
+    broker.use(cast(Dispatcher, SimpleNamespace(pump=lambda *_: world.pump)))
+    await world.publish(None)
+    await world.settle()
+    await world.answer(1, 422)
+    delete_once_after(monkeypatch, broker, world.store, call)
+    deliveries = broker.deliveries
+    asked = {
+        "rows": lambda: deliveries.dead_letter_of(TOPIC, NAME, 1),
+        "attempts": lambda: deliveries.attempts(TOPIC, NAME, 2),
+        "locate": lambda: deliveries.seek(
+            TOPIC, NAME, {"to": "2001-01-01T00:00:00Z", "dry_run": True}
+        ),
+    }
+    with pytest.raises(SubscriptionNotFound):
+        await asked[call]()
+    await world.ended()
 
 
 @with_fields(max_in_flight=1, ordering="none")
