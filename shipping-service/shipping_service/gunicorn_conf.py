@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 from gunicorn.arbiter import Arbiter
@@ -30,6 +31,27 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # or it tells of every request
+
+
+def on_starting(server: Arbiter) -> None:
+    """Have a SIGTERM wait that comes during a fork, or the new worker would lose it."""
+    os.register_at_fork(after_in_parent=heed_sigterm)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Begin to have it wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """Let it end a worker that has no handlers of its own yet, but those of its parent."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    heed_sigterm()
+
+
+def heed_sigterm() -> None:
+    """Have it wait no more."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def post_worker_init(worker: Worker) -> None:

@@ -17,6 +17,7 @@ from support.api import Api
 from support.broker_process import BrokerProcess, StartBroker, has_ended
 from support.endpoint import Answer, Endpoint, Received, always
 from support.eventually import eventually
+from support.workers import terminate_each_at_once
 
 
 def test_sigterm_stops_an_idle_broker_cleanly(start_broker: StartBroker) -> None:
@@ -49,6 +50,17 @@ def test_sigterm_is_heeded_by_a_worker_that_starts(start_broker: StartBroker, ag
     broker.process.terminate()
 
     assert broker.wait(within_s=20) == 0  # a worker that forgot it is killed after 30
+
+
+def test_worker_heeds_a_sigterm_that_comes_as_soon_as_it_is_there(
+    start_broker: StartBroker,
+) -> None:
+    broker = start_broker()
+
+    terminate_each_at_once(broker.process.pid, count=5)
+
+    assert broker.stop() == 0
+    assert "Traceback" not in broker.log()
 
 
 def test_sigterm_stops_with_connections_open(start_broker: StartBroker) -> None:

@@ -16,6 +16,7 @@ from services.gunicorn_process import GunicornProcess
 from services.mail import MailServer
 from services.signed import SECRET, Webhook, order_created, order_data, shipment_changed
 from support.eventually import eventually
+from support.workers import terminate_each_at_once
 
 SERVICES = ["order_service", "shipping_service", "notification_service"]
 ORDER = {"customer_id": "c-17", "item_id": "blue mug", "quantity": 2, "price": "12.90"}
@@ -161,6 +162,18 @@ def test_service_stops_in_time_with_a_connection_open(
     assert service.stop() == 0
 
     assert time.monotonic() - began < STOP_S, "it was killed rather than stopped"
+    assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize("package", SERVICES)
+def test_worker_heeds_a_sigterm_that_comes_as_soon_as_it_is_there(
+    start_service: StartService, package: str
+) -> None:
+    service = start_service(package, WEB_CONCURRENCY="1")
+
+    terminate_each_at_once(service.process.pid, count=5)
+
+    assert service.stop() == 0
     assert "Traceback" not in service.log()
 
 

@@ -1,10 +1,9 @@
 """`broker serve`: gunicorn around one worker."""
 
+import os
 import resource
 import signal
 import sys
-from contextlib import suppress
-from queue import Empty
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -63,21 +62,29 @@ def options_for(settings: Settings) -> dict[str, Any]:
         "worker_tmp_dir": _HEARTBEAT_FOLDER if sys.platform == "linux" else None,
         "logger_class": "broker.cli.gunicorn_logging.Quiet",
         "proc_name": "broker",
-        "post_fork": _heed_sigterm_at_once,
+        "on_starting": _let_sigterm_wait_in_forks,
+        "pre_fork": _let_sigterm_wait,
+        "post_fork": _end_on_sigterm,
     }
 
 
-def _heed_sigterm_at_once(arbiter: Any, _: Any) -> None:
-    """Let a worker end on a SIGTERM that comes before it has handlers of its own.
+def _let_sigterm_wait_in_forks(_: Any) -> None:
+    """Keep a worker from losing a SIGTERM that comes while it is forked."""
+    os.register_at_fork(after_in_parent=_heed_sigterm)
 
-    Until then it has those of its parent, which put a signal into a queue that a worker never
-    reads: the stop would take all the time it may.
-    """
+
+def _let_sigterm_wait(_: Any, __: Any) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _end_on_sigterm(_: Any, __: Any) -> None:
+    """Let it end a worker that has no handlers of its own yet, but those of its parent."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with suppress(Empty):
-        while True:
-            if arbiter.SIG_QUEUE.get_nowait() == signal.SIGTERM:
-                sys.exit(0)
+    _heed_sigterm()
+
+
+def _heed_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _allow_many_connections() -> None:
