@@ -137,6 +137,21 @@ async def test_position_is_below_the_lowest_that_is_not_settled(store: Store, sh
     assert await position_of(store) == 5
 
 
+async def test_shard_tells_the_position_that_its_next_commit_writes(
+    home: Home, store: Store, shard: Shard
+) -> None:
+    await publish_keys(store, *[None] * 3)
+    await fetch_all(shard)
+    await put(shard, row(2, "dead"))
+    assert shard.position() == 0
+
+    committed = shard.commit(Changes(done=[1]), soon=True)
+    assert shard.position() == 2
+
+    await committed
+    assert await position_of(await home.crash()) == 2
+
+
 @pytest.mark.parametrize("state", ["retry", "held", "leased", "dead"])
 async def test_every_row_lets_the_position_pass(home: Home, store: Store, state: str) -> None:
     shard = await own(store)

@@ -74,6 +74,35 @@ async def test_replayed_one_goes_before_what_of_its_key_is_ready(world: PumpWorl
     assert set(world.out()) == {(3,), (4,)}
 
 
+# -- dropped dead letters -------------------------------------------------------------------------
+
+
+@with_fields(max_in_flight=3)
+async def test_dropped_dead_letter_does_not_come_again_after_a_crash(world: PumpWorld) -> None:
+    """What is out, waits behind it or is ready holds the position below the dead letter."""
+    await world.publish("a", "b", "a", "c", "d", "e")
+    await world.settle()
+    assert world.out() == [(1,), (2,), (4,)]
+    await world.answer(4, 422)
+    assert await world.perform(lambda acts: acts.drop_dead(4))
+    position, rows = world.durable()
+    assert (position >= 4, rows.keys() >= {1, 2, 3}, 4 in rows) == (True, True, False)
+    await world.crash()
+    assert sorted(await world.drain()) == [1, 2, 3, 5, 6]
+
+
+async def test_dead_letter_is_dropped_without_more_where_the_position_has_passed_it(
+    world: PumpWorld,
+) -> None:
+    await world.publish("a", "b")
+    await world.settle()
+    await world.answer(1, 422)
+    assert await world.perform(lambda acts: acts.drop_dead(1))
+    assert world.durable() == (1, {})
+    await world.crash()
+    assert await world.drain() == [2]
+
+
 # -- seeks ---------------------------------------------------------------------------------------
 
 

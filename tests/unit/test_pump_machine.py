@@ -61,6 +61,7 @@ class PumpMachine(RuleBasedStateMachine):
         self.home = SqliteHome(Path(folder))
         self.owed: dict[int, int] = {}  # the attempts of each that have ended
         self.dead: set[int] = set()
+        self.dropped: set[int] = set()  # dead letters that were deleted
         self.finished: set[int] = set()
         self.last_seq = 0
         self.ordered_since = 0
@@ -163,11 +164,14 @@ class PumpMachine(RuleBasedStateMachine):
         self.look()
 
     @precondition(lambda self: self.dead)
-    @rule(data=st.data())
-    def drop_dead(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), crash=st.booleans())
+    def drop_dead(self, data: st.DataObject, crash: bool) -> None:
         seq = data.draw(st.sampled_from(sorted(self.dead)))
         assert self.run(self.world.perform(lambda acts: acts.drop_dead(seq)))
         self.dead.remove(seq)
+        self.dropped.add(seq)
+        if crash:
+            self.crash(unsure=set())
         self.look()
 
     @rule(data=st.data())
@@ -177,6 +181,7 @@ class PumpMachine(RuleBasedStateMachine):
         self.void.update(self.world.courier.out)
         self.owed = dict.fromkeys(range(position + 1, self.last_seq + 1), 0)
         self.dead = {seq for seq in self.dead if seq <= position}
+        self.dropped = {seq for seq in self.dropped if seq <= position}
         self.finished = set(range(1, position + 1))
         self.run(self.world.perform(lambda acts: acts.seek(position)))
         self.look()
@@ -280,7 +285,7 @@ class PumpMachine(RuleBasedStateMachine):
             assert 1 <= len(request.seqs) <= (subscription.max_batch if batch else 1)
             assert request.attempt == self.owed.get(request.seqs[0], 0) + 1
             for place, seq in enumerate(request.seqs):
-                assert seq not in self.dead
+                assert seq not in self.dead | self.dropped
                 self.check_order(seq, before=request.seqs[:place])
         valid = [request for job, request in courier.out.items() if job not in self.void]
         out = [seq for request in valid for seq in request.seqs]

@@ -146,6 +146,10 @@ class Interventions:
         due = await self._shard.row(seq)
         if due is None or due.row.state != "dead":
             return False
+        self._ledger.commit()
+        if self._shard.position() < seq:  # from there it would come again after a crash
+            out = [each for sent in self._requests.sent() for each in _owed(sent)]
+            self._settlement.let_position_pass(out)
         self._ledger.drop(seq)
         await self._durable()
         return True
@@ -235,6 +239,10 @@ class Interventions:
         committed = self._ledger.commit(soon=True)
         if committed is not None:
             await committed
+
+
+def _owed(sent: Sent) -> Sequence[Delivery]:
+    return () if sent.settled else sent.deliveries
 
 
 def _pairs(claim: Claim) -> "zip[tuple[int, int]]":

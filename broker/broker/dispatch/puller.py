@@ -186,12 +186,9 @@ class Puller:
 
     def _settle(self, batch: Sequence[Delivery]) -> None:
         """Have the position pass what is handed out; what it would leave behind gets rows."""
-        self._ledger.hold(self._memory.lanes.spill_all())
         for delivery in batch:
             self._settlement.ack(delivery)
-        for delivery in self._memory.ready:
-            if delivery.row is None:
-                self._ledger.lease(delivery)
+        self._settlement.let_position_pass(())
 
     def _take_back(self, batch: Sequence[Delivery]) -> None:
         """Nobody took them: they are due at once, and have spent no attempt."""

@@ -378,19 +378,15 @@ class Pump:
 
         What waits behind their keys goes to the store, so that the position can pass it.
         """
-        self._ledger.hold(self._memory.lanes.spill_all())
         for batch in batches:
             for delivery in batch:
                 self._ledger.settle(delivery)
-        owed = [
+        self._settlement.let_position_pass(
             delivery
             for sent in self._in_flight.values()
             if not sent.settled
             for delivery in sent.deliveries
-        ]
-        for delivery in (*owed, *self._memory.ready):
-            if delivery.row is None:
-                self._ledger.lease(delivery)
+        )
         committed = self._ledger.commit(soon=True)
         if committed is not None:
             await committed

@@ -78,6 +78,13 @@ class Settlement:
             self._ledger.put(delivery, "leased", until)
             self._ledger.hold(self._memory.wait_in_store(delivery, until))
 
+    def let_position_pass(self, out: Iterable[Delivery]) -> None:
+        """Give rows to what is `out` and to what is in memory."""
+        self._ledger.hold(self._memory.lanes.spill_all())
+        for delivery in (*out, *self._memory.ready):
+            if delivery.row is None:
+                self._ledger.lease(delivery)
+
     def decided(self, outcome: Outcome, deliveries: Sequence[Delivery]) -> list[Decision]:
         """Say what becomes of each delivery of a request that ended so."""
         now, drawn = self._now(), self._random()  # one draw: a batch that fails comes back as one

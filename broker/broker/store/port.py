@@ -168,6 +168,9 @@ class Shard(Protocol):
     lost: bool  # no longer owned here
     covered_until: int  # at the claim: the highest seq above the position that has a row, or 0
 
+    def position(self) -> int:
+        """Return the position that the next commit writes."""
+
     def room(self) -> int:
         """Return how many more messages may be handed out and neither done nor put."""
 
@@ -350,7 +353,7 @@ class Store(Protocol):
     async def drop_subscription(self, topic: str, subscription: str) -> None:
         """Remove the position and all rows. Idempotent.
 
-        The owner's bell rings, and its next call but `room` and `covers` raises LeaseLost.
+        The owner's bell rings, and its next call but `position` and `room` raises LeaseLost.
         """
 
     def claim(self) -> AsyncIterator[Shard]:

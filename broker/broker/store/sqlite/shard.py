@@ -73,6 +73,9 @@ class SqliteShard:
 
     # -- the port --------------------------------------------------------------------------------
 
+    def position(self) -> int:
+        return next(iter(self._outstanding), self._fetched + 1) - 1
+
     def room(self) -> int:
         return WINDOW - len(self._outstanding)
 
@@ -342,10 +345,6 @@ class SqliteShard:
     def written(self) -> None:
         """Hear that what was written is durable."""
         self._writing = False
-
-    def position(self) -> int:
-        """Return the seq at or below which everything is done or has a row."""
-        return next(iter(self._outstanding), self._fetched + 1) - 1
 
     def unsettled(self) -> int:
         """Count the messages above the position that are neither done nor have a row."""
