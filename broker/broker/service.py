@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -389,8 +390,32 @@ class Broker:
                 return True, created
             before = self.subscriptions[(topic, name)]
         after, _ = self._updated(before, body)
-        await self._replace(before, after)
+        if after.filters == before.filters:
+            await self._replace(before, after)
+        else:
+            await self._filter_anew(topic, name, body)
         return False, await self.subscription_view(topic, name)
+
+    async def _filter_anew(self, topic: str, name: str, body: Mapping[str, object]) -> None:
+        """Have new filters apply to what was not looked at under the old ones, and to no more.
+
+        On disk the position changes with them: else a broker that is killed now would look again
+        at what the old ones let pass.
+        """
+
+        async def write() -> None:
+            before = self.subscription(topic, name)  # it may have changed meanwhile
+            after, _ = self._updated(before, body)
+            await self._replace(before, after)
+
+        pump = self.dispatcher.pump(topic, name) if self.dispatcher is not None else None
+        if pump is None:
+            await write()
+            return
+        try:
+            await pump.perform(partial(pump.interventions.with_position, write))
+        except LeaseLost:
+            raise SubscriptionNotFound(topic, name) from None
 
     def _updated(
         self, before: Subscription, body: Mapping[str, object]

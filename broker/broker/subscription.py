@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from broker.cloudevents import parse_time
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
+from broker.filters.dialects import Filter
+from broker.filters.dialects import read as read_filters
 from broker.signing import key_of, new_secret
 
 Start: TypeAlias = str | int
@@ -49,6 +51,7 @@ class Subscription:
     ordering: str = "key"
     format: str = "binary"
     max_batch: int = 100
+    filters: tuple[Filter, ...] = ()
     max_in_flight: int = 64
     rate_limit: float | None = None
     timeout_s: float = 15.0
@@ -75,6 +78,7 @@ class Subscription:
         values["retry"] = RetryPolicy(**known_fields(RetryPolicy, values.get("retry", {})))
         old = [known_fields(OldSecret, each) for each in values.get("old_secrets", ())]
         values["old_secrets"] = tuple(OldSecret(**each) for each in old)
+        values["filters"] = tuple(values.get("filters", ()))
         return cls(**values)
 
     def signing_keys(self, now: float) -> list[bytes]:
@@ -91,10 +95,6 @@ class Subscription:
         return self.endpoint is not None
 
 
-# Fields with one value so far, shown and taken so that clients need not know which.
-FIXED: dict[str, object] = {
-    "filters": [],
-}
 SECRET_OVERLAP_S = 86400.0
 MAX_LATER_BATCH = 200
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -119,10 +119,7 @@ def updated(
     for name, value in body.items():
         if name == _CREATION_ONLY:
             continue
-        if name in FIXED:
-            if value is not None and value != FIXED[name]:
-                faults.append(Fault(name, f"must be {FIXED[name]!r} in this version"))
-        elif name not in _CHECKS:
+        if name not in _CHECKS:
             faults.append(Fault(name, f"is not a field; there are {', '.join(sorted(_CHECKS))}"))
         elif value is None and name not in _NULLABLE:
             if name != "secret":
@@ -188,6 +185,9 @@ def _check(
 ) -> None:
     if name == "retry":
         changes["retry"] = _retry(value, before.retry, faults)
+        return
+    if name == "filters":
+        changes["filters"] = read_filters(value, faults)
         return
     try:
         changes[name] = _CHECKS[name](value)
@@ -325,6 +325,7 @@ _CHECKS = {
     "allow_later": _flag,
     "dead_letter_retention_s": _seconds(1, 10 * 365 * 86400),
     "endpoint": _endpoint,
+    "filters": None,
     "format": _one_of(*FORMATS),
     "guarantee": _one_of(*GUARANTEES),
     "headers": _headers,

@@ -11,7 +11,7 @@ from broker.auth import ApiKey
 from broker.cloudevents import attributes_of, rfc3339, structured
 from broker.model import FailedAttempt, Message, Scheduled
 from broker.store.port import Due, ShardStats, TopicStats
-from broker.subscription import FIXED, Subscription
+from broker.subscription import Subscription
 from broker.topic import Topic
 
 HIDDEN = "***"
@@ -69,6 +69,7 @@ def subscription_view(
         "endpoint": subscription.endpoint,
         "guarantee": subscription.guarantee,
         "ordering": subscription.ordering,
+        "filters": list(subscription.filters),
         "format": subscription.format,
         "max_batch": subscription.max_batch,
         "max_in_flight": subscription.max_in_flight,
@@ -80,7 +81,6 @@ def subscription_view(
         "allow_later": subscription.allow_later,
         "max_backlog_age_s": subscription.max_backlog_age_s,
         "dead_letter_retention_s": subscription.dead_letter_retention_s,
-        **FIXED,
         "headers": dict.fromkeys(subscription.headers, HIDDEN),
         "created_at": rfc3339(subscription.created_at),
         "state": _state(subscription, pump),

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from broker.errors import InvalidRequest
 from broker.signing import key_of
 from broker.subscription import (
-    FIXED,
     SECRET_OVERLAP_S,
     OldSecret,
     RetryPolicy,
@@ -116,11 +115,30 @@ def test_paused_subscription_stays_paused() -> None:
     assert (after.paused, after.paused_reason) == (True, "410")
 
 
-@pytest.mark.parametrize("name", FIXED)
-def test_field_with_one_value_takes_that_one_only(name: str) -> None:
-    assert put(CHANGED, **{name: FIXED[name]}) == CHANGED
-    assert put(CHANGED, **{name: None}) == CHANGED
-    assert faults_of(**{name: "other"}) == [name]
+# -- filters -----------------------------------------------------------------------------------
+
+PLACED = {"exact": {"type": "order.placed"}}
+
+
+def test_filters_are_kept_in_storage_and_until_they_are_given_anew() -> None:
+    after = put(CHANGED, filters=[PLACED, {"sql": "EXISTS subject"}])
+    assert after.filters == (PLACED, {"sql": "EXISTS subject"})
+    assert put(after, max_batch=8).filters == after.filters
+    assert Subscription.from_document(json.loads(json.dumps(after.to_document()))) == after
+    assert put(after, filters=[PLACED]).filters == (PLACED,)
+    assert put(after, filters=None) == put(after, filters=[]) == CHANGED
+
+
+def test_subscription_of_an_older_broker_has_no_filters() -> None:
+    document = CHANGED.to_document()
+    del document["filters"]
+    assert Subscription.from_document(document) == CHANGED
+
+
+def test_faults_of_filters_are_told_with_all_others() -> None:
+    filters = [{"sql": "type ="}, {"any": [PLACED, {"prefix": {}}]}]
+    fields = ["filters[0].sql", "filters[1].any[1].prefix", "max_batch"]
+    assert faults_of(filters=filters, max_batch=0) == fields
 
 
 # -- start -------------------------------------------------------------------------------------
@@ -207,7 +225,7 @@ WRONG: dict[str, list[object]] = {
     "retry.min_backoff_s": [-1, 86401, "1", True, float("nan"), {}],
     "retry.max_backoff_s": [-1, 86401, "1", True, float("inf"), {}],
     "secret": ["", "x", "whsec_", "whsec_!!!!", "whsec_c2hvcnQ=", 7, [], "whsec_" + "é" * 32],
-    "filters": [[{"exact": {}}]],
+    "filters": ["type", {}, 7],
     "colour": [1, "red"],
     "retry.colour": [1],
 }

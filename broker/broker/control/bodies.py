@@ -21,6 +21,8 @@ def json_object(request: Request) -> dict[str, object]:
     try:
         document = msgspec.json.decode(body)
         body.decode()
+    except RecursionError:
+        raise MalformedRequest("The body is JSON nested too deeply to be read.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"The body is not JSON: {error}.") from None
     if not isinstance(document, dict):

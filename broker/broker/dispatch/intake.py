@@ -16,7 +16,8 @@ TURN = 1024
 class Intake:
     """Takes what is due, what is next of a key, and what is new.
 
-    `room` tells how many more messages could be sent at once. Outcomes come in at every await: what
+    `room` tells how many more messages could be sent at once; `has_more`, that the last look ended
+    before the end, and found nothing that is wanted so far. Outcomes come in at every await: what
     they put is not in the store yet when it is read, so that what they say of the next time and of
     the barrier is added to what is read there.
     """
@@ -37,6 +38,7 @@ class Intake:
         self._now = now
         self._room = room
         self._covered_until = shard.covered_until
+        self.has_more = False
 
     async def restore(self) -> None:
         """Take over what waits in the store, with nothing in memory."""
@@ -51,12 +53,14 @@ class Intake:
 
         Else what waits in the store for one of those would go first.
         """
-        while self._covered_until and (messages := await self._shard.fetch(PAGE)):
+        shard = self._shard
+        while shard.fetched < self._covered_until:
+            messages = await shard.fetch(PAGE)
+            if not messages and not shard.behind():
+                break
             for message in messages:
                 self._ledger.put(self._new(message), "held")
             self._ledger.commit()
-            if messages[-1].seq >= self._covered_until:
-                break
         self._covered_until = 0
 
     async def look_again(self) -> None:
@@ -163,7 +167,7 @@ class Intake:
 
     async def _take_new(self) -> None:
         memory, shard, ledger = self._memory, self._shard, self._ledger
-        looked = 0
+        looked, self.has_more = 0, False
         while (room := self._room()) > 0:
             if looked >= TURN:  # what goes to the store takes no room: let others have a turn
                 shard.bell.set()
@@ -175,6 +179,7 @@ class Intake:
                     ledger.commit()
             messages = await shard.fetch(room)
             if not messages:
+                self.has_more = shard.behind()
                 return
             looked += len(messages)
             forgotten = await self._forgotten(messages) if memory.lanes.forgetful else ()

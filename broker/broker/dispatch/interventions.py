@@ -3,7 +3,7 @@
 Each runs in the pump's task between two turns, and is on disk when it returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 from broker.ack_urls import Claim
@@ -68,6 +68,17 @@ class Interventions:
         self._memory.seek(out, leases)
         self._ledger.forget()
         await self._shard.seek(position)
+
+    async def with_position(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Have the position pass all that was handed out so far, then write what goes with it."""
+        self._settlement.let_position_pass(
+            delivery
+            for sent in self._requests.sent()
+            if not sent.settled
+            for delivery in sent.deliveries
+        )
+        self._ledger.commit()
+        await write()
 
     async def replay(self, seqs: Sequence[int] | None) -> int:
         """Make dead letters, all for None, owed again ahead of what is not sent; say how many."""

@@ -131,7 +131,8 @@ class Puller:
             batch = self._take(self.wanted)
             self.wanted = 0
             if not batch:
-                self.dismiss_impatient()
+                if not self._intake.has_more:
+                    self.dismiss_impatient()
                 return
             self._waiting.popleft()
             rate.take(len(batch))

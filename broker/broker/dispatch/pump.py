@@ -39,6 +39,7 @@ from broker.dispatch.settlement import (
 )
 from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, positions_of
+from broker.filters.dialects import wants
 from broker.model import ExceptionRow
 from broker.signing import key_of
 from broker.store.port import Due, LeaseLost, Shard
@@ -119,6 +120,7 @@ class Pump:
         self.interventions = Interventions(
             self, self._intake, shard, self._ledger, self._memory, self._settlement, now
         )
+        shard.select(wants(subscription.filters))
         self._use(subscription)
 
     # -- from outside ------------------------------------------------------------------------------
@@ -126,6 +128,8 @@ class Pump:
     def configure(self, subscription: Subscription) -> None:
         """Take a new configuration; what is out already ends under the old one."""
         before = self.subscription
+        if subscription.filters != before.filters:
+            self._shard.select(wants(subscription.filters))
         self._reordering |= subscription.ordering != before.ordering
         if subscription.rate_limit != before.rate_limit:
             self._rate = RateLimit(subscription.rate_limit)

@@ -12,7 +12,7 @@ Every sentence below has a test in tests/contract, which runs on every store.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -29,6 +29,7 @@ from broker.model import (
 )
 
 Document: TypeAlias = dict[str, Any]
+Wants: TypeAlias = Callable[[bytes], bool]
 
 
 class StoreError(Exception):
@@ -167,6 +168,17 @@ class Shard(Protocol):
     hold_until: float  # as the last commit that named one has it
     lost: bool  # no longer owned here
     covered_until: int  # at the claim: the highest seq above the position that has a row, or 0
+    fetched: int  # the highest seq that fetch has looked at since the claim or the last seek
+
+    def select(self, wants: Wants | None) -> None:
+        """Fetch, from now on, only messages with attributes that are wanted; None for all.
+
+        The others are passed: done with as soon as fetch or give_up meets them, without a row. That
+        is written with the next commit of the shard, or within a second or so.
+        """
+
+    def behind(self) -> bool:
+        """Say whether there are messages that fetch has not looked at."""
 
     def position(self) -> int:
         """Return the position that the next commit writes."""
@@ -178,8 +190,9 @@ class Shard(Protocol):
         """Return the next messages in ascending seq, none skipped, each handed out once a claim.
 
         At most `limit`, and at most `room()`; [] when there is nothing new, and then the bell rings
-        when there is. After an unclean end it starts again at the lowest seq that is not done, so
-        seqs that are done may come again; one that has a row comes by its row only.
+        when there is. Where many in a row are not wanted, [] as well, and the bell rings at once.
+        After an unclean end it starts again at the lowest seq that is not done, so seqs that are
+        done may come again; one that has a row comes by its row only.
         """
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
@@ -244,8 +257,8 @@ class Shard(Protocol):
         """Make dead what is owed below a seq: `limit` at most of its rows, and of what comes next.
 
         Spared are leased rows, those of seqs in `skip`, and replayed ones that are younger than
-        `since`. Returns how many, and which keys are left with no rows but `held` ones. Durable on
-        return.
+        `since`; what is not wanted is passed. Returns how many it dealt with, and which keys are
+        left with no rows but `held` ones. Durable on return.
         """
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
@@ -331,7 +344,8 @@ class Store(Protocol):
     async def put_document(self, key: str, document: Document, expect: int | None) -> int:
         """Write a document if its revision is `expect` (0: must not exist); return the new one.
 
-        Durable on return. Raises Conflict.
+        A subscription's is written in one transaction with its position, which is then as its shard
+        has it now. Durable on return. Raises Conflict.
         """
 
     # -- topics and subscriptions: a document and a place in the store, made and removed together

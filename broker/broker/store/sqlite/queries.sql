@@ -410,7 +410,9 @@ WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
 
 -- name: give_up_new
 INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at, reason, since)
-SELECT ?, seq, key, 'dead', 0, 0, ?, ? FROM message WHERE topic = ? AND seq >= ? AND seq < ?
+SELECT ?1, seq, key, 'dead', 0, 0, ?2, ?3 FROM message
+WHERE topic = ?4 AND seq >= ?5 AND seq < ?6
+    AND (?7 = 'null' OR seq IN (SELECT value FROM json_each(?7)))
 
 -- name: free_among
 SELECT DISTINCT value FROM json_each(?1) WHERE NOT EXISTS (

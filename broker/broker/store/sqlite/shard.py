@@ -3,17 +3,22 @@
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from broker.model import ExceptionRow, FailedAttempt, Message
-from broker.store.port import Changes, Due, Lease, LeaseLost
+from broker.store.port import Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
 
 WINDOW = 8192
+PASSED_S = 1.0  # until a move over what is not wanted is written, if nothing else is before
+MOST_PASSED_AT_ONCE = 256
+PAGES_PASSED_AT_ONCE = 8
+JUDGING_S = 0.005  # until others have a turn
 ATTEMPTS_KEPT = 20
 ATTEMPTS_TRIMMED_EVERY = 10
 # Of statements that may change any number of rows, so many a commit: some 5 ms of the event loop.
@@ -60,7 +65,7 @@ class SqliteShard:
         self.replay_until = place.replay_until
         self.hold_until = self._written_hold = place.hold_until
         self._written_position = place.position
-        self._fetched = place.position
+        self.fetched = place.position
         self._outstanding: dict[int, None] = {}
         self._covered = set(covered)
         self.covered_until = max(self._covered, default=0)
@@ -69,20 +74,31 @@ class SqliteShard:
         self._writing = False
         self.lost = False
         self.changes = 0
+        self._wants: Wants | None = None
+        self._reach = 1
+        self._passed_timer: asyncio.TimerHandle | None = None
         topic.followers.append(self)
 
     # -- the port --------------------------------------------------------------------------------
 
     def position(self) -> int:
-        return next(iter(self._outstanding), self._fetched + 1) - 1
+        return next(iter(self._outstanding), self.fetched + 1) - 1
 
     def room(self) -> int:
         return WINDOW - len(self._outstanding)
 
+    def select(self, wants: Wants | None) -> None:
+        self._wants = wants
+
+    def behind(self) -> bool:
+        return self.fetched < self._topic.durable_seq
+
     async def fetch(self, limit: int) -> Sequence[Message]:
         self._require_owned()
-        while page := self._log.page(self._topic, self._fetched, min(limit, self.room())):
-            self._fetched = page[-1].seq
+        if self._wants is not None:
+            return await self._fetch_wanted(limit, self._wants)
+        while page := self._log.page(self._topic, self.fetched, min(limit, self.room())):
+            self.fetched = page[-1].seq
             if self._covered:
                 page, covered = self._part(page)
                 self._covered -= covered
@@ -90,6 +106,67 @@ class SqliteShard:
                 self._outstanding.update(dict.fromkeys([message.seq for message in page]))
                 return page
         return ()
+
+    async def _fetch_wanted(self, limit: int, wants: Wants) -> Sequence[Message]:
+        for _ in range(PAGES_PASSED_AT_ONCE):
+            limit = min(limit, self.room())
+            # Where hardly anything is wanted, more is read at once than can be handed out.
+            most = max(limit, self._reach) if limit > 0 else 0
+            page = self._log.page(self._topic, self.fetched, most)
+            if not page:
+                return ()
+            found, slow = self._judge(page, limit, wants)
+            self._reach = 1 if found else min(2 * len(page), MOST_PASSED_AT_ONCE)
+            self._outstanding.update(dict.fromkeys([message.seq for message in found]))
+            if slow or not found:
+                await asyncio.sleep(0)
+                self._require_owned()
+            if found:
+                return found
+        self.bell.set()
+        return ()
+
+    def _judge(
+        self, page: Sequence[Message], limit: int, wants: Wants
+    ) -> tuple[Sequence[Message], bool]:
+        """Return what is wanted of a page, as far as it was looked at; and whether that took long.
+
+        The position passes what is not wanted.
+        """
+        found: list[Message] = []
+        until = time.perf_counter() + JUDGING_S
+        slow = False
+        before = self.fetched
+        for message in page:
+            self.fetched = message.seq
+            if self._covered and message.seq in self._covered:
+                self._covered.discard(message.seq)
+            elif wants(message.attributes):
+                found.append(message)
+            slow = time.perf_counter() > until
+            if slow or len(found) == limit:
+                break
+        if self.fetched - before > len(found):
+            self._write_position_soon()
+        return found, slow
+
+    def _write_position_soon(self) -> None:
+        """Have the position written before long, and not with each message that is not wanted."""
+        if self._passed_timer is None:
+            loop = asyncio.get_running_loop()
+            self._passed_timer = loop.call_later(PASSED_S, self._write_position)
+
+    def _write_position(self) -> None:
+        self.write_with_next()
+        self._group.ring_lazily()
+
+    def write_with_next(self) -> None:
+        """Have what has changed written with the open group."""
+        if self._passed_timer is not None:
+            self._passed_timer.cancel()
+            self._passed_timer = None
+        if not self.lost:
+            self._group.open.writers[self] = None
 
     def _part(self, page: Sequence[Message]) -> tuple[Sequence[Message], set[int]]:
         """Part what has no row from the seqs of what has one."""
@@ -169,9 +246,9 @@ class SqliteShard:
     async def seek(self, position: int) -> None:
         self._require_owned()
         position = max(position, self._topic.first_seq - 1)
-        self.replay_until = max(self.replay_until, self._fetched)
+        self.replay_until = max(self.replay_until, self.fetched)
         self.generation += 1
-        self._written_position = self._fetched = position
+        self._written_position = self.fetched = position
         self._outstanding.clear()
         self._covered.clear()
         self._rows.clear()
@@ -243,26 +320,31 @@ class SqliteShard:
             parameters = (self.id, state, before, since, limit + len(skip))
             found += self._reader.execute(SQL["too_old_rows"], parameters)
         rows = sorted(each for each in found if each[0] not in skip)[:limit]
-        first = self._fetched + 1
+        first = self.fetched + 1
         end = min(before, self._topic.durable_seq + 1, first + limit - len(rows))
+        wanted = None if self._wants is None else self._wanted_of(first, end, self._wants)
         if rows:
             seqs = json.dumps([seq for seq, _ in rows])
             self._group.open.statements.append(("give_up_rows", (reason, now, self.id, seqs)))
         if end > first:
-            self._group.open.statements.append(
-                ("give_up_new", (self.id, reason, now, self._topic.id, first, end))
-            )
-            self._fetched = end - 1
+            place = (self._topic.id, first, end, json.dumps(wanted))
+            self._group.open.statements.append(("give_up_new", (self.id, reason, now, *place)))
+            self.fetched = end - 1
             self._covered.difference_update(range(first, end))
         count = len(rows) + max(end - first, 0)
         if count:
             self.has_rows = True
             self.changes += 1
-            self._group.open.writers[self] = None
+            self.write_with_next()
             self._group.ring()
             await self._group.durable()
         keys = json.dumps([key for _, key in rows if key is not None])
         return count, [key for (key,) in self._reader.execute(SQL["free_among"], (keys, self.id))]
+
+    def _wanted_of(self, first: int, end: int, wants: Wants) -> list[int]:
+        """Return the seqs of what is wanted among messages that were not fetched yet."""
+        page = self._log.page(self._topic, first - 1, max(end - first, 0))
+        return [message.seq for message in page if wants(message.attributes)]
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
@@ -282,7 +364,7 @@ class SqliteShard:
         self._failed += changes.failed
         if changes.hold_until is not None:
             self.hold_until = changes.hold_until
-        self._group.open.writers[self] = None
+        self.write_with_next()
         if soon:
             self._group.ring()
         else:
@@ -349,12 +431,13 @@ class SqliteShard:
     def unsettled(self) -> int:
         """Count the messages above the position that are neither done nor have a row."""
         # A start may be beyond the end of the log.
-        above = max(self._topic.durable_seq - self._fetched, 0)
+        above = max(self._topic.durable_seq - self.fetched, 0)
         return len(self._outstanding) + above - len(self._covered)
 
     def lose(self) -> None:
         """Give up the shard: the subscription is gone."""
         self.lost = True
+        self.write_with_next()
         self._topic.followers.remove(self)
         self.bell.set()
 

@@ -148,6 +148,8 @@ class SqliteStore:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for shard in self._shards.values():
+                shard.write_with_next()
             self._group.stop()
             await self._committing
             self._checkpointer.stop()
@@ -334,6 +336,10 @@ class SqliteStore:
         kind, _, name = key.partition("/")
         if kind == "topic" and name in self._topics:
             self._follow_document(self._topics[name])
+        if kind == "subscription":
+            topic, _, subscription = name.partition("/")
+            if (shard := self._shards.get((topic, subscription))) is not None:
+                shard.write_with_next()
 
     def _remove_document(self, key: str) -> None:
         self._documents.pop(key, None)
