@@ -71,7 +71,7 @@ class ExceptionRow(Struct, frozen=True, gc=False):
     `attempts` counts the attempts that have ended; `reason` says why the last one failed. A
     `leased` row whose due_at is infinite belongs to a request that is out; one with a time is a
     lease that lapses then. `replayed` marks a dead letter that was made owed again; `since` is when
-    it came into its state, in Unix seconds.
+    it came into its state, and where that is not dead when it was replayed, in Unix seconds.
     """
 
     seq: int

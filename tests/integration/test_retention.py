@@ -320,6 +320,21 @@ def test_messages_behind_one_that_is_too_old_go_on(
     assert endpoint.sequences == [first, last]
 
 
+@pytest.mark.parametrize("ordering", ["key", "topic"])
+def test_what_waits_behind_a_slow_endpoint_is_given_up_when_it_is_too_old(
+    api: Api, topic: str, endpoint: Endpoint, ordering: str
+) -> None:
+    endpoint.script = lambda request: Answer(200, delay_s=0.1)
+    api.ok_subscribe(topic, endpoint.url, max_backlog_age_s=1, ordering=ordering)
+
+    sequences = publish_many(api, topic, 60, partitionkey="k")
+
+    eventually(lambda: api.backlog(topic) == 0)
+    dead = [each["sequence"] for each in api.dead_letters(topic)]
+    assert len(dead) > 20, "at ten a second"
+    assert sorted([*endpoint.sequences, *dead]) == sequences
+
+
 def test_blocked_delivery_that_is_too_old_frees_its_key(
     api: Api, topic: str, endpoint: Endpoint
 ) -> None:

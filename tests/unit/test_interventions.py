@@ -103,6 +103,125 @@ async def test_dead_letter_is_dropped_without_more_where_the_position_has_passed
     assert await world.drain() == [2]
 
 
+# -- what is too old -----------------------------------------------------------------------------
+
+
+async def give_up_before(world: PumpWorld, seq: int, since: float) -> int:
+    """Give up again and again, as the sweeper does; say how many."""
+    count = 0
+    while given := await world.perform(lambda acts: acts.give_up_before(seq, since)):
+        count += given
+    return count
+
+
+@pytest.mark.parametrize(
+    ("world", "out"),
+    [
+        ({"max_in_flight": 2}, [(1,), (5,)]),
+        ({"ordering": "none", "max_in_flight": 2}, [(1,), (2,)]),
+        ({"ordering": "topic"}, [(1,)]),
+        ({"ordering": "topic", "format": "batch", "max_batch": 2}, [(1, 2)]),
+        ({"guarantee": "at-most-once", "max_in_flight": 2}, [(1,), (5,)]),
+    ],
+    indirect=["world"],
+    ids=["key", "none", "topic", "batches", "at most once"],
+)
+async def test_what_waits_behind_a_slow_endpoint_is_given_up_when_it_is_too_old(
+    world: PumpWorld, out: list[tuple[int, ...]]
+) -> None:
+    await world.publish("a", "a", "a", "a", "b", "b", "c", "a", "d")
+    await world.settle()
+    assert world.out() == out
+    sent = [seq for seqs in out for seq in seqs]
+    old = set(range(1, 8)) - set(sent)
+
+    assert await give_up_before(world, 8, world.home.clock()) == len(old)
+
+    _, rows = world.durable()
+    assert {seq for seq, row in rows.items() if row.state == "dead"} == old
+    assert world.out() == out, "what is out is left to end"
+    assert sorted(await world.drain()) == [8, 9]
+
+
+@with_fields(max_in_flight=1)
+async def test_replayed_one_is_too_old_when_its_replay_is_however_often_it_was_tried(
+    world: PumpWorld,
+) -> None:
+    born = world.home.clock()
+    await world.publish("a", "a", "b", "b")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.wait(100)
+    await world.perform(lambda acts: acts.replay([1]))
+    assert world.out() == [(2,)]
+    await world.answer(2)
+    assert world.out() == [(1,)]
+    await world.answer(1, 500)
+    await world.answer(3)
+    assert world.out() == [(4,)]
+    await world.wait(1000)
+    await world.answer(4)
+    assert world.out() == [(1,)]
+    await world.answer(1, 500)
+
+    assert await give_up_before(world, 5, born + 99) == 0
+    assert await give_up_before(world, 5, born + 101) == 1
+    _, rows = world.durable()
+    assert {seq: row.state for seq, row in rows.items()} == {1: "dead"}
+
+
+@with_fields(max_in_flight=1)
+async def test_replayed_one_in_memory_is_spared_as_long_as_its_replay_is_young(
+    world: PumpWorld,
+) -> None:
+    born = world.home.clock()
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.answer(2, 422)
+    await world.answer(3, 422)
+    await world.wait(100)
+    await world.perform(lambda acts: acts.replay(None))
+    await world.publish("a", "a")
+    await world.settle()
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    assert world.out() == [(2,)], "and with it the others came into memory"
+
+    assert await give_up_before(world, 6, born + 99) == 2
+    assert await world.drain() == [3]
+    _, rows = world.durable()
+    assert {seq: row.state for seq, row in rows.items()} == dict.fromkeys((4, 5), "dead")
+
+
+@with_fields(max_in_flight=2)
+async def test_key_goes_on_whose_ready_one_is_too_old(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a", "b")
+    await world.settle()
+    await world.configure(max_in_flight=1)
+    await world.answer(1)
+    assert world.out() == [(4,)]
+
+    assert await give_up_before(world, 3, world.home.clock()) == 1
+
+    assert await world.drain() == [3]
+
+
+async def test_what_came_back_from_the_store_is_given_up_too(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 500)
+    await world.wait(10)
+    await world.answer(1)
+    assert world.out() == [(2,)]
+
+    assert await give_up_before(world, 4, world.home.clock()) == 1
+
+    assert await world.drain() == []
+    _, rows = world.durable()
+    assert {seq: row.state for seq, row in rows.items()} == {3: "dead"}
+
+
 # -- seeks ---------------------------------------------------------------------------------------
 
 

@@ -198,7 +198,9 @@ class Intake:
         return frozenset(await self._shard.waiting_among(unknown))
 
     def _new(self, message: Message) -> Delivery:
-        return Delivery(message, replayed=message.seq <= self._shard.replay_until)
+        if message.seq <= self._shard.replay_until:
+            return Delivery(message, replayed_at=self._now())
+        return Delivery(message)
 
     def _from_row(self, due: Due) -> Delivery:
         self._ledger.in_memory.add(due.row.seq)

@@ -126,9 +126,7 @@ class Interventions:
         end; what was replayed counts as owed since it was, and is given up if that was before
         `since`.
         """
-        count = 0
-        if not self._requests.sent():
-            count = await self._give_up_in_memory(seq)
+        count = await self._give_up_in_memory(seq, since)
         skip = frozenset(self._ledger.in_memory)
         in_store, keys = await self._shard.give_up(
             seq, since, skip, TOO_OLD, GIVEN_UP_AT_ONCE, self._now()
@@ -138,19 +136,16 @@ class Interventions:
         await self._intake.look_again()
         return count + in_store
 
-    async def _give_up_in_memory(self, before: int) -> int:
-        """Empty the memory: what may still be delivered comes back from the store."""
-        count = 0
-        for delivery in self._memory.all():
-            # Those with a row are given up there.
-            if delivery.message.seq < before and delivery.row is None:
-                self._ledger.put(delivery, "dead", reason=TOO_OLD)
-                count += 1
-            else:
-                self._ledger.hold([delivery])
+    async def _give_up_in_memory(self, before: int, since: float) -> int:
+        def old(delivery: Delivery) -> bool:
+            spared = delivery.row is not None and (delivery.replayed_at or 0.0) >= since
+            return delivery.message.seq < before and not spared
+
+        given_up = self._memory.give_up(old)
+        for delivery in given_up:
+            self._ledger.put(delivery, "dead", reason=TOO_OLD)
         await self._durable()
-        await self._intake.restore()
-        return count
+        return len(given_up)
 
     async def drop_dead(self, seq: int) -> bool:
         """Forget a dead letter; say whether there was one."""

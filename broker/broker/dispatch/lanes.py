@@ -1,7 +1,7 @@
 """Which deliveries may be sent now, so that no two of one key are out at once."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from broker.model import Message, RowState
@@ -14,13 +14,13 @@ class Delivery:
     """A message owed to the subscription and in memory.
 
     `attempts` have ended without success; `row` is the state of its row in the store, and
-    `replayed` whether it was a dead letter before.
+    `replayed_at` when it was made owed again by a replay or a seek, in Unix seconds.
     """
 
     message: Message
     attempts: int = 0
     row: RowState | None = None
-    replayed: bool = False
+    replayed_at: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +146,17 @@ class Lanes:
     def spill_all(self) -> list[Delivery]:
         """Return all that waits, to go to the store."""
         return [delivery for lane in self._lanes.values() for delivery in self._spill(lane)]
+
+    def give_up(self, old: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out and return those that wait and are old."""
+        given_up: list[Delivery] = []
+        for lane in self._lanes.values():
+            found = [delivery for delivery in lane.waiting if old(delivery)]
+            if found:
+                lane.waiting = deque(each for each in lane.waiting if not old(each))
+                self.waiting_count -= len(found)
+                given_up += found
+        return given_up
 
     def _spill(self, lane: Lane) -> list[Delivery]:
         spilled = list(lane.waiting)

@@ -43,7 +43,9 @@ class Ledger:
         self, delivery: Delivery, state: RowState, due_at: float = 0.0, reason: str = ""
     ) -> None:
         """Write a delivery's row; unless its request is out, it leaves memory."""
-        message = delivery.message
+        message, replayed_at = delivery.message, delivery.replayed_at
+        # What was replayed is owed since then, however often it is attempted.
+        since = self._now() if replayed_at is None or state == "dead" else replayed_at
         delivery.row = state
         self.in_memory.discard(message.seq)
         self._put.append(
@@ -54,8 +56,8 @@ class Ledger:
                 delivery.attempts,
                 due_at,
                 reason,
-                delivery.replayed,
-                self._now(),
+                replayed_at is not None,
+                since,
             )
         )
 

@@ -1,7 +1,7 @@
 """What of a shard is in memory, and what waits in the store before it may be sent."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from broker.dispatch.lanes import Delivery, Lanes
 from broker.store.port import Due, Lease
@@ -61,6 +61,16 @@ class Memory:
         keyed = [each for each in self.ready if self.lane_of(each) is not None]
         self.ready = deque(each for each in self.ready if self.lane_of(each) is None)
         return keyed
+
+    def give_up(self, old: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out of memory what is old, and return it; nothing of it is out."""
+        given_up = self.lanes.give_up(old)
+        found = [delivery for delivery in self.ready if old(delivery)]
+        if found:
+            self.ready = deque(each for each in self.ready if not old(each))
+            for delivery in found:
+                self.release(delivery)
+        return given_up + found
 
     def come_first(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of an ordered topic whose rows were due."""

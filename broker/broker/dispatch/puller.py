@@ -178,7 +178,7 @@ class Puller:
     def _pulled(self, delivery: Delivery, *, leased: bool) -> Pulled:
         seq, attempt = delivery.message.seq, delivery.attempts + 1
         claim = Claim(self._shard.id, self._shard.generation, [seq], [attempt]) if leased else None
-        return Pulled(delivery.message, attempt, delivery.replayed, claim)
+        return Pulled(delivery.message, attempt, delivery.replayed_at is not None, claim)
 
     def _lease(self, batch: Sequence[Delivery], until: float) -> None:
         self._settlement.lease(batch, until)

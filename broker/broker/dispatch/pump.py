@@ -238,7 +238,7 @@ class Pump:
                     delivery.attempts,
                     inf,
                     "",
-                    delivery.replayed,
+                    delivery.replayed_at is not None,
                 ),
                 delivery.message,
             )
@@ -412,7 +412,9 @@ class Pump:
 
     def _headers(self, batch: Sequence[Delivery]) -> list[str]:
         headers = []
-        if batch[0].replayed or (len(batch) > 1 and any(each.replayed for each in batch)):
+        if batch[0].replayed_at is not None or (
+            len(batch) > 1 and any(each.replayed_at is not None for each in batch)
+        ):
             headers.append(REPLAY_HEADER)
         subscription = self.subscription
         if subscription.allow_later and self._public_url is not None:

@@ -237,4 +237,5 @@ class Settlement:
 
 def from_row(due: Due) -> Delivery:
     """Make the delivery of a row."""
-    return Delivery(due.message, due.row.attempts, due.row.state, due.row.replayed)
+    row = due.row
+    return Delivery(due.message, row.attempts, row.state, row.since if row.replayed else None)
