@@ -152,6 +152,23 @@ async def test_shard_tells_the_position_that_its_next_commit_writes(
     assert await position_of(await home.crash()) == 2
 
 
+async def test_dead_row_that_is_dropped_for_its_age_does_not_come_again(
+    home: Home, store: Store, shard: Shard
+) -> None:
+    await publish_keys(store, None, None)
+    await fetch_all(shard)
+    await put(shard, row(2, "dead"))
+    store = await home.crash()
+    shard = await own(store)
+    shard.select(lambda _: False)
+    assert await fetch_all(shard) == []
+    assert shard.position() == 2
+
+    assert await store.drop_dead(TOPIC, SUBSCRIPTION, EVER) == 1
+
+    assert 2 not in await fetch_all(await own(await home.crash()))
+
+
 @pytest.mark.parametrize("state", ["retry", "held", "leased", "dead"])
 async def test_every_row_lets_the_position_pass(home: Home, store: Store, state: str) -> None:
     shard = await own(store)

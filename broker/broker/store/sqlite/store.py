@@ -482,6 +482,7 @@ class SqliteStore:
         seqs = [seq for (seq,) in await self._query("dead_since", parameters)]
         if seqs:
             shard.changes += 1
+            shard.write_with_next()  # where the position is below, they would come again
             self._group.open.statements.append(("drop_dead", (shard.id, until, json.dumps(seqs))))
             await self._commit()
         return len(seqs)
