@@ -9,12 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
+import msgspec
 import pytest
 
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.pump import Pump
+from broker.filters.dialects import Filter
 from broker.model import NewMessage
 from broker.store.port import Shard, ShardStats, Store
 from broker.subscription import RetryPolicy, Subscription
@@ -110,6 +112,7 @@ class PumpWorld:
         self.pump: Pump
         self.shard: Shard
         self.keys: dict[int, str | None] = {}
+        self.reached = 0
         self._task: asyncio.Task[None]
 
     async def start(self) -> None:
@@ -147,9 +150,10 @@ class PumpWorld:
         await asyncio.gather(self._task, return_exceptions=True)
         await self.home.close()
 
-    async def publish(self, *keys: str | None) -> list[int]:
+    async def publish(self, *keys: str | None, type_: str = "t") -> list[int]:
         """Store a message for each key; return their sequences."""
-        messages = [NewMessage("id", "/s", key, b'{"id":"id"}', None, None) for key in keys]
+        attributes = msgspec.json.encode({"id": "id", "type": type_})
+        messages = [NewMessage("id", "/s", key, attributes, None, None) for key in keys]
         appended = await self.store.append(TOPIC, messages)
         seqs = [each.sequence for each in appended if each.sequence is not None]
         self.keys.update(zip(seqs, keys, strict=True))
@@ -217,6 +221,19 @@ class PumpWorld:
         self.subscription = replace(self.subscription, **changes)
         self.pump.configure(self.subscription)
         await self.settle()
+
+    async def refilter(self, *filters: Filter) -> None:
+        """Change the filters as the service does; `reached` is up to where the old ones counted."""
+        subscription = replace(self.subscription, filters=filters)
+
+        async def write() -> None:
+            self.reached = self.shard.fetched
+            key = f"subscription/{TOPIC}/{NAME}"
+            await self.store.put_document(key, subscription.to_document(), None)
+            self.subscription = subscription
+            self.pump.configure(subscription)
+
+        await self.pump.perform(lambda: self.pump.interventions.with_position(write))
 
     async def perform(self, act: Callable[[Interventions], Awaitable[T]]) -> T:
         """Have the pump do something between two turns, and let things settle."""
