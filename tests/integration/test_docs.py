@@ -14,7 +14,7 @@ import pytest
 from support.broker_process import BrokerProcess
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("pull.md", "stream.md", "grpc.md")
+PAGES = ("filters.md", "pull.md", "stream.md", "grpc.md")
 LANGUAGES = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 
 

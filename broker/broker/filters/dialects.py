@@ -45,11 +45,34 @@ def wants(filters: Sequence[Filter]) -> Wants | None:
     if tests is None:
         raise ValueError("these are no filters")
 
-    def matches(attributes: bytes) -> bool:
-        evaluation = Evaluation(attributes_of(attributes))
-        return all(test(evaluation) for test in tests)
+    holds = _every(tests)
+    return lambda attributes: holds(Evaluation(attributes_of(attributes)))
 
-    return matches
+
+def _every(tests: Sequence[Test]) -> Test:
+    """All tests hold. A loop, for a generator would take longer than what is tested."""
+    if len(tests) == 1:
+        return tests[0]
+
+    def test(evaluation: Evaluation) -> bool:
+        for each in tests:  # noqa: SIM110
+            if not each(evaluation):
+                return False
+        return True
+
+    return test
+
+
+def _some(tests: Sequence[Test]) -> Test:
+    """At least one test holds."""
+
+    def test(evaluation: Evaluation) -> bool:
+        for each in tests:  # noqa: SIM110
+            if each(evaluation):
+                return True
+        return False
+
+    return test
 
 
 class _Reading:
@@ -121,7 +144,10 @@ class _Reading:
             attributes = evaluation.attributes
             for name, wanted in pairs:
                 found = attributes.get(name)
-                if found is None or not compare(text_of(found), wanted):
+                if found is None:
+                    return False
+                text = found if type(found) is str else text_of(found)
+                if not compare(text, wanted):
                     return False
             return True
 
@@ -142,12 +168,12 @@ class _Reading:
     def every(self, value: object, field: str, nesting: int) -> Test | None:
         """Every nested filter holds."""
         tests = self.several(value, field, nesting + 1)
-        return None if tests is None else lambda evaluation: all(each(evaluation) for each in tests)
+        return None if tests is None else _every(tests)
 
     def some(self, value: object, field: str, nesting: int) -> Test | None:
         """At least one nested filter holds."""
         tests = self.several(value, field, nesting + 1)
-        return None if tests is None else lambda evaluation: any(each(evaluation) for each in tests)
+        return None if tests is None else _some(tests)
 
     def negated(self, value: object, field: str, nesting: int) -> Test | None:
         """The nested filter does not hold."""
