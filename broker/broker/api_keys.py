@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,15 +18,15 @@ from broker.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from broker.names import checked_name
-from broker.scopes import Scope, parse_scopes
+from broker.fields import Body, Field, Refused
+from broker.names import name
+from broker.scopes import MAX_SCOPES, SCOPE, Scope, parse_scopes
 from broker.store.port import Conflict, Store, Unavailable
 from broker.views import key_view
 
 log = logging.getLogger(__name__)
 
 DOCUMENT = "api-keys"
-FIELDS = ("name", "scopes", "key")
 MAX_KEYS = 1000
 MIN_CHOSEN, MAX_CHOSEN = 32, 256
 USE_KEPT_S = 60.0
@@ -83,17 +84,17 @@ class ApiKeys:
 
         A caller may bring the key itself. The same name, scopes and key again change nothing.
         """
-        name, scopes, chosen = _checked(body)
+        called, scopes, chosen = _checked(body)
         text = chosen if chosen is not None else new_key()
         digest = digest_of(text)
         for known in self._all.values():
-            if (known.name, known.digest, set(known.scopes)) == (name, digest, set(scopes)):
+            if (known.name, known.digest, set(known.scopes)) == (called, digest, set(scopes)):
                 return False, self.show(known.id)
-            if known.name == name or known.digest == digest:
+            if known.name == called or known.digest == digest:
                 raise KeyNameTaken(known.name)
         if len(self._all) >= MAX_KEYS:
             raise InvalidRequest([Fault("name", f"there may be at most {MAX_KEYS} keys")])
-        key = ApiKey(secrets.token_hex(6), name, scopes, digest, self._now())
+        key = ApiKey(secrets.token_hex(6), called, scopes, digest, self._now())
         await self._write({**self._used(), key.id: key})
         return True, {**key_view(key), "key": text}
 
@@ -145,34 +146,46 @@ class ApiKeys:
 
 def _checked(body: Mapping[str, object]) -> tuple[str, tuple[Scope, ...], str | None]:
     """Read what a new key is to be. Raises InvalidRequest that names every fault."""
-    faults = [
-        Fault(name, f"is not a field; there are {', '.join(FIELDS)}")
-        for name in body
-        if name not in FIELDS
-    ]
-    name, chosen = body.get("name"), body.get("key")
-    scopes: tuple[Scope, ...] = ()
-    try:
-        checked_name("name", name if isinstance(name, str) else "")
-    except InvalidRequest as wrong:
-        faults += wrong.faults
-    try:
-        scopes = parse_scopes(body.get("scopes"))
-    except InvalidRequest as wrong:
-        faults += wrong.faults
-    if chosen is not None and not _may_be_key(chosen):
-        rule = f"must be {MIN_CHOSEN} to {MAX_CHOSEN} printable ASCII characters without a space"
-        faults.append(Fault("key", rule))
-    if faults:
-        raise InvalidRequest(faults)
-    return str(name), scopes, None if chosen is None else str(chosen)
+    values = FIELDS.require(body)
+    return values["name"], values["scopes"], values.get("key")
 
 
-def _may_be_key(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and MIN_CHOSEN <= len(value) <= MAX_CHOSEN
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
-    )
+def _scopes() -> Field:
+    def check(value: object) -> tuple[Scope, ...]:
+        try:
+            return parse_scopes(value)
+        except InvalidRequest as wrong:
+            faults = [
+                Fault(fault.field.removeprefix("scopes"), fault.message) for fault in wrong.faults
+            ]
+            raise Refused(faults) from None
+
+    items = {"type": "string", "pattern": f"^{SCOPE}$"}
+    return Field(check, {"type": "array", "minItems": 1, "maxItems": MAX_SCOPES, "items": items})
+
+
+def _chosen_key() -> Field:
+    allowed = f"[\\x21-\\x7e]{{{MIN_CHOSEN},{MAX_CHOSEN}}}"
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(allowed, value):
+            raise ValueError(
+                f"must be {MIN_CHOSEN} to {MAX_CHOSEN} printable ASCII characters without a space"
+            )
+        return value
+
+    return Field(check, {"type": "string", "pattern": f"^{allowed}$"})
+
+
+FIELDS = Body(
+    "KeyFields",
+    {
+        "name": name().says("Whose key it is; no other has this name"),
+        "scopes": _scopes().says(
+            "What it allows: `admin`, or `publish:`, `subscribe:` or `read:` and a topic's name, "
+            "the beginning of one and a `*`, or `*` alone"
+        ),
+        "key": _chosen_key().says("The key itself; the broker makes one where none is given"),
+    },
+    required=("name", "scopes"),
+)

@@ -31,14 +31,14 @@ MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
 
 _URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
-_TIMESTAMP = (
+TIMESTAMP = (
     r"\A[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
 )
 _Text = Annotated[str, Meta(min_length=1)]
 _Uri = Annotated[str, Meta(pattern=_URI_REFERENCE)]
-_Timestamp = Annotated[str, Meta(pattern=_TIMESTAMP)]
+_Timestamp = Annotated[str, Meta(pattern=TIMESTAMP)]
 
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
 _FORBIDDEN_TEXT = re.compile(
@@ -421,7 +421,7 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
         return "must be a URI reference (RFC 3986)"
     if name == "datacontenttype" and not value.isascii():
         return "must be a media type, which is ASCII"
-    if name in _TIMESTAMPS and not re.search(_TIMESTAMP, value):
+    if name in _TIMESTAMPS and not re.search(TIMESTAMP, value):
         return "must be a time as in RFC 3339, for example 2026-01-31T12:00:00Z"
     if name in _ACTED_ON and parse_time(value) is None:
         return "must be a time that the calendar has"
@@ -550,7 +550,7 @@ def parse_time(text: str) -> float | None:
 
     A leap second is the second after :59, as Unix time has it.
     """
-    if not re.search(_TIMESTAMP, text):
+    if not re.search(TIMESTAMP, text):
         return None
     leap = text[17:19] == "60"
     written = f"{text[:17]}59{text[19:]}" if leap else text

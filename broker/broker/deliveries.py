@@ -21,9 +21,10 @@ from broker.errors import (
     StoreUnavailable,
     SubscriptionNotFound,
 )
+from broker.fields import MAX_INTEGER, Body, flag, integers, one_of, seconds
 from broker.model import RowState
 from broker.store.port import LeaseLost, Store, Unavailable
-from broker.subscription import Subscription
+from broker.subscription import MAX_LATER_BATCH, Subscription, place_in_log
 from broker.views import attempt_view, dead_letter_view, delivery_view
 
 T = TypeVar("T")
@@ -38,7 +39,6 @@ STATES: Mapping[str, Sequence[RowState]] = {
 VERDICTS = ("ack", "retry", "dead-letter", "extend")
 MAX_SEQUENCES = 10_000
 DAY_S = 86400
-_SECONDS = ("retry_after_s", "ack_deadline_s")
 
 
 class Subscriptions(Protocol):
@@ -222,91 +222,95 @@ def _no_dead_letter(topic: str, name: str, sequence: int) -> MessageNotFound:
     return MessageNotFound(f"{topic}/{name} has no dead letter {sequence}.")
 
 
-def _require_fields(body: Mapping[str, object], *known: str) -> None:
-    told = f"is not a field; there are {', '.join(known)}"
-    faults = [Fault(name, told) for name in body if name not in known]
-    if faults:
-        raise InvalidRequest(faults)
-
-
 def _chosen(body: Mapping[str, object]) -> Sequence[int] | None:
     """Read which dead letters to replay: their sequences, None for all."""
-    _require_fields(body, "sequences", "all")
-    sequences, everything = body.get("sequences"), body.get("all")
-    if everything is not None and not isinstance(everything, bool):
-        raise InvalidRequest([Fault("all", "must be true or false")])
-    if bool(everything) == (sequences is not None):
+    values = REPLAY.require(body)
+    sequences: list[int] | None = values.get("sequences")
+    if bool(values.get("all")) == (sequences is not None):
         raise InvalidRequest([Fault("sequences", 'give either sequences or "all": true')])
-    if sequences is None:
-        return None
-    rule = f"must be a list of 1 to {MAX_SEQUENCES} sequences"
-    if not isinstance(sequences, list) or not 1 <= len(sequences) <= MAX_SEQUENCES:
-        raise InvalidRequest([Fault("sequences", rule)])
-    faults = [
-        Fault(f"sequences[{position}]", "must be a whole number from 1")
-        for position, each in enumerate(sequences)
-        if isinstance(each, bool) or not isinstance(each, int) or not 1 <= each < 2**53
-    ]
-    if faults:
-        raise InvalidRequest(faults[:20])
     return sequences
 
 
 def _seek_of(body: Mapping[str, object]) -> tuple[str | int, bool]:
-    _require_fields(body, "to", "dry_run")
-    faults: list[Fault] = []
-    to, dry_run = body.get("to"), body.get("dry_run", False)
-    if not isinstance(dry_run, bool):
-        faults.append(Fault("dry_run", "must be true or false"))
-    number = isinstance(to, int) and not isinstance(to, bool) and 0 <= to < 2**53
-    word = isinstance(to, str) and (to in {"beginning", "now"} or parse_time(to) is not None)
-    if not number and not word:
-        rule = "must be beginning, now, a time (RFC 3339) or a sequence"
-        faults.append(Fault("to", rule))
-    if faults:
-        raise InvalidRequest(faults)
-    return to, dry_run  # type: ignore[return-value]
+    values = SEEK.require(body)
+    return values["to"], bool(values.get("dry_run"))
 
 
 def _verdict_of(body: Mapping[str, object], claim: Claim) -> LateVerdict:
-    _require_fields(body, "verdict", "receipt", "retry", "dead_letter", *_SECONDS)
-    faults: list[Fault] = []
-    verdict = body.get("verdict")
-    if verdict not in VERDICTS:
-        faults.append(Fault("verdict", f"must be {' or '.join(VERDICTS)}"))
-    receipt = body.get("receipt")
-    if receipt is not None and receipt not in RECEIPTS:
-        faults.append(Fault("receipt", f"must be {' or '.join(sorted(RECEIPTS))}"))
-    positions: dict[str, list[int]] = {}
-    for name in ("retry", "dead_letter"):
-        given = body.get(name, [])
-        if not isinstance(given, list) or not all(
-            isinstance(each, int) and 0 <= each < len(claim.seqs) for each in given
-        ):
+    values, faults = VERDICT.read(body)
+    positions = {name: values.get(name) or () for name in ("retry", "dead_letter")}
+    for name, given in positions.items():
+        if any(each >= len(claim.seqs) for each in given):
             rule = f"must be a list of positions from 0 to {len(claim.seqs) - 1}"
             faults.append(Fault(name, rule))
-        elif given and verdict != "ack":
+        elif given and values.get("verdict", "ack") != "ack":
             faults.append(Fault(name, "singles out positions of an ack only"))
-        else:
-            positions[name] = given
-    seconds = {name: _seconds(name, body.get(name), faults) for name in _SECONDS}
     if faults:
         raise InvalidRequest(faults)
     return LateVerdict(
-        verdict=str(verdict),
-        receipt=receipt is not None,
+        verdict=values["verdict"],
+        receipt=values.get("receipt") is not None,
         positions=Positions(
             frozenset(positions["retry"]),
             frozenset(positions["dead_letter"]) - frozenset(positions["retry"]),
         ),
-        **seconds,
+        retry_after_s=values.get("retry_after_s"),
+        ack_deadline_s=values.get("ack_deadline_s"),
     )
 
 
-def _seconds(name: str, value: object, faults: list[Fault]) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= DAY_S:
-        faults.append(Fault(name, f"must be seconds from 0 to {DAY_S}"))
-        return None
-    return float(value)
+SEEK = Body(
+    "Seek",
+    {
+        "to": place_in_log().says(
+            "What is delivered next: `beginning`, `now` for what comes, a time for what was stored "
+            "since, or a sequence"
+        ),
+        "dry_run": flag().says("Only tell what the backlog would be"),
+    },
+    required=("to",),
+).defaults({"dry_run": False})
+REPLAY = Body(
+    "Replay",
+    {
+        "sequences": integers(
+            1,
+            MAX_INTEGER,
+            f"must be a list of 1 to {MAX_SEQUENCES} sequences",
+            least=1,
+            most=MAX_SEQUENCES,
+        ).says("These dead letters"),
+        "all": flag().says("Every dead letter"),
+    },
+    also={
+        "oneOf": [
+            {
+                "required": ["sequences"],
+                "properties": {"sequences": {"type": "array"}, "all": {"enum": [False, None]}},
+            },
+            {
+                "required": ["all"],
+                "properties": {"all": {"const": True}, "sequences": {"type": "null"}},
+            },
+        ]
+    },
+)
+_positions = integers(0, MAX_LATER_BATCH - 1, "must be a list of positions", most=MAX_LATER_BATCH)
+VERDICT = Body(
+    "Verdict",
+    {
+        "verdict": one_of(*VERDICTS).says(
+            "`ack`: handled; `retry`: send it again; `dead-letter`: give it up; `extend`: wait on"
+        ),
+        "receipt": one_of(*sorted(RECEIPTS)).says(
+            "With an ack under `exactly-once`: what the receiver's inbox has done"
+        ),
+        "retry": _positions.says("Of a batch: these are delivered again, the others acked"),
+        "dead_letter": _positions.says("Of a batch: these are given up, the others acked"),
+        "retry_after_s": seconds(0, DAY_S).says("With `retry`: not before that"),
+        "ack_deadline_s": seconds(0, DAY_S).says(
+            "With `extend`: how long to wait on; the subscription's `ack_deadline_s` if not given"
+        ),
+    },
+    required=("verdict",),
+)

@@ -1,17 +1,28 @@
-"""Names of topics and subscriptions."""
+"""Names of topics, subscriptions and keys."""
 
 import re
 
 from broker.errors import Fault, InvalidRequest
+from broker.fields import Field
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_RULE = "1 to 128 letters, digits, dots, underscores or hyphens, beginning with a letter or digit"
+_name = re.compile(PATTERN)
 
 
 def checked_name(field: str, name: str) -> str:
     """Return `name` if it may name a topic or subscription, else raise InvalidRequest."""
-    if _NAME.fullmatch(name):
+    if _name.fullmatch(name):
         return name
-    rule = (
-        "1 to 128 letters, digits, dots, underscores or hyphens, beginning with a letter or digit"
-    )
-    raise InvalidRequest([Fault(field, rule)])
+    raise InvalidRequest([Fault(field, _RULE)])
+
+
+def name() -> Field:
+    """A name in a field."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not _name.fullmatch(value):
+            raise ValueError(_RULE)
+        return value
+
+    return Field(check, {"type": "string", "pattern": f"^{PATTERN}$"})

@@ -11,7 +11,9 @@ from broker.errors import Fault, InvalidRequest
 Action: TypeAlias = Literal["publish", "subscribe", "read", "admin"]
 
 MAX_SCOPES = 50
-_TOPIC_PATTERN = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]{0,127}\*?")
+_TOPICS = r"(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,127}\*?)"
+_TOPIC_PATTERN = re.compile(_TOPICS)
+SCOPE = f"(admin|(publish|subscribe|read):{_TOPICS})"  # as a regular expression
 _WITH_PATTERN: dict[str, Action] = {
     "publish": "publish",
     "subscribe": "subscribe",

@@ -1,16 +1,28 @@
 """A subscription's configuration: its fields, their defaults, and what is allowed in them."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from broker.cloudevents import parse_time
+from broker.cloudevents import TIMESTAMP, parse_time
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
-from broker.filters.dialects import Filter
+from broker.fields import (
+    MAX_INTEGER,
+    Body,
+    Field,
+    Refused,
+    ecma,
+    flag,
+    integer,
+    nested,
+    number,
+    one_of,
+    seconds,
+)
+from broker.filters.dialects import MOST_FILTERS, Filter
 from broker.filters.dialects import read as read_filters
 from broker.signing import key_of, new_secret
 
@@ -49,9 +61,9 @@ class Subscription:
     endpoint: str | None = None
     guarantee: str = "at-least-once"
     ordering: str = "key"
+    filters: tuple[Filter, ...] = ()
     format: str = "binary"
     max_batch: int = 100
-    filters: tuple[Filter, ...] = ()
     max_in_flight: int = 64
     rate_limit: float | None = None
     timeout_s: float = 15.0
@@ -76,9 +88,9 @@ class Subscription:
         """Restore it; fields of a newer broker are ignored."""
         values = known_fields(cls, document)
         values["retry"] = RetryPolicy(**known_fields(RetryPolicy, values.get("retry", {})))
+        values["filters"] = tuple(values.get("filters", ()))
         old = [known_fields(OldSecret, each) for each in values.get("old_secrets", ())]
         values["old_secrets"] = tuple(OldSecret(**each) for each in old)
-        values["filters"] = tuple(values.get("filters", ()))
         return cls(**values)
 
     def signing_keys(self, now: float) -> list[bytes]:
@@ -97,13 +109,17 @@ class Subscription:
 
 SECRET_OVERLAP_S = 86400.0
 MAX_LATER_BATCH = 200
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
-_RESERVED_HEADERS = re.compile(
-    r"(?i)(webhook-.*|ce-.*|content-.*|host|user-agent|connection|transfer-encoding|expect"
-    r"|keep-alive|upgrade|te|trailer|proxy-.*)"
+YEARS_S = 10 * 365 * 86400
+MAX_HEADERS = 50
+_WORDS = ("now", "beginning")
+_HEADER_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
+_HEADER_VALUE = r"[\x20-\x7e]{0,4096}"
+_RESERVED = (
+    "webhook-.*|ce-.*|content-.*|host|user-agent|connection|transfer-encoding|expect"
+    "|keep-alive|upgrade|te|trailer|proxy-.*"
 )
-_CREATION_ONLY = "start"
+_header_name, _header_value = re.compile(_HEADER_NAME), re.compile(_HEADER_VALUE)
+_reserved_header = re.compile(_RESERVED, re.IGNORECASE)
 
 
 def updated(
@@ -114,22 +130,16 @@ def updated(
     An absent field keeps its value, null restores the default. Returns the new configuration and
     `start`, which counts only where the subscription is being created.
     """
-    faults: list[Fault] = []
-    changes: dict[str, Any] = {}
-    for name, value in body.items():
-        if name == _CREATION_ONLY:
-            continue
-        if name not in _CHECKS:
-            faults.append(Fault(name, f"is not a field; there are {', '.join(sorted(_CHECKS))}"))
-        elif value is None and name not in _NULLABLE:
-            if name != "secret":
-                changes[name] = _DEFAULTS[name]
-        else:
-            _check(name, value, before, changes, faults)
-    start = _start(body.get(_CREATION_ONLY), faults)
+    values, faults = FIELDS.read(body)
+    start, secret = values.pop("start", None), values.pop("secret", None)
+    changes = {
+        name: _DEFAULTS[name] if value is None and name not in _NULLABLE else value
+        for name, value in values.items()
+    }
+    if values.get("retry") is not None:
+        changes["retry"] = _retry(before.retry, values["retry"], faults)
     if faults:
         raise InvalidRequest(faults)
-    secret = changes.pop("secret", before.secret)
     after = replace(before, **changes)
     if after.allow_later and after.guarantee == "at-most-once":
         rule = "has no meaning with the guarantee at-most-once, which settles before it sends"
@@ -137,7 +147,8 @@ def updated(
     if after.allow_later and after.request_size() > MAX_LATER_BATCH:
         rule = f"must be at most {MAX_LATER_BATCH} with allow_later: the ack URL names each message"
         raise InvalidRequest([Fault("max_batch", rule)])
-    return rotated(after, secret, SECRET_OVERLAP_S, now), start
+    signing = before.secret if secret is None else secret
+    return rotated(after, signing, SECRET_OVERLAP_S, now), "now" if start is None else start
 
 
 def rotated(before: Subscription, secret: str, overlap_s: float, now: float) -> Subscription:
@@ -155,190 +166,178 @@ def rotated(before: Subscription, secret: str, overlap_s: float, now: float) -> 
 
 def rotation_of(body: Mapping[str, object]) -> tuple[str, float]:
     """Read what a rotation asks for: the new secret, by default made here, and the overlap."""
-    faults = [
-        Fault(name, "is not a field; there are overlap_s, secret")
-        for name in body
-        if name not in {"overlap_s", "secret"}
-    ]
-    secret, overlap_s = new_secret(), SECRET_OVERLAP_S
-    try:
-        if body.get("secret") is not None:
-            secret = _secret(body["secret"])
-    except ValueError as error:
-        faults.append(Fault("secret", str(error)))
-    try:
-        if body.get("overlap_s") is not None:
-            overlap_s = _seconds(0, 30 * 86400)(body["overlap_s"])
-    except ValueError as error:
-        faults.append(Fault("overlap_s", str(error)))
-    if faults:
-        raise InvalidRequest(faults)
-    return secret, overlap_s
+    values = ROTATION.require(body)
+    secret, overlap_s = values.get("secret"), values.get("overlap_s")
+    return (
+        new_secret() if secret is None else secret,
+        SECRET_OVERLAP_S if overlap_s is None else overlap_s,
+    )
 
 
-def _check(
-    name: str,
-    value: object,
-    before: Subscription,
-    changes: dict[str, Any],
-    faults: list[Fault],
-) -> None:
-    if name == "retry":
-        changes["retry"] = _retry(value, before.retry, faults)
-        return
-    if name == "filters":
-        changes["filters"] = read_filters(value, faults)
-        return
-    try:
-        changes[name] = _CHECKS[name](value)
-    except ValueError as error:
-        faults.append(Fault(name, str(error)))
-
-
-def _start(value: object, faults: list[Fault]) -> Start:
-    if value is None:
-        return "now"
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
-        return value
-    if isinstance(value, str):
-        if value in {"now", "beginning"}:
-            return value
-        if parse_time(value) is not None:
-            return value
-    faults.append(Fault("start", "must be now, beginning, a time (RFC 3339) or a sequence"))
-    return "now"
-
-
-def _retry(value: object, before: RetryPolicy, faults: list[Fault]) -> RetryPolicy:
-    if not isinstance(value, dict):
-        faults.append(Fault("retry", "must be an object"))
-        return before
-    changes: dict[str, Any] = {}
+def _retry(before: RetryPolicy, values: dict[str, Any], faults: list[Fault]) -> RetryPolicy:
     default = RetryPolicy()
-    for name, item in value.items():
-        check = _RETRY_CHECKS.get(name)
-        if check is None:
-            faults.append(Fault(f"retry.{name}", f"is not a field; there are {_RETRY_NAMES}"))
-            continue
-        try:
-            changes[name] = getattr(default, name) if item is None else check(item)
-        except ValueError as error:
-            faults.append(Fault(f"retry.{name}", str(error)))
+    changes = {
+        name: getattr(default, name) if value is None else value for name, value in values.items()
+    }
     policy = replace(before, **changes)
     if policy.max_backoff_s < policy.min_backoff_s:
         faults.append(Fault("retry.max_backoff_s", "must not be less than min_backoff_s"))
     return policy
 
 
-def _endpoint(value: object) -> str:
+def place_in_log() -> Field:
+    """A place in a topic's log: a word, a time, or a sequence."""
+
+    def check(value: object) -> Start:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER:
+            return value
+        if isinstance(value, str) and (value in _WORDS or parse_time(value) is not None):
+            return value
+        raise ValueError("must be now, beginning, a time (RFC 3339) or a sequence")
+
+    choices = [
+        {"type": "string", "enum": list(_WORDS)},
+        {"type": "string", "format": "date-time", "pattern": ecma(TIMESTAMP)},
+        {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
+    ]
+    return Field(check, {"anyOf": choices})
+
+
+def _endpoint() -> Field:
     rule = "must be an http or https URL with a host and no fragment or user, in at most 2048 bytes"
-    if not isinstance(value, str) or len(value) > 2048 or not value.isascii():
-        raise ValueError(rule)
-    if any(c <= " " or c == "\x7f" or c in '<>"{}|\\^`' for c in value):
-        raise ValueError(rule)
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        raise ValueError(rule) from None
-    if not usable or parts.fragment or "@" in parts.netloc:
-        raise ValueError(rule)
-    return value
 
-
-def _one_of(*choices: str) -> Any:
     def check(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"must be {' or '.join(choices)}")
-        return str(value)
-
-    return check
-
-
-def _integer(low: int, high: int) -> Any:
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
+        if not isinstance(value, str) or len(value) > 2048 or not value.isascii():
+            raise ValueError(rule)
+        if any(c <= " " or c == "\x7f" or c in '<>"{}|\\^`' for c in value):
+            raise ValueError(rule)
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            raise ValueError(rule) from None
+        if not usable or parts.fragment or "@" in parts.netloc:
+            raise ValueError(rule)
         return value
 
-    return check
+    pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://[!$-;=?-\[\]_a-z~]+#?$"
+    return Field(check, {"type": "string", "format": "uri", "maxLength": 2048, "pattern": pattern})
 
 
-def _seconds(low: float, high: float) -> Any:
-    def check(value: object) -> float:
-        usable = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not usable or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type,operator]
-            raise ValueError(f"must be seconds from {low} to {high}")
-        return float(value)  # type: ignore[arg-type]
+def _secret() -> Field:
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be a string that begins with whsec_")
+        key_of(value)
+        return value
 
-    return check
-
-
-def _seconds_or_never(low: float, high: float) -> Any:
-    check = _seconds(low, high)
-    return lambda value: None if value is None else check(value)
+    return Field(check, {"type": "string", "pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"})
 
 
-def _rate(value: object) -> float:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not usable or not 0.001 <= value <= 1_000_000:  # type: ignore[operator]
-        raise ValueError("must be deliveries a second, from 0.001 to 1000000, or null for no limit")
-    return float(value)  # type: ignore[arg-type]
+def _headers() -> Field:
+    def check(value: object) -> dict[str, str]:
+        if not isinstance(value, dict) or len(value) > MAX_HEADERS:
+            raise ValueError(f"must be an object of at most {MAX_HEADERS} header names and values")
+        for name, text in value.items():
+            if not _header_name.fullmatch(name):
+                raise ValueError(f"{name!r} is not a header name")
+            if _reserved_header.fullmatch(name):
+                raise ValueError(f"{name} is set by the broker itself")
+            if not isinstance(text, str) or not _header_value.fullmatch(text):
+                raise ValueError(f"the value of {name} must be printable ASCII, 4096 bytes at most")
+        return dict(value)
+
+    reserved = "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in _RESERVED)
+    schema = {
+        "type": "object",
+        "maxProperties": MAX_HEADERS,
+        "propertyNames": {"pattern": f"^{_HEADER_NAME}$", "not": {"pattern": f"^({reserved})$"}},
+        "additionalProperties": {"type": "string", "pattern": f"^{_HEADER_VALUE}$"},
+    }
+    return Field(check, schema)
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
+def _filters() -> Field:
+    def check(value: object) -> tuple[Filter, ...]:
+        faults: list[Fault] = []
+        found = read_filters(value, faults, "")
+        if faults:
+            raise Refused(faults)
+        return found
+
+    items = {"$ref": "#/components/schemas/Filter"}
+    return Field(check, {"type": "array", "items": items, "maxItems": MOST_FILTERS})
 
 
-def _secret(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a string that begins with whsec_")
-    key_of(value)
-    return value
-
-
-def _headers(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or len(value) > 50:
-        raise ValueError("must be an object of at most 50 header names and values")
-    for name, text in value.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a header name")
-        if _RESERVED_HEADERS.fullmatch(name):
-            raise ValueError(f"{name} is set by the broker itself")
-        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
-            raise ValueError(f"the value of {name} must be printable ASCII, 4096 bytes at most")
-    return dict(value)
-
-
-_RETRY_CHECKS = {
-    "max_attempts": _integer(0, 1000),
-    "min_backoff_s": _seconds(0, 86400),
-    "max_backoff_s": _seconds(0, 86400),
+_unnamed = Subscription("", "", "")
+_DEFAULTS: dict[str, Any] = {
+    name: getattr(_unnamed, name) for name in Subscription.__slots__ if name != "secret"
 }
-_RETRY_NAMES = ", ".join(_RETRY_CHECKS)
 # Here null is a value of its own and restores no default.
 _NULLABLE = frozenset({"max_backlog_age_s"})
-_CHECKS = {
-    "ack_deadline_s": _seconds(0.05, 86400),
-    "allow_later": _flag,
-    "dead_letter_retention_s": _seconds(1, 10 * 365 * 86400),
-    "endpoint": _endpoint,
-    "filters": None,
-    "format": _one_of(*FORMATS),
-    "guarantee": _one_of(*GUARANTEES),
-    "headers": _headers,
-    "max_backlog_age_s": _seconds_or_never(1, 10 * 365 * 86400),
-    "max_batch": _integer(1, 1000),
-    "max_in_flight": _integer(1, 1024),
-    "ordering": _one_of(*ORDERINGS),
-    "rate_limit": _rate,
-    "retry": None,
-    "secret": _secret,
-    "timeout_s": _seconds(0.05, 600),
-    "when_exhausted": _one_of(*WHEN_EXHAUSTED),
-}
-_DEFAULTS: dict[str, Any] = {
-    name: getattr(Subscription("", "", ""), name) for name in _CHECKS if name != "secret"
-}
+_RETRY = Body(
+    "RetryFields",
+    {
+        "max_attempts": integer(0, 1000).says("How many attempts a delivery gets; 0: for ever"),
+        "min_backoff_s": seconds(0, 86400).says(
+            "The longest the first pause can be; it doubles with each failure"
+        ),
+        "max_backoff_s": seconds(0, 86400).says(
+            "The longest any pause can be; not less than `min_backoff_s`"
+        ),
+    },
+).defaults(asdict(RetryPolicy()))
+FIELDS = Body(
+    "SubscriptionFields",
+    {
+        "endpoint": _endpoint().says("Where each message is sent by POST"),
+        "guarantee": one_of(*GUARANTEES).says("`exactly-once` wants a receipt for each message"),
+        "ordering": one_of(*ORDERINGS).says(
+            "Which messages wait for one another: those of a `partitionkey`, all, or none"
+        ),
+        "filters": _filters().says("Which messages are wanted: all of these have to hold"),
+        "format": one_of(*FORMATS).says("The content mode of CloudEvents in requests"),
+        "max_batch": integer(1, 1000).says(
+            "Most messages in one request of the format `batch`; with `allow_later` it is "
+            f"{MAX_LATER_BATCH} at most"
+        ),
+        "max_in_flight": integer(1, 1024).says("Most requests at once"),
+        "rate_limit": number(
+            0.001,
+            1_000_000,
+            "must be deliveries a second, from 0.001 to 1000000, or null for no limit",
+        ).says("Most deliveries a second; null: no limit"),
+        "timeout_s": seconds(0.05, 600).says("How long one attempt may take"),
+        "retry": nested(_RETRY).says("How often, how far apart: exponential, with full jitter"),
+        "when_exhausted": one_of(*WHEN_EXHAUSTED).says(
+            "What becomes of a message that is given up: it is put aside, or what comes after waits"
+        ),
+        "ack_deadline_s": seconds(0.05, 86400).says(
+            "How long the verdict on a message that was answered `later` may take"
+        ),
+        "allow_later": flag().says(
+            "Whether the endpoint may answer `later`; not with `at-most-once`, and only where "
+            "BROKER_PUBLIC_URL is set"
+        ),
+        "max_backlog_age_s": seconds(1, YEARS_S).says(
+            "An older message that is still owed becomes a dead letter; null: never"
+        ),
+        "dead_letter_retention_s": seconds(1, YEARS_S).says("How long dead letters are kept"),
+        "headers": _headers().says("Sent with each request; their values are not shown again"),
+        "secret": _secret().says(
+            "Signs requests as Standard Webhooks has it: `whsec_` and 24 to 64 bytes in base64. "
+            "The broker makes one where none is given; one that is replaced signs for another day"
+        ),
+        "start": place_in_log().says(
+            "Where a new subscription begins: `now`, `beginning`, a time, or a sequence. "
+            "It says nothing to one that is there"
+        ),
+    },
+).defaults({**_DEFAULTS, "retry": asdict(RetryPolicy()), "filters": [], "start": "now"})
+ROTATION = Body(
+    "Rotation",
+    {
+        "secret": _secret().says("The new secret; the broker makes one where none is given"),
+        "overlap_s": seconds(0, 30 * 86400).says("How long the old secret signs as well"),
+    },
+).defaults({"overlap_s": SECRET_OVERLAP_S})

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from broker.documents import known_fields
-from broker.errors import Fault, InvalidRequest
-from broker.schema import checked
+from broker.errors import Fault
+from broker.fields import MAX_INTEGER, Body, Field, Refused, nested
+from broker.schema import DIALECT, checked
 from broker.schema_faults import Schema
 
 
@@ -46,59 +47,74 @@ def updated(before: Topic, body: Mapping[str, object]) -> Topic:
 
     An absent field keeps its value, null restores the default.
     """
-    faults: list[Fault] = []
-    changes: dict[str, Any] = {}
-    for name, value in body.items():
-        if name == "retention":
-            changes[name] = _retention(value, before.retention, faults)
-        elif name == "dedup_window_s":
-            changes[name] = _number(name, value, 86400, (int, float), faults)
-        elif name == "schema":
-            changes[name] = None if value is None else checked(value, faults)
-        else:
-            rule = "is not a field; there are dedup_window_s, retention, schema"
-            faults.append(Fault(name, rule))
-    if faults:
-        raise InvalidRequest(faults)
+    default = Topic(before.name)
+    changes = {
+        name: getattr(default, name) if value is None else value
+        for name, value in FIELDS.require(body).items()
+    }
+    if isinstance(changes.get("retention"), dict):
+        changes["retention"] = _retention(before.retention, changes["retention"])
     return replace(before, **changes)
 
 
-def _retention(value: object, before: Retention, faults: list[Fault]) -> Retention:
-    if value is None:
-        return Retention()
-    if not isinstance(value, dict):
-        faults.append(Fault("retention", "must be an object"))
-        return before
-    changes: dict[str, Any] = {}
-    for name, item in value.items():
-        kinds = _RETENTION_FIELDS.get(name)
-        if kinds is None:
-            known = ", ".join(_RETENTION_FIELDS)
-            faults.append(Fault(f"retention.{name}", f"is not a field; there are {known}"))
-        else:
-            default = getattr(Retention(), name)
-            changes[name] = _number(f"retention.{name}", item, default, kinds, faults)
-    return replace(before, **changes)
+def _retention(before: Retention, values: Mapping[str, Any]) -> Retention:
+    default = Retention()
+    return replace(
+        before,
+        **{
+            name: getattr(default, name) if value is None else value
+            for name, value in values.items()
+        },
+    )
 
 
-def _number(
-    name: str,
-    value: object,
-    default: float | None,
-    kinds: tuple[type, ...],
-    faults: list[Fault],
-) -> Any:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 2**53:  # type: ignore[operator]
-        kind = "number" if float in kinds else "whole number"
-        faults.append(Fault(name, f"must be a {kind} above 0, or null"))
-        return default
-    return value
+def _amount(*kinds: type) -> Field:
+    kind = "number" if float in kinds else "whole number"
+
+    def check(value: Any) -> Any:
+        usable = isinstance(value, kinds) and not isinstance(value, bool)
+        if not usable or not 0 < value <= MAX_INTEGER:
+            raise ValueError(f"must be a {kind} above 0, or null")
+        return value
+
+    schema = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_INTEGER}
+    whole = {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}
+    return Field(check, schema if float in kinds else whole)
 
 
-_RETENTION_FIELDS: dict[str, tuple[type, ...]] = {
-    "max_age_s": (int, float),
-    "max_bytes": (int,),
-    "max_messages": (int,),
-}
+def _json_schema() -> Field:
+    def check(value: object) -> Schema | None:
+        faults: list[Fault] = []
+        found = checked(value, faults)
+        if faults:
+            raise Refused(
+                [Fault(fault.field.removeprefix("schema"), fault.message) for fault in faults]
+            )
+        return found
+
+    return Field(check, {"type": ["object", "boolean"]})
+
+
+_RETENTION = Body(
+    "RetentionFields",
+    {
+        "max_age_s": _amount(int, float).says("How old messages get"),
+        "max_bytes": _amount(int).says("How many bytes of messages there may be; null: any number"),
+        "max_messages": _amount(int).says("How many messages there may be; null: any number"),
+    },
+).defaults(asdict(Retention()))
+FIELDS = Body(
+    "TopicFields",
+    {
+        "dedup_window_s": _amount(int, float).says(
+            "For how long a repeat is recognised by its `source` and `id`"
+        ),
+        "retention": nested(_RETENTION).says(
+            "What goes once no subscription is owed it, the oldest first"
+        ),
+        "schema": _json_schema().says(
+            f"JSON Schema ({DIALECT}) of the data; what breaks it is refused. `$ref` leads to "
+            "places in it only, and patterns have no look-around and no back-references"
+        ),
+    },
+).defaults({**asdict(Topic("")), "retention": asdict(Retention())})

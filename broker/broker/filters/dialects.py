@@ -21,7 +21,8 @@ Wants: TypeAlias = Callable[[bytes], bool]
 MOST_FILTERS = 100
 MOST_NESTING = 10
 MOST_BYTES = 16 * 1024
-_ATTRIBUTE_NAME = re.compile(r"(?!data\Z)[a-z0-9]{1,64}")
+_NAME = "[a-z0-9]{1,64}"
+_ATTRIBUTE_NAME = re.compile(rf"(?!data\Z){_NAME}")
 
 
 def read(value: object, faults: list[Fault], field: str = "filters") -> tuple[Filter, ...]:
@@ -206,3 +207,37 @@ _DIALECTS: Mapping[str, Callable[[_Reading, object, str, int], Test | None]] = {
     "not": _Reading.negated,
     "sql": _Reading.sql,
 }
+
+_PAIRS = {
+    "type": "object",
+    "minProperties": 1,
+    "propertyNames": {"pattern": f"^(?!data$){_NAME}$"},
+    "additionalProperties": {"type": "string", "minLength": 1},
+}
+_NESTED = {"$ref": "#/components/schemas/Filter"}
+_SEVERAL = {"type": "array", "items": _NESTED, "minItems": 1, "maxItems": MOST_FILTERS}
+_CONTENTS: Mapping[str, Mapping[str, Any]] = {
+    "exact": _PAIRS,
+    "prefix": _PAIRS,
+    "suffix": _PAIRS,
+    "all": _SEVERAL,
+    "any": _SEVERAL,
+    "not": _NESTED,
+    "sql": {"type": "string", "minLength": 1},
+}
+
+
+def filter_schema() -> dict[str, Any]:
+    """Return the JSON Schema of one filter, which has the name Filter where filters are nested."""
+    return {
+        "description": "A filter in one of the dialects of the CloudEvents Subscriptions API; "
+        f"there may be {MOST_FILTERS} in all, nested in {MOST_NESTING} levels",
+        "type": "object",
+        "properties": {
+            name: {"description": (each.__doc__ or "").rstrip("."), **_CONTENTS[name]}
+            for name, each in _DIALECTS.items()
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
