@@ -5,7 +5,6 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,7 +21,7 @@ from broker.fields import Body, Field, Refused
 from broker.names import name
 from broker.scopes import MAX_SCOPES, SCOPE, Scope, parse_scopes
 from broker.store.port import Conflict, Store, Unavailable
-from broker.views import key_view
+from broker.views import KeyView, key_view
 
 log = logging.getLogger(__name__)
 
@@ -68,18 +67,18 @@ class ApiKeys:
         for document, _ in self._store.documents(DOCUMENT).values():
             self._take({key.id: key for key in from_document(document)})
 
-    def list_keys(self) -> list[dict[str, Any]]:
+    def list_keys(self) -> list[KeyView]:
         """Return all keys, in the order in which they were made."""
         return [key_view(key) for key in self._used().values()]
 
-    def show(self, id_: str) -> dict[str, Any]:
+    def show(self, id_: str) -> KeyView:
         """Return one key."""
         key = self._used().get(id_)
         if key is None:
             raise KeyNotFound(id_)
         return key_view(key)
 
-    async def create(self, body: Mapping[str, object]) -> tuple[bool, dict[str, Any]]:
+    async def create(self, body: Mapping[str, object]) -> tuple[bool, KeyView]:
         """Make a key; return whether it is new, and its view with `key`, which is shown only now.
 
         A caller may bring the key itself. The same name, scopes and key again change nothing.
@@ -96,7 +95,7 @@ class ApiKeys:
             raise InvalidRequest([Fault("name", f"there may be at most {MAX_KEYS} keys")])
         key = ApiKey(secrets.token_hex(6), called, scopes, digest, self._now())
         await self._write({**self._used(), key.id: key})
-        return True, {**key_view(key), "key": text}
+        return True, replace(key_view(key), key=text)
 
     async def delete(self, id_: str) -> None:
         """Revoke a key: from now on it opens nothing."""

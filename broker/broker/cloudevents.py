@@ -27,20 +27,23 @@ from broker.model import NewMessage
 Attributes: TypeAlias = dict[str, str | int | bool]
 HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
 
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
 MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
 
-_URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
+URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
 TIMESTAMP = (
     r"\A[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
 )
 _Text = Annotated[str, Meta(min_length=1)]
-_Uri = Annotated[str, Meta(pattern=_URI_REFERENCE)]
+_Uri = Annotated[str, Meta(pattern=URI_REFERENCE)]
 _Timestamp = Annotated[str, Meta(pattern=TIMESTAMP)]
 
-_ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
+ATTRIBUTE_NAME = "[a-z0-9]{1,64}"
+_attribute_name = re.compile(ATTRIBUTE_NAME)
 _FORBIDDEN_TEXT = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )  # CloudEvents 1.0.2, section "Type System", String
@@ -53,7 +56,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
-class _Event(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+class Event(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     specversion: Literal["1.0"]
     id: _Text
     source: _Uri
@@ -70,8 +73,8 @@ class _Event(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     data: Raw | UnsetType = UNSET
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
-_decode_batch = msgspec.json.Decoder(list[_Event]).decode
+_decode_event = msgspec.json.Decoder(Event).decode
+_decode_batch = msgspec.json.Decoder(list[Event]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _decode_attributes = msgspec.json.Decoder(Attributes).decode
@@ -170,9 +173,9 @@ def read_batch(body: bytes) -> list[NewMessage]:
 def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     """Say how a request with this Content-Type carries its event."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "application/cloudevents-batch+json":
+    if media_type == BATCH:
         return "batch"
-    if media_type == "application/cloudevents+json":
+    if media_type == STRUCTURED:
         return "structured"
     if media_type.startswith("application/cloudevents"):
         raise UnsupportedContent(
@@ -182,7 +185,7 @@ def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     return "binary"
 
 
-def _message_of(event: _Event) -> NewMessage:
+def _message_of(event: Event) -> NewMessage:
     data = event.data
     event.data = UNSET
     attributes = _encode(event)
@@ -406,7 +409,7 @@ def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
 
 
 def _fault_of(name: str, value: str | int | bool) -> str | None:
-    if name not in _TEXTS and (name == "data" or not _ATTRIBUTE_NAME.fullmatch(name)):
+    if name not in _TEXTS and (name == "data" or not _attribute_name.fullmatch(name)):
         return "attribute names are 1 to 64 lower-case letters and digits, and never data"
     if not isinstance(value, str):
         return "must be a string" if name in _TEXTS else None
@@ -417,7 +420,7 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
     # Printable ASCII is what nearly all text is, and told for a tenth of what a search costs.
     if not (value.isascii() and value.isprintable()) and _FORBIDDEN_TEXT.search(value):
         return "must hold no control characters"
-    if name in _URIS and not re.search(_URI_REFERENCE, value):
+    if name in _URIS and not re.search(URI_REFERENCE, value):
         return "must be a URI reference (RFC 3986)"
     if name == "datacontenttype" and not value.isascii():
         return "must be a media type, which is ASCII"

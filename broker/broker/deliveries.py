@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from broker.ack_urls import Claim, claim_in
 from broker.cloudevents import parse_time
@@ -22,15 +22,22 @@ from broker.errors import (
     SubscriptionNotFound,
 )
 from broker.fields import MAX_INTEGER, Body, flag, integers, one_of, seconds
-from broker.model import RowState
+from broker.model import Conclusion, RowState
 from broker.store.port import LeaseLost, Store, Unavailable
 from broker.subscription import MAX_LATER_BATCH, Subscription, place_in_log
-from broker.views import attempt_view, dead_letter_view, delivery_view
+from broker.views import (
+    AttemptView,
+    DeadLetterView,
+    DeliveryView,
+    Unsettled,
+    attempt_view,
+    dead_letter_view,
+    delivery_view,
+)
 
 T = TypeVar("T")
-View: TypeAlias = dict[str, Any]
 
-STATES: Mapping[str, Sequence[RowState]] = {
+STATES: Mapping[Unsettled, Sequence[RowState]] = {
     "retrying": ("retry",),
     "in-flight": ("leased",),
     "blocked": ("blocked",),
@@ -64,8 +71,8 @@ class Deliveries:
     # -- what is owed ------------------------------------------------------------------------------
 
     async def unsettled(
-        self, topic: str, name: str, state: str, after: int, limit: int
-    ) -> tuple[list[View], int | None]:
+        self, topic: str, name: str, state: Unsettled, after: int, limit: int
+    ) -> tuple[list[DeliveryView], int | None]:
         """Return deliveries in a state, by sequence, and after which one to read on."""
         states = STATES[state]
         with self._still_there(topic, name):
@@ -81,7 +88,7 @@ class Deliveries:
         following = max(due.row.seq for due in (page or rows[:limit])) if full else None
         return [delivery_view(state, due) for due in page], following
 
-    async def attempts(self, topic: str, name: str, sequence: int) -> list[View]:
+    async def attempts(self, topic: str, name: str, sequence: int) -> list[AttemptView]:
         """Return the failed attempts at a message, the oldest first."""
         with self._still_there(topic, name):
             attempts = await self._store.attempts(topic, name, sequence)
@@ -123,23 +130,22 @@ class Deliveries:
 
     async def dead_letters(
         self, topic: str, name: str, after: int, limit: int
-    ) -> tuple[list[View], int | None]:
+    ) -> tuple[list[DeadLetterView], int | None]:
         """Return dead letters by sequence, and after which one to read on."""
         with self._still_there(topic, name):
             rows = await self._store.rows(topic, name, ("dead",), after, limit + 1)
-        return _page([dead_letter_view(due) for due in rows], limit)
+        page = rows[:limit]
+        following = page[-1].row.seq if len(rows) > limit else None
+        return [dead_letter_view(due) for due in page], following
 
-    async def dead_letter_of(self, topic: str, name: str, sequence: int) -> View:
+    async def dead_letter_of(self, topic: str, name: str, sequence: int) -> DeadLetterView:
         """Return one dead letter with its failed attempts."""
         with self._still_there(topic, name):
             rows = await self._store.rows(topic, name, ("dead",), sequence - 1, 1)
             if not rows or rows[0].row.seq != sequence:
                 raise _no_dead_letter(topic, name, sequence)
             attempts = await self._store.attempts(topic, name, sequence)
-        return {
-            **dead_letter_view(rows[0]),
-            "failed_attempts": [attempt_view(each) for each in attempts],
-        }
+        return dead_letter_view(rows[0], [attempt_view(each) for each in attempts])
 
     async def replay(self, topic: str, name: str, body: Mapping[str, object]) -> int:
         """Make dead letters owed again; return how many."""
@@ -176,7 +182,9 @@ class Deliveries:
 
     # -- verdicts that come later ------------------------------------------------------------------
 
-    async def conclude(self, topic: str, name: str, token: str, body: Mapping[str, object]) -> str:
+    async def conclude(
+        self, topic: str, name: str, token: str, body: Mapping[str, object]
+    ) -> Conclusion:
         """Take the verdict on a delivery that was answered `later`: `settled` or `lapsed`."""
         subscription = self._subscriptions.subscription(topic, name)
         claim = claim_in(token, subscription.signing_keys(0.0))
@@ -211,11 +219,6 @@ class Deliveries:
             raise MessageNotFound("The subscription was deleted meanwhile.") from None
         except Unavailable:
             raise OutcomeUnknown from None
-
-
-def _page(found: list[View], limit: int) -> tuple[list[View], int | None]:
-    page = found[:limit]
-    return page, page[-1]["sequence"] if len(found) > limit else None
 
 
 def _no_dead_letter(topic: str, name: str, sequence: int) -> MessageNotFound:

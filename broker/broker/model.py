@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 Turn: TypeAlias = tuple[float, int]
+Conclusion: TypeAlias = Literal["settled", "extended", "lapsed"]
+Result: TypeAlias = Literal["settled", "lapsed", "unknown"]
 RowState: TypeAlias = Literal["retry", "held", "leased", "blocked", "dead"]
 
 MAX_SEQUENCE = 2**53

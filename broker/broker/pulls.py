@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from broker.ack_urls import Claim, claim_in, token_of
+from broker.dispatch import policy
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.policy import ACK
 from broker.dispatch.puller import Pulled
 from broker.dispatch.pump import Pump
 from broker.dispatch.settlement import NACKED
@@ -15,21 +15,21 @@ from broker.dispatch.verdicts import LateVerdict
 from broker.errors import (
     BrokerError,
     Fault,
-    InvalidRequest,
     MessageNotFound,
     OutcomeUnknown,
     StoreUnavailable,
 )
+from broker.fields import Body, Field, Refused, integer, seconds
+from broker.model import Result
 from broker.signing import key_of
 from broker.store.port import Due, LeaseLost, Unavailable
 from broker.subscription import Subscription
 
-Result: TypeAlias = Literal["settled", "lapsed", "unknown"]
-
+DEFAULT_MESSAGES = 100
 MAX_MESSAGES = 1000
-MAX_WAIT_S = 30.0
+MAX_WAIT_S = 30
 MAX_ACK_IDS = 10_000
-DAY_S = 86400.0
+DAY_S = 86400
 
 
 class NotPulled(BrokerError):
@@ -101,18 +101,18 @@ class Pulls:
 
     async def ack(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Settle deliveries; return what became of each, once it is on disk."""
-        ids = _ids_of(body, ())
+        ids = ACK.require(body)["ack_ids"]
         pump = self._pump(topic, name)
 
         def conclude(rows: Sequence[Due]) -> None:
-            pump.settlement.conclude(rows, [ACK] * len(rows))
+            pump.settlement.conclude(rows, [policy.ACK] * len(rows))
 
         return await self._settle(topic, name, ids, conclude)
 
     async def nack(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Hand deliveries back: a failed attempt each, the next after `delay_s` or the backoff."""
-        ids = _ids_of(body, ("delay_s",))
-        delay_s = _seconds_of(body, "delay_s", 0.0)
+        values = NACK.require(body)
+        ids, delay_s = values["ack_ids"], values.get("delay_s")
         settlement = self._pump(topic, name).settlement
 
         def conclude(rows: Sequence[Due]) -> None:
@@ -123,12 +123,12 @@ class Pulls:
 
     async def extend(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Have leases end `ack_deadline_s` from now."""
-        ids = _ids_of(body, ("ack_deadline_s",))
-        seconds = _seconds_of(body, "ack_deadline_s", 1.0)
+        values = EXTEND.require(body)
+        ids, lasting_s = values["ack_ids"], values.get("ack_deadline_s")
         settlement = self._pump(topic, name).settlement
 
         def conclude(rows: Sequence[Due]) -> None:
-            settlement.extend(rows, LateVerdict("extend", ack_deadline_s=seconds))
+            settlement.extend(rows, LateVerdict("extend", ack_deadline_s=lasting_s))
 
         return await self._settle(topic, name, ids, conclude)
 
@@ -168,52 +168,52 @@ class Pulls:
 
 def pull_of(body: Mapping[str, object]) -> tuple[int, float]:
     """Read how many deliveries are wanted, and how long to wait. Raises InvalidRequest."""
-    faults = _unknown(body, ("max_messages", "wait_s"))
-    limit = body.get("max_messages")
-    if limit is None:
-        limit = 100
-    elif isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_MESSAGES:
-        rule = f"must be a whole number from 1 to {MAX_MESSAGES}"
-        faults.append(Fault("max_messages", rule))
-    wait_s = body.get("wait_s")
-    if wait_s is None:
-        wait_s = 0.0
-    elif not _is_number(wait_s, 0.0, MAX_WAIT_S):
-        faults.append(Fault("wait_s", f"must be seconds from 0 to {MAX_WAIT_S:g}"))
-    if faults:
-        raise InvalidRequest(faults)
-    return int(limit), float(wait_s)  # type: ignore[call-overload, arg-type]
+    values = PULL.require(body)
+    limit, wait_s = values.get("max_messages"), values.get("wait_s")
+    return DEFAULT_MESSAGES if limit is None else limit, 0.0 if wait_s is None else wait_s
 
 
-def _ids_of(body: Mapping[str, Any], others: Sequence[str]) -> list[str]:
-    faults = _unknown(body, ("ack_ids", *others))
-    ids = body.get("ack_ids")
-    if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_ACK_IDS:
-        faults.append(Fault("ack_ids", f"must be a list of 1 to {MAX_ACK_IDS} ids"))
-    else:
-        faults += [
-            Fault(f"ack_ids[{position}]", "must be a string, as a pull gave it")
-            for position, each in enumerate(ids)
+def _ids() -> Field:
+    told = "must be a string, as a pull gave it"
+
+    def check(value: object) -> list[str]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_ACK_IDS:
+            raise ValueError(f"must be a list of 1 to {MAX_ACK_IDS} ids")
+        faults = [
+            Fault(f"[{position}]", told)
+            for position, each in enumerate(value)
             if not isinstance(each, str)
-        ][:20]
-    if faults:
-        raise InvalidRequest(faults)
-    return list(ids or ())
+        ]
+        if faults:
+            raise Refused(faults[:20])
+        return value
+
+    items = {"type": "string"}
+    return Field(check, {"type": "array", "items": items, "minItems": 1, "maxItems": MAX_ACK_IDS})
 
 
-def _seconds_of(body: Mapping[str, object], name: str, low: float) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not _is_number(value, low, DAY_S):
-        raise InvalidRequest([Fault(name, f"must be seconds from {low:g} to {DAY_S:g}")])
-    return float(value)  # type: ignore[arg-type]
+def _act(name: str, **others: Field) -> Body:
+    ids = _ids().says("The `ack_id`s of deliveries")
+    return Body(name, {"ack_ids": ids, **others}, required=("ack_ids",))
 
 
-def _unknown(body: Mapping[str, object], known: Sequence[str]) -> list[Fault]:
-    told = f"is not a field; there are {', '.join(known)}"
-    return [Fault(name, told) for name in body if name not in known]
-
-
-def _is_number(value: object, low: float, high: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+PULL = Body(
+    "Pull",
+    {
+        "max_messages": integer(1, MAX_MESSAGES).says("How many deliveries at most"),
+        "wait_s": seconds(0, MAX_WAIT_S).says("How long to wait where there are none"),
+    },
+).defaults({"max_messages": DEFAULT_MESSAGES, "wait_s": 0})
+ACK = _act("Ack")
+NACK = _act(
+    "Nack",
+    delay_s=seconds(0, DAY_S).says(
+        "When they are delivered again; if not given, after the subscription's backoff"
+    ),
+)
+EXTEND = _act(
+    "Extend",
+    ack_deadline_s=seconds(1, DAY_S).says(
+        "How long they stay leased from now on; if not given, the subscription's `ack_deadline_s`"
+    ),
+)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 from uuid_utils import uuid7
 
 from broker import subscription as subscription_fields
@@ -54,7 +55,7 @@ from broker.signing import new_secret
 from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
 from broker.subscription import Start, Subscription
 from broker.topic import Topic
-from broker.views import subscription_view, topic_view
+from broker.views import SecretView, SubscriptionView, TopicView, subscription_view, topic_view
 
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 FREE_CHECK_S = 0.5
@@ -252,7 +253,7 @@ class Broker:
 
     # -- topics ------------------------------------------------------------------------------------
 
-    async def put_topic(self, name: str, body: Mapping[str, object]) -> tuple[bool, dict[str, Any]]:
+    async def put_topic(self, name: str, body: Mapping[str, object]) -> tuple[bool, TopicView]:
         """Create or update a topic; return whether it was created, and its view."""
         checked_name("topic", name)
         before = self.topics.get(name)
@@ -289,11 +290,11 @@ class Broker:
             raise TopicNotFound(name)
         return topic
 
-    def topic_view(self, name: str) -> dict[str, Any]:
+    def topic_view(self, name: str) -> TopicView:
         """Show one topic."""
         return topic_view(self.topic(name), self._stats(name), self._names_of(name))
 
-    def list_topics(self, shown: Callable[[str], bool] = lambda _: True) -> list[dict[str, Any]]:
+    def list_topics(self, shown: Callable[[str], bool] = lambda _: True) -> list[TopicView]:
         """Show every topic that is `shown`, in the order of names."""
         return [self.topic_view(name) for name in sorted(self.topics) if shown(name)]
 
@@ -376,7 +377,7 @@ class Broker:
 
     async def put_subscription(
         self, topic: str, name: str, body: Mapping[str, object]
-    ) -> tuple[bool, dict[str, Any]]:
+    ) -> tuple[bool, SubscriptionView]:
         """Create or update a subscription; return whether it was created, and its view.
 
         The view of a new one has its secret, which is shown nowhere else.
@@ -435,7 +436,7 @@ class Broker:
         if self.dispatcher is not None:
             self.dispatcher.configure(after)
 
-    async def set_paused(self, topic: str, name: str, reason: str | None) -> dict[str, Any]:
+    async def set_paused(self, topic: str, name: str, reason: str | None) -> SubscriptionView:
         """Pause a subscription for a reason, or let it go on; return its view."""
         before = self.subscription(topic, name)
         await self._replace(
@@ -448,19 +449,17 @@ class Broker:
         with contextlib.suppress(BrokerError):  # deleted meanwhile, or the store is failing
             await self.set_paused(subscription.topic, subscription.name, reason)
 
-    async def rotate_secret(
-        self, topic: str, name: str, body: Mapping[str, object]
-    ) -> dict[str, Any]:
+    async def rotate_secret(self, topic: str, name: str, body: Mapping[str, object]) -> SecretView:
         """Replace a subscription's secret; return the new one, which is shown nowhere else."""
         before = self.subscription(topic, name)
         secret, overlap_s = subscription_fields.rotation_of(body)
         after = subscription_fields.rotated(before, secret, overlap_s, self._now())
         await self._replace(before, after)
-        return {"secret": after.secret, "overlap_s": overlap_s}
+        return SecretView(after.secret, overlap_s)
 
     async def _create_subscription(
         self, topic: str, name: str, body: Mapping[str, object]
-    ) -> dict[str, Any] | None:
+    ) -> SubscriptionView | None:
         """Create a subscription; return None if another request has done so meanwhile."""
         secret = body.get("secret")
         fresh = Subscription(
@@ -479,7 +478,7 @@ class Broker:
         await self._durably(
             self._store.create_subscription(topic, name, subscription.to_document(), first)
         )
-        return {**await self.subscription_view(topic, name), "secret": subscription.secret}
+        return replace_fields(await self.subscription_view(topic, name), secret=subscription.secret)
 
     async def _first_sequence(self, topic: str, start: Start) -> int:
         end = self._stats(topic).last_sequence + 1
@@ -501,7 +500,7 @@ class Broker:
             raise SubscriptionNotFound(topic, name)
         return subscription
 
-    async def subscription_view(self, topic: str, name: str) -> dict[str, Any]:
+    async def subscription_view(self, topic: str, name: str) -> SubscriptionView:
         """Show one subscription and how far it is."""
         subscription = self.subscription(topic, name)
         pump = self.dispatcher.pump(topic, name) if self.dispatcher is not None else None
@@ -511,7 +510,7 @@ class Broker:
             raise SubscriptionNotFound(topic, name) from None
         return subscription_view(subscription, stats, pump, self._now())
 
-    async def list_subscriptions(self, topic: str) -> list[dict[str, Any]]:
+    async def list_subscriptions(self, topic: str) -> list[SubscriptionView]:
         """Show a topic's subscriptions, in the order of names."""
         self.topic(topic)
         views = []

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from broker.cloudevents import TIMESTAMP, parse_time
@@ -28,10 +28,10 @@ from broker.signing import key_of, new_secret
 
 Start: TypeAlias = str | int
 
-GUARANTEES = ("at-least-once", "at-most-once", "exactly-once")
-ORDERINGS = ("key", "topic", "none")
-FORMATS = ("binary", "structured", "batch")
-WHEN_EXHAUSTED = ("dead-letter", "block")
+Guarantee: TypeAlias = Literal["at-least-once", "at-most-once", "exactly-once"]
+Ordering: TypeAlias = Literal["key", "topic", "none"]
+Format: TypeAlias = Literal["binary", "structured", "batch"]
+WhenExhausted: TypeAlias = Literal["dead-letter", "block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,16 @@ class Subscription:
     name: str
     secret: str
     endpoint: str | None = None
-    guarantee: str = "at-least-once"
-    ordering: str = "key"
+    guarantee: Guarantee = "at-least-once"
+    ordering: Ordering = "key"
     filters: tuple[Filter, ...] = ()
-    format: str = "binary"
+    format: Format = "binary"
     max_batch: int = 100
     max_in_flight: int = 64
     rate_limit: float | None = None
     timeout_s: float = 15.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    when_exhausted: str = "dead-letter"
+    when_exhausted: WhenExhausted = "dead-letter"
     ack_deadline_s: float = 30.0
     allow_later: bool = False
     max_backlog_age_s: float | None = 604800.0
@@ -291,12 +291,14 @@ FIELDS = Body(
     "SubscriptionFields",
     {
         "endpoint": _endpoint().says("Where each message is sent by POST"),
-        "guarantee": one_of(*GUARANTEES).says("`exactly-once` wants a receipt for each message"),
-        "ordering": one_of(*ORDERINGS).says(
+        "guarantee": one_of(*get_args(Guarantee)).says(
+            "`exactly-once` wants a receipt for each message"
+        ),
+        "ordering": one_of(*get_args(Ordering)).says(
             "Which messages wait for one another: those of a `partitionkey`, all, or none"
         ),
         "filters": _filters().says("Which messages are wanted: all of these have to hold"),
-        "format": one_of(*FORMATS).says("The content mode of CloudEvents in requests"),
+        "format": one_of(*get_args(Format)).says("The content mode of CloudEvents in requests"),
         "max_batch": integer(1, 1000).says(
             "Most messages in one request of the format `batch`; with `allow_later` it is "
             f"{MAX_LATER_BATCH} at most"
@@ -309,7 +311,7 @@ FIELDS = Body(
         ).says("Most deliveries a second; null: no limit"),
         "timeout_s": seconds(0.05, 600).says("How long one attempt may take"),
         "retry": nested(_RETRY).says("How often, how far apart: exponential, with full jitter"),
-        "when_exhausted": one_of(*WHEN_EXHAUSTED).says(
+        "when_exhausted": one_of(*get_args(WhenExhausted)).says(
             "What becomes of a message that is given up: it is put aside, or what comes after waits"
         ),
         "ack_deadline_s": seconds(0.05, 86400).says(

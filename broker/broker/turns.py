@@ -6,14 +6,15 @@ from broker.errors import Fault, InvalidRequest
 from broker.model import Turn
 
 START = "0"
-_TURN = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,20})?)_([0-9]{1,18})", re.ASCII)
+TURN = r"([0-9]{1,15}(?:\.[0-9]{1,20})?)_([0-9]{1,18})"  # as a regular expression
+_turn = re.compile(TURN)
 
 
 def parse_turn(text: str) -> Turn:
     """Read a place. Raises InvalidRequest."""
     if text == START:
         return 0.0, 0
-    found = _TURN.fullmatch(text)
+    found = _turn.fullmatch(text)
     if found is None:
         raise InvalidRequest([Fault("after", "must be 0, or what `next` of a page before says")])
     return float(found[1]), int(found[2])

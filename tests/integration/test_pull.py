@@ -337,7 +337,7 @@ def test_wrong_body_is_refused_with_its_fields(
     puller = Puller(api, topic)
     fill(api, topic, None)
 
-    assert read_problem(puller.call(act, **body), 422).fields == fields
+    assert sorted(read_problem(puller.call(act, **body), 422).fields) == sorted(fields)
     assert data(puller.pull()) == [0]
 
 

@@ -58,7 +58,7 @@ async def test_changes_at_once_start_from_one_another(broker: Broker) -> None:
         broker.set_paused("t", "s", "paused by request"),
     )
     view = await broker.subscription_view("t", "s")
-    assert (view["timeout_s"], view["state"]) == (5, "paused")
+    assert (view.timeout_s, view.state) == (5, "paused")
 
 
 async def test_list_leaves_out_what_is_deleted_meanwhile(broker: Broker) -> None:
@@ -67,7 +67,7 @@ async def test_list_leaves_out_what_is_deleted_meanwhile(broker: Broker) -> None
     listed, _ = await asyncio.gather(
         broker.list_subscriptions("t"), broker.delete_subscription("t", "b")
     )
-    assert {"a", "c"} <= {view["name"] for view in listed} <= {"a", "b", "c"}
+    assert {"a", "c"} <= {view.name for view in listed} <= {"a", "b", "c"}
 
 
 async def test_subscription_of_a_topic_that_goes_while_its_log_is_searched_is_not_created(
@@ -129,6 +129,6 @@ async def test_pages_go_on_behind_what_is_being_attempted(world: PumpWorld) -> N
     following: int | None = 0
     while following is not None:
         page, following = await deliveries.unsettled(TOPIC, NAME, "retrying", after, 1)
-        seen += [view["sequence"] for view in page]
+        seen += [view.sequence for view in page]
         after = following or 0
     assert seen == [2, 3]

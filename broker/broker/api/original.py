@@ -6,8 +6,7 @@ at-most-once, so that handing a message out settles it.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -15,6 +14,7 @@ from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
 from broker.auth import PUBLISH, SUBSCRIBE, Caller
 from broker.errors import BrokerError, Fault, InvalidRequest, MalformedRequest
 from broker.pulls import MAX_WAIT_S
+from broker.queries import SUBSCRIBER, read_query
 from broker.service import Broker
 
 PATHS: Mapping[str, str] = {"/produce": "POST", "/subscribe": "POST", "/consume": "GET"}
@@ -24,7 +24,9 @@ _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-class _Produced(msgspec.Struct):
+class Produced(msgspec.Struct):
+    """A message as the original example has it."""
+
     topic: str = msgspec.field(name="Topic")
     body: msgspec.Raw = msgspec.field(name="Body", default=msgspec.Raw(b"null"))
 
@@ -36,7 +38,7 @@ class CannotConsume(BrokerError):
     code = "unknown_subscriber"
 
 
-_decode = msgspec.json.Decoder(_Produced).decode
+_decode = msgspec.json.Decoder(Produced).decode
 
 
 async def produce(broker: Broker, caller: Caller, scope: Scope, receive: Receive) -> Answer:
@@ -113,13 +115,8 @@ def _as_json(data: bytes | None) -> bytes:
 
 
 def _named(scope: Scope) -> tuple[str, str]:
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-    named: dict[str, Any] = {}
-    for field in ("topic", "subscriber"):
-        named[field] = query.get(field, [""])[-1]
-    faults = [Fault(field, "is needed in the query") for field, value in named.items() if not value]
-    if faults:
-        raise InvalidRequest(faults)
+    query = scope.get("query_string", b"").decode("latin-1")
+    named = read_query(SUBSCRIBER, dict(parse_qsl(query)))
     return named["topic"], named["subscriber"]
 
 

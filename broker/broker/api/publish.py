@@ -1,10 +1,11 @@
 """`POST /v1/topics/{topic}/messages`."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Struct
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge
 from broker.model import Appended, NewMessage
@@ -17,6 +18,12 @@ Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 MAX_ID = 1024
 _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
+
+
+class Batch(Struct):
+    """Where the messages of a batch stand, in their order."""
+
+    messages: Sequence[Appended]
 
 
 class Disconnected(Exception):
@@ -40,7 +47,7 @@ async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) ->
     batch, messages = broker.read(topic, content_type or "", headers, body, idempotency_key)
     appended = await broker.publish(topic, messages, batch=batch)
     if batch:
-        return 201, [_JSON], _encode({"messages": appended})
+        return 201, [_JSON], _encode(Batch(appended))
     location = _location(topic, messages[0], appended[0]).encode()
     return 201, [_JSON, (b"location", location)], _encode(appended[0])
 

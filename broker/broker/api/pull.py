@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
 from broker.cloudevents import structured
 from broker.dispatch.puller import Pulled
 from broker.errors import MalformedRequest
-from broker.pulls import Pulls, Result
+from broker.pulls import Pulls
+from broker.views import PulledPage, PulledView, SettledPage, SettledView
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 ACTS = ("pull", "ack", "nack", "extend")
@@ -35,7 +37,7 @@ async def pull(
     finally:
         taking.cancel()
         leaving.cancel()
-    return 200, [_JSON], _rendered(pulls, topic, name, pulled)
+    return 200, [_JSON], _encode(_rendered(pulls, topic, name, pulled))
 
 
 async def settle(
@@ -44,30 +46,23 @@ async def settle(
     """Acknowledge, hand back or keep for longer what was pulled."""
     body = await _object(scope, receive)
     results = await getattr(pulls, act)(topic, name, body)
-    return 200, [_JSON], _encode({"results": results_of(body["ack_ids"], results)})
+    ids: Any = body["ack_ids"]
+    told = [SettledView(id_, result) for id_, result in zip(ids, results, strict=True)]
+    return 200, [_JSON], _encode(SettledPage(told))
 
 
-def results_of(ids: object, results: Sequence[Result]) -> list[dict[str, str]]:
-    """Tell of each id what became of it."""
-    named = ids if isinstance(ids, list) else []
-    return [{"ack_id": id_, "result": result} for id_, result in zip(named, results, strict=True)]
-
-
-def _rendered(pulls: Pulls, topic: str, name: str, pulled: Sequence[Pulled]) -> bytes:
-    parts = []
-    for each in pulled:
-        id_ = None if each.claim is None else pulls.ack_id(topic, name, each.claim)
-        message = each.message
-        parts.append(
-            b'{"ack_id":%s,"attempt":%d,"replay":%s,"message":%s}'
-            % (
-                _encode(id_),
+def _rendered(pulls: Pulls, topic: str, name: str, pulled: Sequence[Pulled]) -> PulledPage:
+    return PulledPage(
+        [
+            PulledView(
+                None if each.claim is None else pulls.ack_id(topic, name, each.claim),
                 each.attempt,
-                b"true" if each.replayed else b"false",
-                structured(message.attributes, message.data, message.seq),
+                each.replayed,
+                Raw(structured(each.message.attributes, each.message.data, each.message.seq)),
             )
-        )
-    return b'{"deliveries":[%s]}' % b",".join(parts)
+            for each in pulled
+        ]
+    )
 
 
 async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:

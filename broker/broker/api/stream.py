@@ -6,12 +6,13 @@ Source: HTML Living Standard, section 9.2, Server-sent events.
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from broker.api.publish import Receive, Scope
 from broker.cloudevents import structured
 from broker.errors import Fault, InvalidRequest
-from broker.model import MAX_SEQUENCE, Message
+from broker.model import Message
+from broker.queries import FROM, STREAM, read_query, require_only
 from broker.service import Broker
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -85,23 +86,22 @@ def _rendered(message: Message) -> bytes:
 
 def _wanted(scope: Scope) -> tuple[int | None, str | None, str | None]:
     """Read where to begin, None for now, and which key and type are wanted."""
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    known = ("after", "key", "type")
-    told = f"is not a parameter; there are {', '.join(known)}"
-    faults = [Fault(name, told) for name in query if name not in known]
-    after, field = query.get("after", [None])[-1], "after"
+    query = scope.get("query_string", b"").decode("latin-1")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    require_only(STREAM, given)
+    wanted = read_query(STREAM, given)
     for name, value in scope["headers"]:
         if name == b"last-event-id" and value:
-            after, field = value.decode("latin-1"), "Last-Event-ID"
-    sequence = None
-    if after is not None:
-        if after.isascii() and after.isdigit() and int(after) <= MAX_SEQUENCE:
-            sequence = int(after)
-        else:
-            faults.append(Fault(field, "must be a sequence, a whole number from 0"))
-    if faults:
-        raise InvalidRequest(faults)
-    return sequence, query.get("key", [None])[-1], query.get("type", [None])[-1]
+            wanted["after"] = _resumed(value.decode("latin-1"))
+    return wanted["after"], wanted["key"], wanted["type_"]
+
+
+def _resumed(text: str) -> int:
+    try:
+        after: int = FROM.read(text)
+    except ValueError as error:
+        raise InvalidRequest([Fault("Last-Event-ID", str(error))]) from None
+    return after
 
 
 async def _send(send: Send, part: bytes) -> None:

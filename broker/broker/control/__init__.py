@@ -10,7 +10,7 @@ from broker.api.problems import CONTENT_TYPE, HttpRefusal, problem
 from broker.auth import Keys
 from broker.control.permissions import admit
 from broker.control.sequences import SequenceConverter
-from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
+from broker.errors import BrokerError, MessageTooLarge, MethodNotAllowed, RouteNotFound
 from broker.service import Broker
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.url_map.converters["sequence"] = SequenceConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["broker"] = to_broker
@@ -92,10 +93,9 @@ def _refuse_http(error: HTTPException) -> Response:
         response = _refuse(MethodNotAllowed(f"{request.path} takes {', '.join(allowed)}."))
         response.headers["Allow"] = ", ".join(allowed)
         return response
-    response = _refuse(HttpRefusal(error.code or 500, error.description))
-    if error.code in {301, 302, 307, 308}:
-        response.headers["Location"] = error.get_response().headers.get("Location", "")
-    return response
+    if error.code == 413:
+        return _refuse(MessageTooLarge(f"The body of this call may have {MAX_BODY_BYTES} bytes."))
+    return _refuse(HttpRefusal(error.code or 500, error.description))
 
 
 def _fail(error: Exception) -> Response:

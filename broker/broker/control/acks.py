@@ -1,17 +1,27 @@
 """`/v1/acks/{topic}/{subscription}/{token}`: the ack URL of a delivery answered `later`."""
 
-from flask import Blueprint, request
-from flask.typing import ResponseReturnValue
+from collections.abc import Mapping
 
+from flask import Blueprint
+
+from broker import deliveries
 from broker.control import bridge
-from broker.control.bodies import json_object
+from broker.control.operation import OF_SUBSCRIPTION, OF_WRITING, operation
+from broker.errors import InvalidAckUrl, MessageNotFound
+from broker.views import ConcludedView
 
 blueprint = Blueprint("acks", __name__, url_prefix="/v1/acks/<topic>/<name>")
 
 
 @blueprint.post("/<token>")
-def conclude(topic: str, name: str, token: str) -> ResponseReturnValue:
-    """Take the verdict on a delivery."""
+@operation(
+    body=deliveries.VERDICT,
+    refuses=(*OF_SUBSCRIPTION, InvalidAckUrl, MessageNotFound, *OF_WRITING),
+)
+def conclude(topic: str, name: str, token: str, body: Mapping[str, object]) -> ConcludedView:
+    """Take the verdict on a delivery that was answered `later`.
+
+    The URL came with the request as `webhook-ack-url`. It needs no key, for it is signed.
+    """
     to = bridge()
-    body = json_object(request)
-    return {"result": to.wait(to.broker.deliveries.conclude(topic, name, token, body))}
+    return ConcludedView(to.wait(to.broker.deliveries.conclude(topic, name, token, body)))

@@ -1,49 +1,50 @@
 """`…/subscriptions/{name}/deliveries` and `…/messages/{sequence}/attempts`."""
 
-from flask import Blueprint, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint
 
 from broker.control import bridge
-from broker.control.bodies import json_object, query_choice, query_integer
-from broker.deliveries import STATES
-from broker.model import MAX_SEQUENCE
-from broker.service import MAX_PAGE
+from broker.control.operation import NOTHING, OF_SUBSCRIPTION, OF_WRITING, operation
+from broker.errors import DeliveryBusy, MessageNotFound, StoreUnavailable
+from broker.queries import PAGE, STATE
+from broker.views import ActedOnView, AttemptsView, DeliveriesView, Unsettled
 
 blueprint = Blueprint("deliveries", __name__, url_prefix="/v1/topics/<topic>/subscriptions/<name>")
 SEQUENCE = "<sequence:sequence>"
+_ACTED_ON = (*OF_SUBSCRIPTION, MessageNotFound, DeliveryBusy, *OF_WRITING)
 
 
 @blueprint.get("/deliveries")
-def list_deliveries(topic: str, name: str) -> ResponseReturnValue:
+@operation(query=(STATE, *PAGE), refuses=(*OF_SUBSCRIPTION, StoreUnavailable))
+def list_deliveries(
+    topic: str, name: str, state: Unsettled, after: int, limit: int
+) -> DeliveriesView:
     """List what is not settled yet, by state."""
     to = bridge()
-    state = query_choice(request, "state", STATES)
-    after = query_integer(request, "after", 0, 0, MAX_SEQUENCE)
-    limit = query_integer(request, "limit", 100, 1, MAX_PAGE)
     found, following = to.wait(to.broker.deliveries.unsettled(topic, name, state, after, limit))
-    return {"deliveries": found, "next": following}
+    return DeliveriesView(found, following)
 
 
 @blueprint.post(f"/deliveries/{SEQUENCE}/retry")
-def retry(topic: str, name: str, sequence: int) -> ResponseReturnValue:
+@operation(body=NOTHING, refuses=_ACTED_ON)
+def retry(topic: str, name: str, sequence: int) -> ActedOnView:
     """Attempt a blocked or retrying delivery now."""
-    json_object(request)
     to = bridge()
     to.wait(to.broker.deliveries.retry(topic, name, sequence))
-    return {"sequence": sequence, "state": "retrying"}
+    return ActedOnView(sequence, "retrying")
 
 
 @blueprint.post(f"/deliveries/{SEQUENCE}/dead-letter")
-def dead_letter(topic: str, name: str, sequence: int) -> ResponseReturnValue:
+@operation(body=NOTHING, refuses=_ACTED_ON)
+def dead_letter(topic: str, name: str, sequence: int) -> ActedOnView:
     """Give up a blocked or retrying delivery."""
-    json_object(request)
     to = bridge()
     to.wait(to.broker.deliveries.dead_letter(topic, name, sequence))
-    return {"sequence": sequence, "state": "dead"}
+    return ActedOnView(sequence, "dead")
 
 
 @blueprint.get(f"/messages/{SEQUENCE}/attempts")
-def list_attempts(topic: str, name: str, sequence: int) -> ResponseReturnValue:
+@operation(refuses=(*OF_SUBSCRIPTION, MessageNotFound))
+def list_attempts(topic: str, name: str, sequence: int) -> AttemptsView:
     """List the failed attempts at a message."""
     to = bridge()
-    return {"attempts": to.wait(to.broker.deliveries.attempts(topic, name, sequence))}
+    return AttemptsView(to.wait(to.broker.deliveries.attempts(topic, name, sequence)))

@@ -1,68 +1,171 @@
 """Calls that are answered before Flask is asked, in the route map for what reads it."""
 
-from typing import NoReturn
-
 from flask import Blueprint
 
-from broker.errors import RouteNotFound
+from broker import pulls
+from broker.api.original import CannotConsume, Produced
+from broker.api.publish import MAX_ID, Batch
+from broker.cloudevents import BATCH, STRUCTURED
+from broker.control.operation import (
+    JSON,
+    OF_READING,
+    OF_SUBSCRIPTION,
+    OF_TOPIC,
+    OF_WRITING,
+    Content,
+    Ref,
+    operation,
+)
+from broker.errors import (
+    EditConflict,
+    IdReused,
+    InvalidRequest,
+    MalformedRequest,
+    MessageNotFound,
+    MessageTooLarge,
+    OutcomeUnknown,
+    StorageFull,
+    StoreUnavailable,
+)
+from broker.event_schema import batch_schema, header_schemas
+from broker.model import Appended
+from broker.queries import FROM, STREAM, SUBSCRIBER
+from broker.views import PulledPage, SettledPage
 
 blueprint = Blueprint("hot", __name__)
 SUBSCRIPTION = "/v1/topics/<topic>/subscriptions/<name>"
-
-
-def _elsewhere() -> NoReturn:
-    raise RouteNotFound
+TEXT = Content({"text/plain; charset=utf-8": {"type": "string"}})
+IDEMPOTENCY_KEY = {
+    "description": "The event's `id`, quoted or bare, where it brings none; not with a batch",
+    "type": "string",
+    "pattern": f"^[!-~]{{1,{MAX_ID}}}$",
+}
+LOCATION = {
+    "description": "Where the message is, unless it came in a batch",
+    "type": "string",
+    "format": "uri-reference",
+}
+LAST_EVENT_ID = {
+    **FROM.schema,
+    "description": "The `id` of the last message that was read; counts instead of `after`",
+}
+_PULLED = (*OF_SUBSCRIPTION, pulls.NotPulled, *OF_WRITING)
+_SETTLED = (*_PULLED, MessageNotFound)
 
 
 @blueprint.post("/v1/topics/<topic>/messages")
-def publish(topic: str) -> NoReturn:
-    """Append one message or a batch."""
-    _elsewhere()
+@operation(
+    in_front=True,
+    headers={"Idempotency-Key": IDEMPOTENCY_KEY, **header_schemas()},
+    body=Content(
+        {
+            JSON: {"description": "Any data in JSON; the attributes are in `ce-` headers"},
+            STRUCTURED: Ref("Event"),
+            BATCH: batch_schema(Ref("Event").schema()),
+            "*/*": {"description": "Any data of any type; the attributes are in `ce-` headers"},
+        }
+    ),
+    answers={201: Content({JSON: Appended | Batch}, {"Location": LOCATION})},
+    refuses=(*OF_READING, *OF_TOPIC, IdReused, OutcomeUnknown, StorageFull),
+)
+def publish(topic: str) -> None:
+    """Publish a message, or a batch, which is stored whole or not at all.
+
+    The answer comes when it is on disk. A body of the type `application/cloudevents+json` is an
+    event, one of the type `application/cloudevents-batch+json` an array of them; any other body is
+    the data of an event, whose attributes are in `ce-` headers, and what is left out is filled in.
+    An event that the topic knows by its `source` and `id` is not stored again: the answer then has
+    `"duplicate": true` and the sequence of the first one. A topic that is not there is made, unless
+    BROKER_AUTO_CREATE_TOPICS is off.
+    """
 
 
 @blueprint.get("/v1/topics/<topic>/stream")
-def stream(topic: str) -> NoReturn:
-    """Send a topic's messages as they come."""
-    _elsewhere()
+@operation(
+    in_front=True,
+    query=STREAM,
+    headers={"Last-Event-ID": LAST_EVENT_ID},
+    answers={200: Content({"text/event-stream; charset=utf-8": {"type": "string"}})},
+    refuses=OF_TOPIC,
+)
+def stream(topic: str) -> None:
+    """Send a topic's messages as they come, as Server-Sent Events.
+
+    Each has the message's sequence as its `id`, and as its `data` the message as a structured
+    CloudEvent. A reader that comes back with `Last-Event-ID` misses nothing.
+    """
 
 
 @blueprint.post(f"{SUBSCRIPTION}/pull")
-def pull(topic: str, name: str) -> NoReturn:
-    """Hand out deliveries."""
-    _elsewhere()
+@operation(
+    in_front=True, body=pulls.PULL, answers={200: Content({JSON: PulledPage})}, refuses=_PULLED
+)
+def pull(topic: str, name: str) -> None:
+    """Hand out deliveries of a subscription without an endpoint.
+
+    Each is leased for the subscription's `ack_deadline_s`; what is not acknowledged by then is
+    handed out again.
+    """
 
 
 @blueprint.post(f"{SUBSCRIPTION}/ack")
-def ack(topic: str, name: str) -> NoReturn:
+@operation(
+    in_front=True, body=pulls.ACK, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+)
+def ack(topic: str, name: str) -> None:
     """Settle what was pulled."""
-    _elsewhere()
 
 
 @blueprint.post(f"{SUBSCRIPTION}/nack")
-def nack(topic: str, name: str) -> NoReturn:
-    """Hand back what was pulled."""
-    _elsewhere()
+@operation(
+    in_front=True, body=pulls.NACK, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+)
+def nack(topic: str, name: str) -> None:
+    """Hand back what was pulled: a failed attempt each."""
 
 
 @blueprint.post(f"{SUBSCRIPTION}/extend")
-def extend(topic: str, name: str) -> NoReturn:
+@operation(
+    in_front=True, body=pulls.EXTEND, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+)
+def extend(topic: str, name: str) -> None:
     """Keep what was pulled for longer."""
-    _elsewhere()
 
 
 @blueprint.post("/produce")
-def produce() -> NoReturn:
+@operation(
+    in_front=True,
+    body=Content({JSON: Produced}),
+    answers={200: TEXT},
+    refuses=(
+        *(MalformedRequest, MessageTooLarge, InvalidRequest),
+        *(*OF_TOPIC, OutcomeUnknown, StorageFull),
+    ),
+)
+def produce() -> None:
     """Store a message, as the original example has it."""
-    _elsewhere()
 
 
 @blueprint.post("/subscribe")
-def subscribe() -> NoReturn:
-    """Make a subscriber, as the original example has it."""
-    _elsewhere()
+@operation(
+    in_front=True,
+    query=SUBSCRIBER,
+    answers={200: TEXT},
+    refuses=(*OF_TOPIC, EditConflict, *OF_WRITING, StorageFull),
+)
+def subscribe() -> None:
+    """Make a subscriber, as the original example has it, unless there is one of this name."""
 
 
 @blueprint.get("/consume")
-def consume() -> NoReturn:
-    """Hand out a message, as the original example has it."""
-    _elsewhere()
+@operation(
+    in_front=True,
+    query=SUBSCRIBER,
+    answers={200: Content({JSON: {}})},
+    refuses=(CannotConsume, MessageTooLarge, OutcomeUnknown, StoreUnavailable),
+)
+def consume() -> None:
+    """Hand out the data of the subscriber's next message, as the original example has it.
+
+    It waits where there is none. Handing a message out settles it.
+    """

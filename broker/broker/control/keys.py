@@ -1,49 +1,56 @@
 """`/v1/keys`: who may do what."""
 
-from typing import Any
+from collections.abc import Mapping
 
-from flask import Blueprint, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint
 
+from broker import api_keys
 from broker.control import bridge
-from broker.control.bodies import json_object
+from broker.control.operation import OF_EDITING, Put, operation
+from broker.views import KeysView, KeyView
 
 blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 
 
 @blueprint.get("")
-def list_keys() -> ResponseReturnValue:
+@operation()
+def list_keys() -> KeysView:
     """List the keys, without the keys themselves."""
     to = bridge()
 
-    async def listed() -> list[dict[str, Any]]:
+    async def listed() -> list[KeyView]:
         return to.broker.keys.list_keys()
 
-    return {"keys": to.wait(listed())}
+    return KeysView(to.wait(listed()))
 
 
 @blueprint.post("")
-def create_key() -> ResponseReturnValue:
-    """Make a key; this answer is the only one that shows it."""
+@operation(body=api_keys.FIELDS, refuses=(api_keys.KeyNameTaken, *OF_EDITING))
+def create_key(body: Mapping[str, object]) -> tuple[KeyView, Put]:
+    """Make a key; this answer is the only one that shows it.
+
+    The same name, scopes and key once more is answered 200 and changes nothing.
+    """
     to = bridge()
-    created, view = to.wait(to.broker.keys.create(json_object(request)))
+    created, view = to.wait(to.broker.keys.create(body))
     return view, 201 if created else 200
 
 
 @blueprint.get("/<id_>")
-def get_key(id_: str) -> ResponseReturnValue:
+@operation(refuses=(api_keys.KeyNotFound,))
+def get_key(id_: str) -> KeyView:
     """Show one key, without the key itself."""
     to = bridge()
 
-    async def shown() -> dict[str, Any]:
+    async def shown() -> KeyView:
         return to.broker.keys.show(id_)
 
     return to.wait(shown())
 
 
 @blueprint.delete("/<id_>")
-def delete_key(id_: str) -> ResponseReturnValue:
+@operation(refuses=(api_keys.KeyNotFound, *OF_EDITING))
+def delete_key(id_: str) -> None:
     """Revoke a key."""
     to = bridge()
     to.wait(to.broker.keys.delete(id_))
-    return "", 204

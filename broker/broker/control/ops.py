@@ -1,9 +1,12 @@
 """Health."""
 
+from typing import Literal
+
 from flask import Blueprint, Response
-from flask.typing import ResponseReturnValue
+from msgspec import Struct
 
 from broker.control import bridge
+from broker.control.operation import Content, operation
 from broker.errors import BrokerError
 from broker.metrics import CONTENT_TYPE, render
 
@@ -18,8 +21,21 @@ class NotReady(BrokerError):
     retry_after_s = 1
 
 
+class AliveView(Struct):
+    """The process is alive."""
+
+    status: Literal["alive"] = "alive"
+
+
+class ReadyView(Struct):
+    """The broker stores and delivers."""
+
+    status: Literal["ready"] = "ready"
+
+
 @blueprint.get("/metrics")
-def metrics() -> ResponseReturnValue:
+@operation(answers={200: Content({CONTENT_TYPE: {"type": "string"}})})
+def metrics() -> Response:
     """Tell everything there is to count, for Prometheus."""
     to = bridge()
     measures = to.wait(to.broker.measures())
@@ -27,13 +43,15 @@ def metrics() -> ResponseReturnValue:
 
 
 @blueprint.get("/healthz")
-def healthz() -> ResponseReturnValue:
+@operation()
+def healthz() -> AliveView:
     """Say that the process is alive."""
-    return {"status": "alive"}
+    return AliveView()
 
 
 @blueprint.get("/readyz")
-def readyz() -> ResponseReturnValue:
+@operation(refuses=(NotReady,))
+def readyz() -> ReadyView:
     """Say whether messages can be stored and delivered."""
     to = bridge()
 
@@ -43,4 +61,4 @@ def readyz() -> ResponseReturnValue:
     if found := to.wait(reasons()):
         reasons_found = "; ".join(found)
         raise NotReady(f"{reasons_found[0].upper()}{reasons_found[1:]}.")
-    return {"status": "ready"}
+    return ReadyView()

@@ -1,15 +1,16 @@
 """`/v1/topics/{topic}/scheduled`: messages that wait for their time."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
-from flask.typing import ResponseReturnValue
 from werkzeug.routing import BaseConverter
 
 from broker.control import bridge
-from broker.control.bodies import only_query, query_integer
-from broker.service import MAX_PAGE
-from broker.turns import START, parse_turn, written_turn
-from broker.views import scheduled_event, scheduled_page
+from broker.control.operation import EVENT, OF_TOPIC, Content, Ref, operation
+from broker.errors import MessageNotFound, OutcomeUnknown
+from broker.model import Turn
+from broker.queries import AFTER_TURN, LIMIT, SOURCE
+from broker.turns import written_turn
+from broker.views import ScheduledView, scheduled_event, scheduled_view
 
 blueprint = Blueprint("scheduled", __name__, url_prefix="/v1/topics/<topic>/scheduled")
 ID = "/<anything:id_>"
@@ -28,35 +29,35 @@ def _know_ids(state: BlueprintSetupState) -> None:
 
 
 @blueprint.get("")
-def list_scheduled(topic: str) -> ResponseReturnValue:
+@operation(query=(AFTER_TURN, LIMIT), only_these=True, refuses=OF_TOPIC)
+def list_scheduled(topic: str, after: Turn, limit: int) -> ScheduledView:
     """List what waits, in the order in which it is due."""
-    only_query(request, "after", "limit")
     to = bridge()
-    limit = query_integer(request, "limit", 100, 1, MAX_PAGE)
-    found, following = to.wait(
-        to.broker.scheduled(topic, parse_turn(request.args.get("after", START)), limit)
-    )
-    page = scheduled_page(found, None if following is None else written_turn(following))
-    return Response(page, content_type="application/json")
+    found, following = to.wait(to.broker.scheduled(topic, after, limit))
+    return scheduled_view(found, None if following is None else written_turn(following))
 
 
 @blueprint.get(ID, merge_slashes=False, strict_slashes=True)
-def get_scheduled(topic: str, id_: str) -> ResponseReturnValue:
+@operation(
+    query=(SOURCE,),
+    only_these=True,
+    answers={200: Content({EVENT: Ref("StoredEvent")})},
+    refuses=(*OF_TOPIC, MessageNotFound),
+)
+def get_scheduled(topic: str, id_: str, source: str | None) -> Response:
     """Show one message that waits, as a structured CloudEvent."""
     to = bridge()
-    found = to.wait(to.broker.scheduled_message(topic, _source(topic), id_))
-    event = scheduled_event(found)
-    return Response(event, content_type="application/cloudevents+json; charset=UTF-8")
+    found = to.wait(to.broker.scheduled_message(topic, _source(topic, source), id_))
+    return Response(scheduled_event(found), content_type=EVENT)
 
 
 @blueprint.delete(ID, merge_slashes=False, strict_slashes=True)
-def cancel_scheduled(topic: str, id_: str) -> ResponseReturnValue:
-    """Cancel a message that waits."""
+@operation(query=(SOURCE,), only_these=True, refuses=(*OF_TOPIC, MessageNotFound, OutcomeUnknown))
+def cancel_scheduled(topic: str, id_: str, source: str | None) -> None:
+    """Cancel a message that waits; its id may be used anew."""
     to = bridge()
-    to.wait(to.broker.cancel_scheduled(topic, _source(topic), id_))
-    return "", 204
+    to.wait(to.broker.cancel_scheduled(topic, _source(topic, source), id_))
 
 
-def _source(topic: str) -> str:
-    only_query(request, "source")
-    return request.args.get("source", f"/topics/{topic}")
+def _source(topic: str, source: str | None) -> str:
+    return f"/topics/{topic}" if source is None else source

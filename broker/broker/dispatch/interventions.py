@@ -13,6 +13,7 @@ from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.settlement import Settlement, from_row
 from broker.dispatch.verdicts import LateVerdict
+from broker.model import Conclusion
 from broker.store.port import Due, Shard
 
 BY_REQUEST = "given up by request"
@@ -160,7 +161,7 @@ class Interventions:
         await self._durable()
         return True
 
-    async def conclude(self, claim: Claim, verdict: LateVerdict) -> str:
+    async def conclude(self, claim: Claim, verdict: LateVerdict) -> Conclusion:
         """Take the verdict on a request that was answered `later`, or is about to be.
 
         Returns `settled`, `extended`, or `lapsed` where the attempt does not wait for one any more.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
@@ -33,6 +33,7 @@ from broker.rpc.refusals import refusal_of
 from broker.rpc.structs import from_struct, to_struct
 from broker.service import MAX_PAGE, Broker
 from broker.turns import START, parse_turn, written_turn
+from broker.views import Unsettled
 
 DEFAULT_PAGE = 100
 STREAM_WINDOW = 64
@@ -245,7 +246,7 @@ class Calls:
             if request.HasField(name)
         }
         told = await self._broker.rotate_secret(request.topic, request.subscription, given)
-        return pb.RotateSecretResponse(**told)
+        return pb.RotateSecretResponse(secret=told.secret, overlap_s=told.overlap_s)
 
     async def seek(self, request: pb.SeekRequest, _: Caller) -> pb.SeekResponse:
         """Move a subscription to a time or place."""
@@ -330,8 +331,9 @@ class Calls:
         """List what is not settled yet, by state."""
         if request.state not in STATES:
             raise InvalidRequest([Fault("state", f"must be {' or '.join(STATES)}")])
+        state = cast(Unsettled, request.state)
         found, following = await self._broker.deliveries.unsettled(
-            request.topic, request.subscription, request.state, _after(request), _limit(request)
+            request.topic, request.subscription, state, _after(request), _limit(request)
         )
         return pb.ListDeliveriesResponse(deliveries=map(to_struct, found), next=following)
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 
 from broker.dispatch.puller import Pulled
 from broker.errors import Fault, InvalidRequest
-from broker.pulls import MAX_MESSAGES, MAX_WAIT_S, Pulls, Result
+from broker.model import Result
+from broker.pulls import MAX_MESSAGES, MAX_WAIT_S, Pulls
 from broker.rpc.generated import broker_pb2 as pb
 
 DEFAULT_OUTSTANDING = 100

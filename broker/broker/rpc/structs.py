@@ -1,15 +1,15 @@
 """Configuration and views, which are JSON, as google.protobuf.Struct and back."""
 
-from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 
-def to_struct(view: Mapping[str, Any]) -> Struct:
-    """Render a JSON object."""
-    return ParseDict(dict(view), Struct())
+def to_struct(view: msgspec.Struct) -> Struct:
+    """Render a view."""
+    return ParseDict(msgspec.json.decode(msgspec.json.encode(view)), Struct())
 
 
 def from_struct(struct: Struct) -> dict[str, object]:
