@@ -1,4 +1,7 @@
-"""The broker's HTTP interface, one method a call, nothing hidden."""
+"""The broker's HTTP interface, one method a call, nothing hidden.
+
+Whatever is sent and answered is as the broker itself describes it, or the call raises.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from support.cloudevent import BATCH, STRUCTURED, Json, to_headers
+from support.described import describing
 
 QUICK_RETRY = {"max_attempts": 8, "min_backoff_s": 0.05, "max_backoff_s": 0.2}
 INSTANT_RETRY = {"max_attempts": 8, "min_backoff_s": 0.01, "max_backoff_s": 0.02}
@@ -25,7 +29,11 @@ class Api:
         # An idle connection is given up before the broker closes it, which it does after 3 s.
         limits = httpx.Limits(keepalive_expiry=1.0)
         self.http = httpx.Client(
-            base_url=base_url, timeout=timeout_s, trust_env=False, limits=limits
+            base_url=base_url,
+            timeout=timeout_s,
+            trust_env=False,
+            limits=limits,
+            event_hooks={"response": [describing(base_url)]},
         )
 
     def close(self) -> None:

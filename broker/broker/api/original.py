@@ -28,7 +28,7 @@ class Produced(msgspec.Struct):
     """A message as the original example has it."""
 
     topic: str = msgspec.field(name="Topic")
-    body: msgspec.Raw = msgspec.field(name="Body", default=msgspec.Raw(b"null"))
+    body: msgspec.Raw = msgspec.field(name="Body", default_factory=lambda: msgspec.Raw(b"null"))
 
 
 class CannotConsume(BrokerError):

@@ -42,6 +42,7 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
         hot,
         keys,
         messages,
+        openapi,
         ops,
         scheduled,
         subscriptions,
@@ -66,6 +67,7 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
         scheduled,
         keys,
         ops,
+        openapi,
     )
     for module in nouns:
         app.register_blueprint(module.blueprint)

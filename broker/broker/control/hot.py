@@ -56,6 +56,7 @@ _SETTLED = (*_PULLED, MessageNotFound)
 @blueprint.post("/v1/topics/<topic>/messages")
 @operation(
     in_front=True,
+    tag="messages",
     headers={"Idempotency-Key": IDEMPOTENCY_KEY, **header_schemas()},
     body=Content(
         {
@@ -65,7 +66,7 @@ _SETTLED = (*_PULLED, MessageNotFound)
             "*/*": {"description": "Any data of any type; the attributes are in `ce-` headers"},
         }
     ),
-    answers={201: Content({JSON: Appended | Batch}, {"Location": LOCATION})},
+    answers={201: Content({JSON: (Appended, Batch)}, {"Location": LOCATION})},
     refuses=(*OF_READING, *OF_TOPIC, IdReused, OutcomeUnknown, StorageFull),
 )
 def publish(topic: str) -> None:
@@ -83,6 +84,7 @@ def publish(topic: str) -> None:
 @blueprint.get("/v1/topics/<topic>/stream")
 @operation(
     in_front=True,
+    tag="messages",
     query=STREAM,
     headers={"Last-Event-ID": LAST_EVENT_ID},
     answers={200: Content({"text/event-stream; charset=utf-8": {"type": "string"}})},
@@ -98,7 +100,11 @@ def stream(topic: str) -> None:
 
 @blueprint.post(f"{SUBSCRIPTION}/pull")
 @operation(
-    in_front=True, body=pulls.PULL, answers={200: Content({JSON: PulledPage})}, refuses=_PULLED
+    in_front=True,
+    tag="pulls",
+    body=pulls.PULL,
+    answers={200: Content({JSON: PulledPage})},
+    refuses=_PULLED,
 )
 def pull(topic: str, name: str) -> None:
     """Hand out deliveries of a subscription without an endpoint.
@@ -110,7 +116,11 @@ def pull(topic: str, name: str) -> None:
 
 @blueprint.post(f"{SUBSCRIPTION}/ack")
 @operation(
-    in_front=True, body=pulls.ACK, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+    in_front=True,
+    tag="pulls",
+    body=pulls.ACK,
+    answers={200: Content({JSON: SettledPage})},
+    refuses=_SETTLED,
 )
 def ack(topic: str, name: str) -> None:
     """Settle what was pulled."""
@@ -118,7 +128,11 @@ def ack(topic: str, name: str) -> None:
 
 @blueprint.post(f"{SUBSCRIPTION}/nack")
 @operation(
-    in_front=True, body=pulls.NACK, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+    in_front=True,
+    tag="pulls",
+    body=pulls.NACK,
+    answers={200: Content({JSON: SettledPage})},
+    refuses=_SETTLED,
 )
 def nack(topic: str, name: str) -> None:
     """Hand back what was pulled: a failed attempt each."""
@@ -126,7 +140,11 @@ def nack(topic: str, name: str) -> None:
 
 @blueprint.post(f"{SUBSCRIPTION}/extend")
 @operation(
-    in_front=True, body=pulls.EXTEND, answers={200: Content({JSON: SettledPage})}, refuses=_SETTLED
+    in_front=True,
+    tag="pulls",
+    body=pulls.EXTEND,
+    answers={200: Content({JSON: SettledPage})},
+    refuses=_SETTLED,
 )
 def extend(topic: str, name: str) -> None:
     """Keep what was pulled for longer."""
@@ -135,6 +153,7 @@ def extend(topic: str, name: str) -> None:
 @blueprint.post("/produce")
 @operation(
     in_front=True,
+    tag="original",
     body=Content({JSON: Produced}),
     answers={200: TEXT},
     refuses=(
@@ -149,6 +168,7 @@ def produce() -> None:
 @blueprint.post("/subscribe")
 @operation(
     in_front=True,
+    tag="original",
     query=SUBSCRIBER,
     answers={200: TEXT},
     refuses=(*OF_TOPIC, EditConflict, *OF_WRITING, StorageFull),
@@ -160,6 +180,7 @@ def subscribe() -> None:
 @blueprint.get("/consume")
 @operation(
     in_front=True,
+    tag="original",
     query=SUBSCRIBER,
     answers={200: Content({JSON: {}})},
     refuses=(CannotConsume, MessageTooLarge, OutcomeUnknown, StoreUnavailable),

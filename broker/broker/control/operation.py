@@ -60,9 +60,10 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A body by its media types, each with a msgspec type, a schema, or a schema's name.
+    """A body by its media types.
 
-    `headers` are those that come with it. A body of a request may be left out.
+    Each has a type, a table of fields, a schema, the name of one (Ref), or several in a tuple, of
+    which one fits. `headers` are those that come with it. A body of a request may be left out.
     """
 
     types: Mapping[str, Any]
@@ -82,6 +83,7 @@ class Operation:
     answers: Mapping[int, Content | None]
     refuses: Refusals
     in_front: bool
+    tag: str | None
 
 
 OPERATIONS: dict[View, Operation] = {}
@@ -96,6 +98,7 @@ def operation(
     answers: Mapping[int, Content | None] | None = None,
     refuses: Sequence[type[BrokerError]] = (),
     in_front: bool = False,
+    tag: str | None = None,
 ) -> Callable[[View], View]:
     """Describe a view, and have it handed what the description names.
 
@@ -103,7 +106,8 @@ def operation(
     it is, if the view has such an argument. `only_these` refuses other parameters. `answers` are
     told where the view returns a Response of its own; `refuses` has the refusals that do not follow
     from the rest. What the front door answers by itself has a view that only stands in the route
-    map (`in_front`): for the methods that the path has, and for its description.
+    map (`in_front`): for the methods that the path has, and for its description. It is described
+    among the calls of its blueprint, or of another `tag`.
     """
 
     def describe(view: View) -> View:
@@ -133,6 +137,7 @@ def operation(
             _answers(view) if answers is None else answers,
             (*(OF_READING if isinstance(body, Body) else read), *refuses),
             in_front,
+            tag,
         )
         return answering
 

@@ -28,6 +28,7 @@ PERMISSIONS: Mapping[str, Needs] = {
     "ops.healthz": OPEN,
     "ops.readyz": OPEN,
     "ops.metrics": READ_ALL,
+    "openapi.openapi": OPEN,
     "acks.conclude": OPEN,
     "keys.list_keys": ADMINISTER,
     "keys.create_key": ADMINISTER,
