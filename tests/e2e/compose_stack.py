@@ -51,6 +51,7 @@ class ComposeStack:
         self.urls: Mapping[Service, str] = {
             service: f"http://127.0.0.1:{port}" for service, port in ports.items()
         }
+        self.grpc_port = free_port()
         self._engine = engine
         self._project = f"e2e-{uuid4().hex[:8]}"
         self._command = (
@@ -62,7 +63,7 @@ class ComposeStack:
             **os.environ,
             **DEFAULTS,
             **{service.port_variable: str(port) for service, port in ports.items()},
-            "BROKER_GRPC_PORT": str(free_port()),
+            "BROKER_GRPC_PORT": str(self.grpc_port),
         }
 
     def build(self) -> None:

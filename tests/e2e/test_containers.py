@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from e2e.compose_stack import ComposeStack
 from e2e.shop import Shop
 from e2e.stack import Service
+from support.doors import RpcDoor
 from support.eventually import eventually
 
 pytestmark = [
@@ -95,3 +98,16 @@ def test_followed_log_shows_a_notification_as_it_is_told(
     with stack.following(Service.NOTIFICATIONS, output):
         order_id = shop.place()["id"]
         eventually(lambda: f"Order {order_id} " in output.read_text(errors="replace"))
+
+
+def test_broker_answers_grpc(stack: ComposeStack) -> None:
+    with closing(RpcDoor(stack.grpc_port)) as door:
+        (told,) = door.publish("over-grpc", {"id": "a"})
+
+    assert told == {"id": "a", "sequence": 1, "duplicate": False}
+
+
+def test_broker_describes_itself(stack: ComposeStack) -> None:
+    with httpx.Client(base_url=stack.urls[Service.BROKER], trust_env=False) as http:
+        assert http.get("/openapi.json").json()["openapi"].startswith("3.1")
+        assert "broker_info" in http.get("/metrics").text
