@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from broker.cloudevents import ATTRIBUTE_NAME, MAX_ATTRIBUTES, MAX_BATCH_EVENTS, Event
-from broker.fields import ecma
+from broker.fields import ecma, moment
 
 _DESCRIPTIONS = {
     "specversion": "Of CloudEvents",
@@ -97,7 +97,7 @@ def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     if "pattern" in plain:
         plain["pattern"] = ecma(plain["pattern"])
     if name in _TIMES:
-        plain["format"] = "date-time"
+        plain |= moment()
     return {**plain, "type": ["string", "null"]} if optional else plain
 
 

@@ -125,13 +125,19 @@ def ecma(pattern: str) -> str:
     return re.sub(r"^\\A", "^", re.sub(r"\\Z$", "$", pattern))
 
 
+def moment() -> dict[str, Any]:
+    """Return the schema of a time that the calendar has, from the year 1 on."""
+    return {"type": "string", "format": "date-time", "pattern": "^(?!0000)"}
+
+
 def integer(low: int, high: int) -> Field:
     """A whole number."""
 
     def check(value: object) -> int:
-        if not _whole(value) or not low <= value <= high:  # type: ignore[operator]
+        found = whole(value)
+        if found is None or not low <= found <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
-        return value  # type: ignore[return-value]
+        return found
 
     return Field(check, {"type": "integer", "minimum": low, "maximum": high})
 
@@ -185,11 +191,11 @@ def integers(low: int, high: int, rule: str, *, least: int = 0, most: int) -> Fi
         faults = [
             Fault(f"[{position}]", told)
             for position, each in enumerate(value)
-            if not _whole(each) or not low <= each <= high
+            if (found := whole(each)) is None or not low <= found <= high
         ]
         if faults:
             raise Refused(faults[:20])
-        return value
+        return [int(each) for each in value]
 
     items = {"type": "integer", "minimum": low, "maximum": high}
     return Field(check, {"type": "array", "items": items, "minItems": least, "maxItems": most})
@@ -209,5 +215,8 @@ def nested(body: Body) -> Field:
     return Field(check, body.schema())
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def whole(value: object) -> int | None:
+    """Return a number without a fraction, which JSON may write as 1.0 too; else None."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -8,6 +8,7 @@ from broker.cloudevents import URI_REFERENCE
 from broker.errors import Fault, InvalidRequest
 from broker.fields import Schema, ecma
 from broker.model import MAX_SEQUENCE
+from broker.names import PATTERN
 from broker.service import MAX_PAGE
 from broker.turns import START, TURN, parse_turn
 from broker.views import Unsettled
@@ -77,7 +78,7 @@ def _needed(name: str, description: str) -> Query:
             raise ValueError("is needed in the query")
         return text
 
-    schema = {"type": "string", "minLength": 1}
+    schema = {"type": "string", "pattern": f"^{PATTERN}$"}
     return Query(name, read, schema, description, required=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
-from broker.cloudevents import TIMESTAMP, parse_time
+from broker.cloudevents import parse_time
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
 from broker.fields import (
@@ -14,13 +14,14 @@ from broker.fields import (
     Body,
     Field,
     Refused,
-    ecma,
     flag,
     integer,
+    moment,
     nested,
     number,
     one_of,
     seconds,
+    whole,
 )
 from broker.filters.dialects import MOST_FILTERS, Filter
 from broker.filters.dialects import read as read_filters
@@ -189,15 +190,16 @@ def place_in_log() -> Field:
     """A place in a topic's log: a word, a time, or a sequence."""
 
     def check(value: object) -> Start:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER:
-            return value
+        number = whole(value)
+        if number is not None and 0 <= number <= MAX_INTEGER:
+            return number
         if isinstance(value, str) and (value in _WORDS or parse_time(value) is not None):
             return value
         raise ValueError("must be now, beginning, a time (RFC 3339) or a sequence")
 
     choices = [
         {"type": "string", "enum": list(_WORDS)},
-        {"type": "string", "format": "date-time", "pattern": ecma(TIMESTAMP)},
+        moment(),
         {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
     ]
     return Field(check, {"anyOf": choices})
@@ -221,7 +223,7 @@ def _endpoint() -> Field:
         return value
 
     pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://[!$-;=?-\[\]_a-z~]+#?$"
-    return Field(check, {"type": "string", "format": "uri", "maxLength": 2048, "pattern": pattern})
+    return Field(check, {"type": "string", "maxLength": 2048, "pattern": pattern})
 
 
 def _secret() -> Field:

@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.documents import known_fields
 from broker.errors import Fault
-from broker.fields import MAX_INTEGER, Body, Field, Refused, nested
+from broker.fields import MAX_INTEGER, Body, Field, Refused, nested, whole
 from broker.schema import DIALECT, checked
 from broker.schema_faults import Schema
 
@@ -68,18 +68,24 @@ def _retention(before: Retention, values: Mapping[str, Any]) -> Retention:
     )
 
 
-def _amount(*kinds: type) -> Field:
-    kind = "number" if float in kinds else "whole number"
+def _duration() -> Field:
+    def check(value: object) -> int | float:
+        usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not usable or not 0 < value <= MAX_INTEGER:  # type: ignore[operator]
+            raise ValueError("must be a number above 0, or null")
+        return value  # type: ignore[return-value]
 
-    def check(value: Any) -> Any:
-        usable = isinstance(value, kinds) and not isinstance(value, bool)
-        if not usable or not 0 < value <= MAX_INTEGER:
-            raise ValueError(f"must be a {kind} above 0, or null")
-        return value
+    return Field(check, {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_INTEGER})
 
-    schema = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_INTEGER}
-    whole = {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}
-    return Field(check, schema if float in kinds else whole)
+
+def _amount() -> Field:
+    def check(value: object) -> int:
+        found = whole(value)
+        if found is None or not 0 < found <= MAX_INTEGER:
+            raise ValueError("must be a whole number above 0, or null")
+        return found
+
+    return Field(check, {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER})
 
 
 def _json_schema() -> Field:
@@ -98,15 +104,15 @@ def _json_schema() -> Field:
 _RETENTION = Body(
     "RetentionFields",
     {
-        "max_age_s": _amount(int, float).says("How old messages get"),
-        "max_bytes": _amount(int).says("How many bytes of messages there may be; null: any number"),
-        "max_messages": _amount(int).says("How many messages there may be; null: any number"),
+        "max_age_s": _duration().says("How old messages get"),
+        "max_bytes": _amount().says("How many bytes of messages there may be; null: any number"),
+        "max_messages": _amount().says("How many messages there may be; null: any number"),
     },
 ).defaults(asdict(Retention()))
 FIELDS = Body(
     "TopicFields",
     {
-        "dedup_window_s": _amount(int, float).says(
+        "dedup_window_s": _duration().says(
             "For how long a repeat is recognised by its `source` and `id`"
         ),
         "retention": nested(_RETENTION).says(

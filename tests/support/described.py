@@ -75,7 +75,7 @@ class Description:
         _, validator = self._validators.get(id(schema), (None, None))
         if validator is None:
             whole = {**schema, "components": self.document["components"]}
-            validator = Draft202012Validator(whole)
+            validator = Draft202012Validator(whole, validate_formats=True)
             self._validators[id(schema)] = schema, validator
         fault = next(iter(validator.iter_errors(value)), None)
         return None if fault is None else f"{list(fault.instance_path)}: {fault.message[:300]}"

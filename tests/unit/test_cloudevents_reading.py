@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.cloudevents import (
@@ -457,15 +458,30 @@ def test_blank_content_type_is_as_if_it_were_absent() -> None:
     assert "datacontenttype" not in attributes_of(binary(("content-type", " ")).attributes)
 
 
-# -- times that the broker acts on ---------------------------------------------------------------
+# -- times ---------------------------------------------------------------------------------------
+
+NO_TIMES = [
+    *("2026-02-30T12:00:00Z", "2026-02-29T12:00:00Z", "2026-04-31T12:00:00Z"),
+    *("0000-01-01T00:00:00Z", "2026-01-31T12:00:60Z", "soon", "1", 5),
+]
 
 
-@pytest.mark.parametrize("name", ["deliverat", "expirytime"])
-@pytest.mark.parametrize("value", ["2026-02-30T12:00:00Z", "0000-01-01T00:00:00Z", "soon", "1", 5])
+@pytest.mark.parametrize("name", ["time", "deliverat", "expirytime"])
+@pytest.mark.parametrize("value", NO_TIMES)
 def test_time_that_the_calendar_does_not_have_is_refused(name: str, value: Json) -> None:
     assert structured_faults(**{name: value}) == [name]
     assert structured_faults(**{name: value, "anything": None}) == [name]
     assert faults_of(lambda: binary((f"ce-{name}", str(value)))) == [name]
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.sampled_from(["time", "deliverat", "expirytime"]))
+@example(datetime(2024, 2, 29, tzinfo=UTC), "time")
+@example(datetime(2026, 12, 31, tzinfo=UTC), "time")
+def test_time_that_the_calendar_has_is_taken(at: datetime, name: str) -> None:
+    text = at.isoformat()
+    body = json.dumps({**MINIMAL, name: text}).encode()
+    for each in (body, only_for_the_careful(body)):
+        assert attributes_of(read_structured(each, None).attributes)[name] == text
 
 
 def test_delayed_message_without_an_id_of_its_own_can_be_told_from_another() -> None:

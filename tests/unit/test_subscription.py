@@ -188,7 +188,7 @@ WRONG: dict[str, list[object]] = {
     "guarantee": ["", "exactly-once-ish", "At-Least-Once", 1, ["at-least-once"]],
     "ordering": ["", "partition", "KEY", 1, {}],
     "format": ["", "json", 1, []],
-    "max_batch": [0, 1001, -1, 1.0, "10", True, []],
+    "max_batch": [0, 1001, -1, 1.5, "10", True, []],
     "max_in_flight": [0, 1025, -1, 1.5, "10", True, {}],
     "timeout_s": [0, 0.01, 601, -1, "15", True, [], float("nan"), float("inf")],
     "headers": [

@@ -6,13 +6,16 @@ at-most-once, so that handing a message out settles it.
 
 import asyncio
 from collections.abc import Mapping
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Meta
 
 from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
 from broker.auth import PUBLISH, SUBSCRIBE, Caller
 from broker.errors import BrokerError, Fault, InvalidRequest, MalformedRequest
+from broker.names import PATTERN
 from broker.pulls import MAX_WAIT_S
 from broker.queries import SUBSCRIBER, read_query
 from broker.service import Broker
@@ -27,7 +30,9 @@ _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 class Produced(msgspec.Struct):
     """A message as the original example has it."""
 
-    topic: str = msgspec.field(name="Topic")
+    topic: Annotated[str, Meta(extra_json_schema={"pattern": f"^{PATTERN}$"})] = msgspec.field(
+        name="Topic"
+    )
     body: msgspec.Raw = msgspec.field(name="Body", default_factory=lambda: msgspec.Raw(b"null"))
 
 

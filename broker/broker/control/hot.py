@@ -154,7 +154,7 @@ def extend(topic: str, name: str) -> None:
 @operation(
     in_front=True,
     tag="original",
-    body=Content({JSON: Produced}),
+    body=Content({JSON: Produced}, required=True),
     answers={200: TEXT},
     refuses=(
         *(MalformedRequest, MessageTooLarge, InvalidRequest),

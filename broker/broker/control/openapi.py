@@ -236,7 +236,7 @@ def _described(rule: Rule, known: Operation, components: _Components) -> Json:
         }
     elif known.body is not None:
         described["requestBody"] = {
-            "required": False,
+            "required": known.body.required,
             "content": _content(known.body, examples.get("body"), components),
         }
     answers = {

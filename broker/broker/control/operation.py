@@ -63,12 +63,13 @@ class Content:
     """A body by its media types.
 
     Each has a type, a table of fields, a schema, the name of one (Ref), or several in a tuple, of
-    which one fits. `headers` are those that come with it. A body of a request may be left out.
+    which one fits. `headers` are those that come with it. A request may come without, unless
+    it is `required`.
     """
 
     types: Mapping[str, Any]
     headers: Mapping[str, Schema] = field(default_factory=dict)
-    description: str = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
