@@ -59,6 +59,11 @@ class Scheduled(Struct, frozen=True, gc=False):
         return self.deliver_at, self.number
 
 
+def size_of(message: NewMessage | Message | Scheduled) -> int:
+    """Return how many bytes of a message count."""
+    return len(message.attributes) + (len(message.data) if message.data is not None else 0)
+
+
 class Appended(Struct, frozen=True, gc=False):
     """Where a message stands; `sequence` is None while it waits for its time."""
 

@@ -15,9 +15,10 @@ import pytest
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.interventions import Interventions
+from broker.dispatch.memory import MOST_BYTES
 from broker.dispatch.pump import Pump
 from broker.filters.dialects import Filter
-from broker.model import NewMessage
+from broker.model import NewMessage, size_of
 from broker.store.port import Shard, ShardStats, Store
 from broker.subscription import RetryPolicy, Subscription
 from broker.topic import Topic
@@ -113,6 +114,7 @@ class PumpWorld:
         self.shard: Shard
         self.keys: dict[int, str | None] = {}
         self.reached = 0
+        self.most_bytes = MOST_BYTES
         self._task: asyncio.Task[None]
 
     async def start(self) -> None:
@@ -134,6 +136,7 @@ class PumpWorld:
             random=lambda: 1.0,
             now=self.home.clock,
             monotonic=self.home.clock,
+            most_bytes=lambda: self.most_bytes,
         )
         self._task = asyncio.get_running_loop().create_task(self.pump.run(), name="pump")
 
@@ -150,10 +153,12 @@ class PumpWorld:
         await asyncio.gather(self._task, return_exceptions=True)
         await self.home.close()
 
-    async def publish(self, *keys: str | None, type_: str = "t") -> list[int]:
+    async def publish(
+        self, *keys: str | None, type_: str = "t", data: bytes | None = None
+    ) -> list[int]:
         """Store a message for each key; return their sequences."""
         attributes = msgspec.json.encode({"id": "id", "type": type_})
-        messages = [NewMessage("id", "/s", key, attributes, None, None) for key in keys]
+        messages = [NewMessage("id", "/s", key, attributes, data, None) for key in keys]
         appended = await self.store.append(TOPIC, messages)
         seqs = [each.sequence for each in appended if each.sequence is not None]
         self.keys.update(zip(seqs, keys, strict=True))
@@ -240,6 +245,15 @@ class PumpWorld:
         done = await self.pump.perform(lambda: act(self.pump.interventions))
         await self.settle()
         return done
+
+    def bytes_in_memory(self) -> tuple[int, int]:
+        """Sum up what is in memory and owed: of messages without a row, and with one."""
+        memory, sizes = self.pump._memory, [0, 0]
+        waiting = [each for lane in memory.lanes._lanes.values() for each in lane.waiting]
+        sent = [each for sent in self.pump.sent() if not sent.settled for each in sent.deliveries]
+        for delivery in (*memory.ready, *waiting, *sent):
+            sizes[delivery.row is not None] += size_of(delivery.message)
+        return sizes[0], sizes[1]
 
     async def stats(self) -> ShardStats:
         """Tell how far the subscription is."""

@@ -95,6 +95,17 @@ def test_room_is_made_in_the_longest_lane() -> None:
     assert [d.message.seq for d in lanes.spill_all()] == [1, 8]
 
 
+def test_much_room_is_made_in_the_longest_lanes() -> None:
+    lanes = Lanes()
+    for seq, key in enumerate("aaabbbbccd"):
+        lanes.admit(key, delivery(seq, key))
+    assert lanes.waiting_count == 6
+    assert [d.message.seq for d in lanes.spill_half()] == [4, 5, 6]
+    assert [d.message.seq for d in lanes.spill_half()] == [1, 2]
+    assert [d.message.seq for d in lanes.spill_half()] == [8]
+    assert lanes.spill_half() == []
+
+
 def test_those_that_followed_a_lost_request_wait_again_before_all_others() -> None:
     lanes = Lanes()
     for seq in range(1, 5):

@@ -52,7 +52,7 @@ class PumpMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.closing = ExitStack()
-        patch = self.closing.enter_context(pytest.MonkeyPatch.context())
+        patch = self.patch = self.closing.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("broker.store.sqlite.shard.WINDOW", 6)
         patch.setattr("broker.dispatch.intake.PAGE", 2)
         patch.setattr("broker.dispatch.lanes.PARKED_KEPT", 1)
@@ -75,9 +75,14 @@ class PumpMachine(RuleBasedStateMachine):
 
     # -- what happens --------------------------------------------------------------------------
 
-    @initialize(configuration=CONFIGURATIONS)
-    def start(self, configuration: dict[str, Any]) -> None:
+    @initialize(configuration=CONFIGURATIONS, bytes_=st.sampled_from([None, 1, 23, 80]))
+    def start(self, configuration: dict[str, Any], bytes_: int | None) -> None:
+        """A message has 22 bytes: a page has one, two or four of them, and so has the memory."""
         self.world = PumpWorld(self.home, replace(SUBSCRIPTION, **configuration))
+        if bytes_ is not None:
+            self.world.most_bytes = bytes_
+            for place in ("store.sqlite.log", "store.sqlite.shard", "dispatch.intake"):
+                self.patch.setattr(f"broker.{place}.PAGE_BYTES", bytes_)
         self.run(self.world.start())
         self.look()
 
@@ -273,6 +278,8 @@ class PumpMachine(RuleBasedStateMachine):
         position, rows = self.world.durable()
         self.check_rows(position, rows)
         self.check_rest(rows)
+        counted = self.world.shard.outstanding_bytes(), self.world.pump._ledger.bytes_in_memory
+        assert counted == self.world.bytes_in_memory()
 
     def check_requests(self) -> None:
         courier, subscription = self.world.courier, self.world.subscription

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
 from broker.dispatch.couriers import Couriers
+from broker.dispatch.memory import share_of
 from broker.dispatch.pump import Pump
 from broker.store.port import LeaseLost, Shard, Store
 from broker.subscription import Subscription
@@ -106,6 +107,7 @@ class Dispatcher:
             monotonic=time.monotonic,
             pause=self._pause_soon,
             public_url=self._public_url,
+            most_bytes=lambda: share_of(len(self._pumps)),
         )
         try:
             await pump.run()

@@ -6,8 +6,8 @@ from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.settlement import LAPSED, Settlement, from_row
-from broker.model import Message
-from broker.store.port import Due, Lease, Shard
+from broker.model import Message, size_of
+from broker.store.port import PAGE_BYTES, Due, Lease, Shard
 
 PAGE = 256
 TURN = 1024
@@ -16,10 +16,11 @@ TURN = 1024
 class Intake:
     """Takes what is due, what is next of a key, and what is new.
 
-    `room` tells how many more messages could be sent at once; `has_more`, that the last look ended
-    before the end, and found nothing that is wanted so far. Outcomes come in at every await: what
-    they put is not in the store yet when it is read, so that what they say of the next time and of
-    the barrier is added to what is read there.
+    `room` tells how many more messages could be sent at once, and `full` that the messages in
+    memory have as many bytes as they may; `has_more`, that the last look ended before the end, and
+    found nothing that is wanted so far. Outcomes come in at every await: what they put is not in
+    the store yet when it is read, so that what they say of the next time and of the barrier is
+    added to what is read there.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Intake:
         settlement: Settlement,
         now: Callable[[], float],
         room: Callable[[], int],
+        full: Callable[[], bool],
     ) -> None:
         self._shard = shard
         self._ledger = ledger
@@ -37,6 +39,7 @@ class Intake:
         self._settlement = settlement
         self._now = now
         self._room = room
+        self._full = full
         self._covered_until = shard.covered_until
         self.has_more = False
 
@@ -83,16 +86,27 @@ class Intake:
         """Say whether a row that is due could be taken now."""
         if self._memory.ordering == "topic":
             return not self._memory.sendable()
-        return self._room() > 0
+        return self._room() > 0 and not self._full()
+
+    def _make_room(self) -> bool:
+        """Have what waits go to the store as long as memory is full; say whether there is room."""
+        self._ledger.commit()
+        while self._full() and self._memory.lanes.waiting_count:
+            self._ledger.hold(self._memory.lanes.spill_half())
+            self._ledger.commit()
+        return not self._full()
 
     async def take(self) -> None:
         """Take as much as there is room for."""
         now, due_at = self._now(), self._memory.next_due_at
-        if due_at is not None and due_at <= now and self.wants_due():
-            if self._memory.ordering == "topic":
-                await self._take_owed(now)
-            else:
-                await self._take_due(now)
+        if due_at is not None and due_at <= now:
+            if self._full() and self._room() > 0:
+                self._make_room()
+            if self.wants_due():
+                if self._memory.ordering == "topic":
+                    await self._take_owed(now)
+                else:
+                    await self._take_due(now)
         await self._take_wanted()
         await self._take_new()
 
@@ -125,7 +139,10 @@ class Intake:
         while count < min(size, len(rows)) and _is_due(rows[count], now):
             count += 1
         self._memory.come_first([self._from_row(due) for due in rows[:count]])
-        self._memory.bar(rows[count:])
+        if count < len(rows):
+            self._memory.bar(rows[count:])
+        else:
+            await self._look_at_due()  # the page may have ended early
 
     async def end_lapsed(self, leases: Sequence[Lease]) -> None:
         """Count leases that have lapsed as failed attempts, in an order of its own if need be."""
@@ -150,6 +167,8 @@ class Intake:
         """Read on for keys whose next message waits in the store."""
         memory = self._memory
         while memory.wanting:
+            if self._full() and not self._make_room():
+                return
             key = memory.wanting.pop()
             if not memory.lanes.wants_held(key):
                 continue
@@ -159,7 +178,8 @@ class Intake:
                 memory.lanes.park(key)  # a lease, or one that is blocked, comes first
                 continue
             deliveries = [self._from_row(row) for row in rows]
-            first = memory.lanes.refill(key, deliveries, more=len(rows) == PAGE)
+            more = len(rows) == PAGE or sum(size_of(due.message) for due in rows) >= PAGE_BYTES
+            first = memory.lanes.refill(key, deliveries, more)
             if first is not None:
                 memory.ready.append(first)
             if memory.lanes.wants_held(key):
@@ -177,6 +197,8 @@ class Intake:
                 if not shard.room() and memory.lanes.waiting_count:
                     ledger.hold(memory.lanes.spill_longest())
                     ledger.commit()
+            if self._full() and not self._make_room():
+                return
             messages = await shard.fetch(room)
             if not messages:
                 self.has_more = shard.behind()
@@ -203,8 +225,9 @@ class Intake:
         return Delivery(message)
 
     def _from_row(self, due: Due) -> Delivery:
-        self._ledger.in_memory.add(due.row.seq)
-        return from_row(due)
+        delivery = from_row(due)
+        self._ledger.enter(delivery)
+        return delivery
 
 
 def _is_due(due: Due, now: float) -> bool:

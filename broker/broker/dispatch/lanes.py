@@ -143,6 +143,16 @@ class Lanes:
         """Make room: return what waits in the lane that has most of it, to go to the store."""
         return self._spill(max(self._lanes.values(), key=lambda lane: len(lane.waiting)))
 
+    def spill_half(self) -> list[Delivery]:
+        """Make much room: return half of what waits, of the longest lanes, to go to the store."""
+        most_left = self.waiting_count // 2
+        spilled: list[Delivery] = []
+        for lane in sorted(self._lanes.values(), key=lambda lane: -len(lane.waiting)):
+            if self.waiting_count <= most_left:
+                break
+            spilled += self._spill(lane)
+        return spilled
+
     def spill_all(self) -> list[Delivery]:
         """Return all that waits, to go to the store."""
         return [delivery for lane in self._lanes.values() for delivery in self._spill(lane)]

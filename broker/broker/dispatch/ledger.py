@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from broker.dispatch.frames import Outcome
 from broker.dispatch.lanes import Delivery
-from broker.model import ExceptionRow, FailedAttempt, RowState
+from broker.model import ExceptionRow, FailedAttempt, RowState, size_of
 from broker.store.port import Changes, Shard
 
 LOGGED_ANSWER_BYTES = 1024
@@ -16,7 +16,8 @@ class Ledger:
     def __init__(self, shard: Shard, now: Callable[[], float]) -> None:
         self._shard = shard
         self._now = now
-        self.in_memory: set[int] = set()
+        self.in_memory: dict[int, int] = {}  # the size of each
+        self.bytes_in_memory = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -26,12 +27,22 @@ class Ledger:
         self._failed: list[FailedAttempt] = []
         self._hold_until: float | None = None
 
+    def enter(self, delivery: Delivery) -> None:
+        """A delivery that has a row is in memory."""
+        seq = delivery.message.seq
+        self._leave(seq)
+        self.in_memory[seq] = size = size_of(delivery.message)
+        self.bytes_in_memory += size
+
+    def _leave(self, seq: int) -> None:
+        self.bytes_in_memory -= self.in_memory.pop(seq, 0)
+
     def settle(self, delivery: Delivery) -> None:
         """A delivery is done with."""
         seq = delivery.message.seq
         if delivery.row is not None:
             self._drop.append(seq)
-            self.in_memory.discard(seq)
+            self._leave(seq)
         else:
             self._done.append(seq)
 
@@ -47,7 +58,7 @@ class Ledger:
         # What was replayed is owed since then, however often it is attempted.
         since = self._now() if replayed_at is None or state == "dead" else replayed_at
         delivery.row = state
-        self.in_memory.discard(message.seq)
+        self._leave(message.seq)
         self._put.append(
             ExceptionRow(
                 message.seq,
@@ -64,13 +75,13 @@ class Ledger:
     def lease(self, delivery: Delivery) -> None:
         """Write the row of a delivery that is out, so that the position can pass it."""
         self.put(delivery, "leased", float("inf"))
-        self.in_memory.add(delivery.message.seq)
+        self.enter(delivery)
 
     def hold(self, deliveries: Iterable[Delivery]) -> None:
         """Have deliveries wait in the store, behind their key's first."""
         for delivery in deliveries:
             if delivery.row in {"held", "retry"}:
-                self.in_memory.discard(delivery.message.seq)
+                self._leave(delivery.message.seq)
             else:
                 self.put(delivery, "held")
 
@@ -95,6 +106,7 @@ class Ledger:
     def forget(self) -> None:
         """Drop what is not written yet, and what was in memory: a seek makes it void."""
         self.in_memory.clear()
+        self.bytes_in_memory = 0
         self._begin()
 
     def commit(self, *, soon: bool = False) -> Awaitable[None] | None:

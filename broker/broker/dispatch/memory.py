@@ -6,6 +6,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from broker.dispatch.lanes import Delivery, Lanes
 from broker.store.port import Due, Lease
 
+# What the messages of one subscription may take up, and at least this; and those of all together.
+MOST_BYTES = 32 * 1024 * 1024
+LEAST_BYTES = 2 * 1024 * 1024
+ALL_BYTES = 256 * 1024 * 1024
+
+
+def share_of(subscriptions: int) -> int:
+    """Return how many bytes of messages each of so many subscriptions may have in memory."""
+    return max(LEAST_BYTES, min(MOST_BYTES, ALL_BYTES // max(subscriptions, 1)))
+
 
 class Memory:
     """Deliveries in memory, in the order of the subscription.

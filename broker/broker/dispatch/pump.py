@@ -17,7 +17,7 @@ from broker.dispatch.intake import Intake
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
-from broker.dispatch.memory import Memory
+from broker.dispatch.memory import MOST_BYTES, Memory
 from broker.dispatch.policy import (
     NO_RECEIPT,
     Ack,
@@ -40,7 +40,7 @@ from broker.dispatch.settlement import (
 from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.filters.dialects import wants
-from broker.model import ExceptionRow
+from broker.model import ExceptionRow, size_of
 from broker.signing import key_of
 from broker.store.port import Due, LeaseLost, Shard
 from broker.subscription import Subscription
@@ -59,7 +59,7 @@ class Sent:
 
     `settled` means that nothing of it is owed any more, whatever the outcome; `void` that a seek
     came meanwhile. `verdict` is one that was given before the answer, `extended_s` how much longer
-    it may take after one that is `later`.
+    it may take after one that is `later`. `bytes` are those of one that was sent as settled.
     """
 
     deliveries: Sequence[Delivery]
@@ -70,6 +70,7 @@ class Sent:
     void: bool = False
     verdict: LateVerdict | None = None
     extended_s: float | None = None
+    bytes: int = 0
 
 
 class Pump:
@@ -90,8 +91,11 @@ class Pump:
         monotonic: Callable[[], float],
         pause: Callable[[Subscription, str], None] = lambda _, __: None,
         public_url: str | None = None,
+        most_bytes: Callable[[], int] = lambda: MOST_BYTES,
     ) -> None:
         self._shard = shard
+        self._most_bytes = most_bytes
+        self._settled_bytes = 0  # of requests that are out and owe nothing
         self._couriers = couriers
         self._webhook_id_prefix = webhook_id_prefix
         self._now = now
@@ -112,7 +116,13 @@ class Pump:
         self._promised = False  # settled on disk and about to be sent
         self._reordering = False
         self._intake = Intake(
-            shard, self._ledger, self._memory, self._settlement, now, room=self._room
+            shard,
+            self._ledger,
+            self._memory,
+            self._settlement,
+            now,
+            room=self._room,
+            full=self._full,
         )
         self._puller = Puller(
             shard, self._intake, self._ledger, self._memory, self._settlement, now
@@ -343,6 +353,11 @@ class Pump:
             room += size  # the next request's messages are read while this one is out
         return int(min(room, self._tokens)) - len(self._memory.ready)
 
+    def _full(self) -> bool:
+        """Say whether there are as many bytes in memory as there may be."""
+        outstanding, with_rows = self._shard.outstanding_bytes(), self._ledger.bytes_in_memory
+        return outstanding + with_rows + self._settled_bytes >= self._most_bytes()
+
     # -- sending -----------------------------------------------------------------------------------
 
     async def _send(self) -> None:
@@ -408,7 +423,12 @@ class Pump:
         batched = self.subscription.format == "batch"
         jobs = self._couriers.send(self, shard.id, requests)
         for job, batch in zip(jobs, batches, strict=True):
-            self._in_flight[job] = Sent(batch, now, batched, self._circuit.sending(), settled)
+            sent = self._in_flight[job] = Sent(
+                batch, now, batched, self._circuit.sending(), settled
+            )
+            if settled:
+                sent.bytes = sum(size_of(each.message) for each in batch)
+                self._settled_bytes += sent.bytes
 
     def _headers(self, batch: Sequence[Delivery]) -> list[str]:
         headers = []
@@ -558,6 +578,7 @@ class Pump:
             self._ledger.hold_until(until)
 
     def _end_settled(self, sent: Sent, failure: Outcome | None) -> None:
+        self._settled_bytes -= sent.bytes
         for delivery in sent.deliveries:
             if failure is not None and not sent.void:
                 self._ledger.log(delivery, failure, reason_of(failure))

@@ -7,6 +7,8 @@ Vocabulary
     exception  the only state a message has for itself: retry, held, leased, blocked or dead.
                Everything else is the position. There is no row for a delivery that went well.
     shard      the unit of ownership of a subscription. A key always falls into one shard.
+    page       what `fetch`, `due`, `held` and `owed` return: at most `limit` of what there is, and
+               beyond the first nothing once the messages so far have PAGE_BYTES.
 
 Every sentence below has a test in tests/contract, which runs on every store.
 """
@@ -27,6 +29,8 @@ from broker.model import (
     Scheduled,
     Turn,
 )
+
+PAGE_BYTES = 1024 * 1024
 
 Document: TypeAlias = dict[str, Any]
 Wants: TypeAlias = Callable[[bytes], bool]
@@ -185,6 +189,9 @@ class Shard(Protocol):
 
     def room(self) -> int:
         """Return how many more messages may be handed out and neither done nor put."""
+
+    def outstanding_bytes(self) -> int:
+        """Return how many bytes the messages have that are handed out and neither done nor put."""
 
     async def fetch(self, limit: int) -> Sequence[Message]:
         """Return the next messages in ascending seq, none skipped, each handed out once a claim.
@@ -367,7 +374,8 @@ class Store(Protocol):
     async def drop_subscription(self, topic: str, subscription: str) -> None:
         """Remove the position and all rows. Idempotent.
 
-        The owner's bell rings, and its next call but `position` and `room` raises LeaseLost.
+        The owner's bell rings, and its next call but `position`, `room` and `outstanding_bytes`
+        raises LeaseLost.
         """
 
     def claim(self) -> AsyncIterator[Shard]:

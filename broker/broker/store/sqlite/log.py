@@ -4,9 +4,11 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import NamedTuple, Protocol
 
-from broker.model import Appended, Message, NewMessage, Scheduled
+from broker.model import Appended, Message, NewMessage, size_of
+from broker.store.port import PAGE_BYTES
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
@@ -237,7 +239,10 @@ class Log:
         return self.page(topic, after, limit) if tail and after + 1 >= tail[0].seq else None
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
-        """Return up to `limit` durable messages after a seq, from memory where they are there."""
+        """Return up to `limit` durable messages after a seq, from memory where they are there.
+
+        What comes from the file ends with the message that brings it to PAGE_BYTES.
+        """
         limit = min(limit, topic.durable_seq - after)
         if limit <= 0:
             return ()
@@ -245,10 +250,12 @@ class Log:
         if tail and after + 1 >= tail[0].seq:
             start = after + 1 - tail[0].seq
             return [tail[place] for place in range(start, start + limit)]
-        rows = self._reader.execute(SQL["read_messages"], (topic.id, after, limit))
-        return [Message(*row) for row in rows]
-
-
-def size_of(message: Message | NewMessage | Scheduled) -> int:
-    """Return how many bytes of a message count."""
-    return len(message.attributes) + (len(message.data) if message.data is not None else 0)
+        page: list[Message] = []
+        room = PAGE_BYTES
+        with closing(self._reader.execute(SQL["read_messages"], (topic.id, after, limit))) as rows:
+            for row in rows:
+                page.append(Message(*row))
+                room -= size_of(page[-1])
+                if room <= 0:
+                    break
+        return page

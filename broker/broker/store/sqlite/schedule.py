@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from broker.model import NewMessage, Scheduled
+from broker.model import NewMessage, Scheduled, size_of
 from broker.store.port import Unavailable
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import TopicLog, size_of
+from broker.store.sqlite.log import TopicLog
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import RecentIds
 

@@ -1,15 +1,18 @@
 """A subscription's position and its exception rows."""
 
 import asyncio
+import heapq
 import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from broker.model import ExceptionRow, FailedAttempt, Message
-from broker.store.port import Changes, Due, Lease, LeaseLost, Wants
+from broker.model import ExceptionRow, FailedAttempt, Message, size_of
+from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -66,7 +69,8 @@ class SqliteShard:
         self.hold_until = self._written_hold = place.hold_until
         self._written_position = place.position
         self.fetched = place.position
-        self._outstanding: dict[int, None] = {}
+        self._outstanding: dict[int, int] = {}  # the size of each
+        self._outstanding_bytes = 0
         self._covered = set(covered)
         self.covered_until = max(self._covered, default=0)
         self._rows: dict[int, ExceptionRow | None] = {}
@@ -87,6 +91,9 @@ class SqliteShard:
     def room(self) -> int:
         return WINDOW - len(self._outstanding)
 
+    def outstanding_bytes(self) -> int:
+        return self._outstanding_bytes
+
     def select(self, wants: Wants | None) -> None:
         self._wants = wants
 
@@ -98,14 +105,22 @@ class SqliteShard:
         if self._wants is not None:
             return await self._fetch_wanted(limit, self._wants)
         while page := self._log.page(self._topic, self.fetched, min(limit, self.room())):
+            sizes = _sizes_of(page)
+            if sum(sizes) > PAGE_BYTES:
+                page, sizes = _beginning(page, sizes)
             self.fetched = page[-1].seq
             if self._covered:
                 page, covered = self._part(page)
                 self._covered -= covered
+                sizes = _sizes_of(page)
             if page:
-                self._outstanding.update(dict.fromkeys([message.seq for message in page]))
+                self._hand_out(page, sizes)
                 return page
         return ()
+
+    def _hand_out(self, page: Sequence[Message], sizes: Sequence[int]) -> None:
+        self._outstanding.update(zip([message.seq for message in page], sizes, strict=True))
+        self._outstanding_bytes += sum(sizes)
 
     async def _fetch_wanted(self, limit: int, wants: Wants) -> Sequence[Message]:
         for _ in range(PAGES_PASSED_AT_ONCE):
@@ -117,7 +132,7 @@ class SqliteShard:
                 return ()
             found, slow = self._judge(page, limit, wants)
             self._reach = 1 if found else min(2 * len(page), MOST_PASSED_AT_ONCE)
-            self._outstanding.update(dict.fromkeys([message.seq for message in found]))
+            self._hand_out(found, _sizes_of(found))
             if slow or not found:
                 await asyncio.sleep(0)
                 self._require_owned()
@@ -136,6 +151,7 @@ class SqliteShard:
         found: list[Message] = []
         until = time.perf_counter() + JUDGING_S
         slow = False
+        room = PAGE_BYTES
         before = self.fetched
         for message in page:
             self.fetched = message.seq
@@ -143,8 +159,9 @@ class SqliteShard:
                 self._covered.discard(message.seq)
             elif wants(message.attributes):
                 found.append(message)
+                room -= size_of(message)
             slow = time.perf_counter() > until
-            if slow or len(found) == limit:
+            if slow or len(found) == limit or room <= 0:
                 break
         if self.fetched - before > len(found):
             self._write_position_soon()
@@ -176,8 +193,8 @@ class SqliteShard:
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
         parameters = (self._topic.id, self.id, now, limit + len(skip))
-        found = map(due_of, self._reader.execute(SQL["due"], parameters))
-        return [due for due in found if due.row.seq not in skip][:limit]
+        with closing(self._reader.execute(SQL["due"], parameters)) as rows:
+            return _page_of((due for due in map(due_of, rows) if due.row.seq not in skip), limit)
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
         await self.rows_durable()
@@ -189,7 +206,8 @@ class SqliteShard:
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
         await self.rows_durable()
         parameters = (self._topic.id, self.id, key, after, limit)
-        return [due_of(row) for row in self._reader.execute(SQL["held"], parameters)]
+        with closing(self._reader.execute(SQL["held"], parameters)) as rows:
+            return _page_of(map(due_of, rows), limit)
 
     async def row(self, seq: int) -> Due | None:
         await self.rows_durable()
@@ -200,12 +218,14 @@ class SqliteShard:
         await self.rows_durable()
         if not self.has_rows:
             return []
-        found: list[Due] = []
-        for state in ("retry", "leased", "blocked"):
-            parameters = (self._topic.id, self.id, state, 0, limit + len(skip))
-            found += map(due_of, self._reader.execute(SQL["rows"], parameters))
-        owed = [due for due in found if due.row.seq not in skip]
-        return sorted(owed, key=lambda due: due.row.seq)[:limit]
+        with ExitStack() as cursors:
+            found = []
+            for state in ("retry", "leased", "blocked"):
+                parameters = (self._topic.id, self.id, state, 0, limit + len(skip))
+                rows = self._reader.execute(SQL["rows"], parameters)
+                found.append(map(due_of, cursors.enter_context(closing(rows))))
+            merged = heapq.merge(*found, key=lambda due: due.row.seq)
+            return _page_of((due for due in merged if due.row.seq not in skip), limit)
 
     async def waiting_among(self, keys: Sequence[str]) -> Sequence[str]:
         await self.rows_durable()
@@ -250,6 +270,7 @@ class SqliteShard:
         self.generation += 1
         self._written_position = self.fetched = position
         self._outstanding.clear()
+        self._outstanding_bytes = 0
         self._covered.clear()
         self._rows.clear()
         self.changes += 1
@@ -343,8 +364,11 @@ class SqliteShard:
 
     def _wanted_of(self, first: int, end: int, wants: Wants) -> list[int]:
         """Return the seqs of what is wanted among messages that were not fetched yet."""
-        page = self._log.page(self._topic, first - 1, max(end - first, 0))
-        return [message.seq for message in page if wants(message.attributes)]
+        wanted: list[int] = []
+        while page := self._log.page(self._topic, first - 1, max(end - first, 0)):
+            wanted += [message.seq for message in page if wants(message.attributes)]
+            first = page[-1].seq + 1
+        return wanted
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
@@ -356,9 +380,11 @@ class SqliteShard:
             self._covered.difference_update(seq for seq in settled if seq in outstanding)
         for row in changes.put:
             rows[row.seq] = row
-            outstanding.pop(row.seq, None)
+            self._outstanding_bytes -= outstanding.pop(row.seq, 0)
+        settled_bytes = 0
         for seq in changes.done:
-            outstanding.pop(seq, None)
+            settled_bytes += outstanding.pop(seq, 0)
+        self._outstanding_bytes -= settled_bytes
         for seq in changes.drop:
             rows[seq] = None
         self._failed += changes.failed
@@ -471,3 +497,30 @@ def due_of(row: Sequence[Any]) -> Due:
         ExceptionRow(seq, key, state, attempts, due_at, reason, bool(replayed), since),
         Message(*message),
     )
+
+
+def _sizes_of(page: Sequence[Message]) -> list[int]:
+    # As size_of has it, without a call for each.
+    return [len(message.attributes) + len(message.data or b"") for message in page]
+
+
+def _beginning(page: Sequence[Message], sizes: list[int]) -> tuple[Sequence[Message], list[int]]:
+    """Cut off what comes when there are PAGE_BYTES."""
+    room = PAGE_BYTES
+    count = 0
+    while room > 0:
+        room -= sizes[count]
+        count += 1
+    return page[:count], sizes[:count]
+
+
+def _page_of(found: Iterable[Due], limit: int) -> list[Due]:
+    """Take rows, up to the one that brings the page to PAGE_BYTES."""
+    page: list[Due] = []
+    room = PAGE_BYTES
+    for due in islice(found, limit):
+        page.append(due)
+        room -= size_of(due.message)
+        if room <= 0:
+            break
+    return page
