@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.sweeper import Sweeper
+from broker.dispatch.sweeper import STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
 from broker.store.port import Changes
 from broker.store.sqlite import SqliteStore
@@ -119,6 +120,28 @@ async def test_young_log_is_left_alone_until_its_first_message_is_too_old(world:
     world.clock.now += 2
     await world.sweeper.sweep()
     assert world.count_of("t") == 3
+
+
+async def test_empty_log_is_not_looked_at(world: World) -> None:
+    await world.create("t", Retention(max_age_s=5))
+    await world.sweeper.sweep()
+    assert world.looks("oldest") == 0
+
+
+async def test_look_at_many_topics_lets_others_work_meanwhile(world: World) -> None:
+    for number in range(2 * STRETCH):
+        await world.create(f"t{number}", Retention())
+    turns: list[int] = []
+
+    async def count_turns() -> None:
+        while True:
+            turns.append(len(turns))
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count_turns())
+    await world.sweeper.sweep()
+    other.cancel()
+    assert len(turns) >= 2
 
 
 @pytest.mark.parametrize("retention", [Retention(max_age_s=5), Retention(max_messages=2)])

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 SWEEP_S = 1.0
 PAUSE_S = 0.005  # between two batches: time for what publishes and delivers
 PAGE = 1000
+STRETCH = 50  # looks without a pause for what publishes and delivers
 OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
 
 Chore: TypeAlias = Callable[[], Awaitable[bool]]
@@ -85,10 +86,20 @@ class Sweeper:
         """Look at everything once, and remove a batch of each; return where there may be more."""
         now = self._now()
         self._resting = {what: rest for what, rest in self._resting.items() if rest[1] > now}
-        chores: list[Chore] = [partial(self._trim, name) for name in self._topics]
-        for topic, name in self._subscriptions:
-            chores += [partial(self._give_up, topic, name), partial(self._drop_dead, topic, name)]
-        return [chore for chore in chores if await chore()]
+        more: list[Chore] = []
+        for number, chore in enumerate(self._chores(), 1):
+            if await chore():
+                more.append(chore)
+            if number % STRETCH == 0:
+                await asyncio.sleep(0)
+        return more
+
+    def _chores(self) -> Iterator[Chore]:
+        for name in list(self._topics):
+            yield partial(self._trim, name)
+        for topic, name in list(self._subscriptions):
+            yield partial(self._give_up, topic, name)
+            yield partial(self._drop_dead, topic, name)
 
     def _rests(self, *what: str, by: object) -> bool:
         """Say whether something need not be looked at yet; it must with another configuration."""
@@ -104,6 +115,8 @@ class Sweeper:
         if topic is None:
             return False
         stats, retention = self._store.topic_stats(name), topic.retention
+        if not stats.message_count:
+            return False
         what = "owed" if exceeds(stats, retention) else "young"
         if self._rests(what, name, by=retention):
             return False
