@@ -5,25 +5,56 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.end_to_end import batched, measure_end_to_end, single
+from bench.end_to_end import Flow, batched, keyed, measure_end_to_end, measure_fan_out
 from bench.latency import measure_latency
 from bench.publishing import measure_baseline, measure_publishes
 from bench.result import Result
+from bench.rivals.known import RIVALS
+from bench.rivals.measuring import measure_rival_end_to_end, measure_rival_publishes
+from bench.rivals.rival import Rival
 
 BASELINE = "baseline"
 CONNECTIONS = 64
 PARTITION_KEYS = 1000
 DEAD_ENDPOINTS = 10
+FAN_OUT = 10
+
+
+def always_possible() -> str | None:
+    """Need nothing that `make bench` does not ask for anyway."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to measure in a folder of its own, for so many seconds; `full` ones on request."""
+    """One thing to measure in a folder of its own, for so many seconds; `full` ones on request.
+
+    `missing` says why it cannot be measured on this machine, if so.
+    """
 
     name: str
     title: str
     measure: Callable[[Path, float], Result]
     full: bool = False
+    missing: Callable[[], str | None] = always_possible
+
+
+def rival_cases(rival: Rival) -> tuple[Case, Case]:
+    """Have another broker publish, and deliver."""
+    return (
+        Case(
+            f"{rival.name}-publish",
+            f"{rival.title}: publish, {CONNECTIONS} connections",
+            partial(measure_rival_publishes, rival=rival, connections=CONNECTIONS),
+            missing=rival.missing,
+        ),
+        Case(
+            f"{rival.name}-end-to-end",
+            f"{rival.title}: publish to webhook by a forwarder",
+            partial(measure_rival_end_to_end, rival=rival, connections=CONNECTIONS),
+            missing=rival.missing,
+        ),
+    )
 
 
 CASES = (
@@ -44,7 +75,7 @@ CASES = (
     Case(
         "end-to-end",
         "publish to webhook",
-        partial(measure_end_to_end, connections=CONNECTIONS, flow=single()),
+        partial(measure_end_to_end, connections=CONNECTIONS, flow=Flow()),
     ),
     Case(
         "end-to-end-beside-dead",
@@ -52,13 +83,13 @@ CASES = (
         partial(
             measure_end_to_end,
             connections=CONNECTIONS,
-            flow=single(dead_endpoints=DEAD_ENDPOINTS),
+            flow=Flow(dead_endpoints=DEAD_ENDPOINTS),
         ),
     ),
     Case(
         "end-to-end-keyed",
         f"the same, ordered by {PARTITION_KEYS:,} keys",
-        partial(measure_end_to_end, connections=CONNECTIONS, flow=single("key", PARTITION_KEYS)),
+        partial(measure_end_to_end, connections=CONNECTIONS, flow=keyed(PARTITION_KEYS)),
         full=True,
     ),
     Case(
@@ -66,15 +97,14 @@ CASES = (
         "the same, batches of 100",
         partial(measure_end_to_end, connections=CONNECTIONS, flow=batched()),
     ),
+    Case(
+        "fan-out",
+        f"one message to {FAN_OUT} subscriptions, deliveries",
+        partial(measure_fan_out, connections=CONNECTIONS, subscriptions=FAN_OUT),
+    ),
     *(
         Case(f"latency-{rate}", f"at {rate:,} messages/s", partial(measure_latency, rate=rate))
         for rate in (500, 2000)
     ),
+    *(case for rival in RIVALS for case in rival_cases(rival)),
 )
-
-
-def chosen_cases(*, full: bool, only: list[str]) -> tuple[Case, ...]:
-    """Pick those named in `only`; without names, all or the usual ones."""
-    if only:
-        return tuple(case for case in CASES if case.name in only)
-    return tuple(case for case in CASES if full or not case.full)

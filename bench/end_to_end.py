@@ -1,63 +1,53 @@
-"""How many messages a second go from a publish request to a signed webhook.
+"""How many messages a second go from a publish request to a signed webhook."""
 
-The loader is not slowed when the broker takes messages faster than it delivers them. So the time
-runs from the first publish to the last webhook, over all messages, and no backlog is left.
-"""
-
-import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from bench.crowd import subscribe_all
 from bench.deliveries import Receiver
-from bench.loader import Load, run_wrk
+from bench.loader import Load
 from bench.messages import BATCH, BATCH_EVENTS, JSON, batch, order
 from bench.nginx import running_nginx
-from bench.publishing import check_stored
-from bench.result import Result, cost_since
+from bench.passage import Passage
+from bench.refusing import refusing_port
+from bench.result import Result
+from bench.server_process import HOST
 from bench.servers import running_broker
 from bench.stopwatch import running_stopwatch
 from bench.topic import Subscription, Topic
 
 MAX_IN_FLIGHT = 128
 Options: TypeAlias = dict[str, str | int]
+SINGLE: Options = {"ordering": "none", "max_in_flight": MAX_IN_FLIGHT, "format": "binary"}
+# Of the time of other cases: each message published is many to deliver.
+FAN_OUT_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """The way the messages of a case go in and out."""
 
-    content_type: str
-    body: bytes
-    events: int
-    receiver: Callable[[Path], AbstractContextManager[Receiver]]
-    options: Options
+    content_type: str = JSON
+    body: bytes = field(default_factory=order)
+    events: int = 1
+    receiver: Callable[[Path], AbstractContextManager[Receiver]] = running_nginx
+    options: Options = field(default_factory=SINGLE.copy)
     partition_keys: int = 0
     dead_endpoints: int = 0
 
 
-def single(ordering: str = "none", partition_keys: int = 0, dead_endpoints: int = 0) -> Flow:
-    """Take one message a request, send one a webhook; others' endpoints may refuse connections."""
-    options: Options = {"ordering": ordering, "max_in_flight": MAX_IN_FLIGHT, "format": "binary"}
-    return Flow(JSON, order(), 1, running_nginx, options, partition_keys, dead_endpoints)
+def keyed(partition_keys: int) -> Flow:
+    """Take one message a request, send one a webhook, in the order of so many keys."""
+    return Flow(options=SINGLE | {"ordering": "key"}, partition_keys=partition_keys)
 
 
 def batched() -> Flow:
     """Take a hundred messages a request, send up to a hundred a webhook."""
-    options: Options = {"ordering": "none", "max_in_flight": MAX_IN_FLIGHT, "format": "batch"}
-    options |= {"max_batch": BATCH_EVENTS}
+    options = SINGLE | {"format": "batch", "max_batch": BATCH_EVENTS}
     return Flow(BATCH, batch(), BATCH_EVENTS, running_stopwatch, options)
-
-
-@contextmanager
-def refusing_endpoint() -> Iterator[str]:
-    """Keep a port on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
 
 
 def measure_end_to_end(folder: Path, seconds: float, connections: int, flow: Flow) -> Result:
@@ -67,28 +57,32 @@ def measure_end_to_end(folder: Path, seconds: float, connections: int, flow: Flo
     with (
         running_broker(folder) as server,
         flow.receiver(folder) as receiver,
-        refusing_endpoint() as refusing,
+        refusing_port() as refusing,
     ):
         topic = Topic.created(server.process)
+        dead = {"endpoint": f"http://{HOST}:{refusing}/"} | flow.options
         for number in range(flow.dead_endpoints):
-            topic.subscribe(f"dead-{number}", {"endpoint": refusing} | flow.options)
+            topic.subscribe(f"dead-{number}", dead)
         subscription = Subscription.created(topic, receiver, flow.options)
         load = Load(
-            topic.messages_url, flow.content_type, body, connections, seconds, flow.partition_keys
+            topic.messages_url,
+            flow.content_type,
+            body,
+            connections,
+            seconds,
+            variants=max(flow.partition_keys, 1),
+            headers={"ce-partitionkey": "key-{n}"} if flow.partition_keys else {},
         )
-        cpu_s, started_at = server.cpu_seconds(), time.time()
-        outcome = run_wrk(load)
-        backlog = subscription.backlog()
-        subscription.drain()
-        cost = cost_since(cpu_s, server)
+        passage = Passage(server, [topic], receiver, watched=[subscription])
+        return passage.measure(load, flow.events)
 
-        stored = topic.final_count()
-        check_stored(outcome.accepted * flow.events, stored, connections * flow.events)
-        last_at = subscription.deliveries(stored).last_at
-    return Result(
-        messages=stored,
-        seconds=last_at - started_at,
-        cost=cost,
-        errors=outcome.errors,
-        backlog=backlog,
-    )
+
+def measure_fan_out(folder: Path, seconds: float, connections: int, subscriptions: int) -> Result:
+    """Publish to a topic with many subscriptions; every delivery counts."""
+    body = folder / "body"
+    body.write_bytes(order())
+    with running_broker(folder) as server, running_nginx(folder) as nginx:
+        topic = Topic.created(server.process)
+        subscribe_all([topic], subscriptions, {"endpoint": nginx.endpoint} | SINGLE)
+        load = Load(topic.messages_url, JSON, body, connections, max(seconds * FAN_OUT_SHARE, 1))
+        return Passage(server, [topic], nginx, fan_out=subscriptions).measure(load)

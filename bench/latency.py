@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.percentiles import Spread, spread_of
+from bench.percentiles import curve_of, spread_of
 from bench.result import CountsDiffer, Latency, Result, cost_since
 from bench.schedule import Publisher, PublishTimes, Schedule
 from bench.servers import running_broker
@@ -40,11 +40,13 @@ def latency_of(times: PublishTimes, arrivals_ns: Mapping[int, int], first: int) 
     if missing:
         raise CountsDiffer(f"{missing} of {len(times.due_ns)} messages did not arrive")
 
-    def after_due(moments: Mapping[int, int]) -> Spread:
-        return spread_of([moments[i] - times.due_ns[i] for i in range(first, len(times.due_ns))])
+    def after_due(moments: Mapping[int, int]) -> list[int]:
+        return [moments[i] - times.due_ns[i] for i in range(first, len(times.due_ns))]
 
+    to_webhook = after_due(arrivals_ns)
     return Latency(
-        to_webhook=after_due(arrivals_ns),
-        to_answer=after_due(times.answered_ns),
-        to_send=after_due(dict(enumerate(times.sent_ns))),
+        to_webhook=spread_of(to_webhook),
+        to_answer=spread_of(after_due(times.answered_ns)),
+        to_send=spread_of(after_due(dict(enumerate(times.sent_ns)))),
+        curve_ms=curve_of(to_webhook),
     )

@@ -2,7 +2,8 @@
 
 import re
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,20 @@ OUTCOME = re.compile(r"^outcome (\{.*\})$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk sends, and how hard: closed loop, one request after the other on each connection."""
+    """What wrk sends, and how hard: closed loop, one request after the other on each connection.
+
+    Requests rotate over `variants`: `{n}` in the URL or a header is the number of one, from 1 on.
+    Where ids are scattered, the numbers in them come in no order.
+    """
 
     url: str
     content_type: str
     body: Path
     connections: int
     seconds: float
-    partition_keys: int = 0
+    variants: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    scattered_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,9 @@ def wrk_command(load: Load) -> list[str]:
         "--",
         load.content_type,
         str(load.body),
-        str(load.partition_keys),
+        str(load.variants),
+        "scattered" if load.scattered_ids else "ordered",
+        *(f"{name}: {value}" for name, value in load.headers.items()),
     ]
 
 

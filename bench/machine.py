@@ -6,11 +6,14 @@ import re
 import sqlite3
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from bench.percentiles import NS_PER_MS, percentile
+from bench.rivals.known import RIVALS
+from bench.rivals.rival import find_program
 
 PACKAGES = ("broker", "gunicorn", "uvloop", "msgspec", "pycurl", "flask")
 SYNCS = 200
@@ -36,6 +39,7 @@ class Machine:
     wrk: str
     nginx: str
     packages: dict[str, str]
+    rivals: dict[str, str]
 
 
 def describe_machine(folder: Path) -> Machine:
@@ -52,6 +56,11 @@ def describe_machine(folder: Path) -> Machine:
         wrk=_first_version(["wrk", "-v"]),
         nginx=_first_version(["nginx", "-v"]),
         packages={name: version(name) for name in PACKAGES},
+        rivals={
+            rival.title: _first_version(rival.version)
+            for rival in RIVALS
+            if rival.missing() is None
+        },
     )
 
 
@@ -74,7 +83,9 @@ def _processor() -> str:
     return platform.machine() if found is None else found[1]
 
 
-def _first_version(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _first_version(command: Sequence[str]) -> str:
+    program, *arguments = command
+    found_at = find_program(program) or program
+    done = subprocess.run([found_at, *arguments], capture_output=True, text=True, check=False)
     found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
     return "unknown" if found is None else found[0]

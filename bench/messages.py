@@ -34,3 +34,8 @@ def batch(events: int = BATCH_EVENTS) -> bytes:
             for position in range(events)
         ]
     )
+
+
+def padded(size: int) -> bytes:
+    """Build a JSON document of any size in bytes, from 11 on."""
+    return b'{"note":"%s"}' % (b"x" * (size - len(b'{"note":""}')))

@@ -1,8 +1,12 @@
-"""nginx as the endpoint: it answers 204 and logs the sequence and the time of each webhook."""
+"""nginx as the endpoint: it answers 204 and logs the sequence and the time of each webhook.
+
+The query of the URL is logged as well, so that `?n=1` and `?n=2` are endpoints of their own. Two
+other paths answer as endpoints that fail.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
@@ -26,7 +30,7 @@ http {
     keepalive_timeout 600;
     client_max_body_size 16m;
     access_log off;
-    log_format delivery '$$http_ce_sequence $$msec';
+    log_format delivery '$$http_ce_sequence$$is_args$$args $$msec';
     server {
         listen $host:$port;
         location = /ready { return 200; }
@@ -35,6 +39,8 @@ http {
             access_log $folder/deliveries.log delivery buffer=64k flush=100ms;
             return 204;
         }
+        location = /broken { return 500; }
+        location = /unknown { return 404; }
     }
 }
 """)
@@ -45,24 +51,58 @@ class Nginx:
     """A running nginx and its log of deliveries."""
 
     process: ServerProcess
-    log: Path
+    log: "DeliveryLog"
 
     @property
     def endpoint(self) -> str:
         """Give the URL to subscribe."""
         return f"{self.process.url}/webhook"
 
+    @property
+    def broken(self) -> str:
+        """Give the URL of an endpoint that is down: it answers 500."""
+        return f"{self.process.url}/broken"
+
+    @property
+    def unknown(self) -> str:
+        """Give the URL of an endpoint that is up and takes nothing: it answers 404."""
+        return f"{self.process.url}/unknown"
+
+    def received(self) -> int:
+        """Count the webhooks that are logged: nginx holds back at most 100 ms of its log."""
+        return self.log.count()
+
     def deliveries(self) -> Deliveries:
-        """Read the log as far as it is written: nginx holds back at most 100 ms of it."""
-        return parse_deliveries(self.log.read_bytes())
+        """Read the whole log, as far as it is written."""
+        return parse_deliveries(self.log.path.read_bytes())
+
+
+@dataclass(slots=True)
+class DeliveryLog:
+    """nginx's log, of which only what is new is read to count it."""
+
+    path: Path
+    _read: int = field(default=0, init=False)
+    _lines: int = field(default=0, init=False)
+
+    def count(self) -> int:
+        """Count the lines so far."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        self._read += len(new)
+        self._lines += new.count(b"\n")
+        return self._lines
 
 
 def parse_deliveries(log: bytes) -> Deliveries:
     """Count the lines `<sequence> <seconds>`; one cut short by a flush is left out."""
     lines = log[: log.rfind(b"\n") + 1].splitlines()
+    if not lines:
+        return Deliveries(0, 0, 0.0, 0.0)
     distinct = {line.partition(b" ")[0] for line in lines}
-    last_at = float(lines[-1].partition(b" ")[2]) if lines else 0.0
-    return Deliveries(len(lines), len(lines) - len(distinct), last_at)
+    first_at, last_at = (float(lines[end].partition(b" ")[2]) for end in (0, -1))
+    return Deliveries(len(lines), len(lines) - len(distinct), first_at, last_at)
 
 
 @contextmanager
@@ -75,4 +115,4 @@ def running_nginx(folder: Path) -> Iterator[Nginx]:
     command = ["nginx", "-e", str(folder / "nginx-error.log"), "-c", str(configuration.absolute())]
     server = running(command, port=port, ready_path="/ready", log=folder / "nginx.log")
     with server as process:
-        yield Nginx(process, folder / "deliveries.log")
+        yield Nginx(process, DeliveryLog(folder / "deliveries.log"))

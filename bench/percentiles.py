@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NS_PER_MS = 1e6
+# Shares of the values at which a curve is taken.
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,9 @@ def spread_of(times_ns: Sequence[int]) -> Spread:
     ordered = sorted(times_ns)
     p50, p99, longest = (percentile(ordered, share) / NS_PER_MS for share in (0.5, 0.99, 1.0))
     return Spread(p50, p99, longest)
+
+
+def curve_of(times_ns: Sequence[int]) -> tuple[float, ...]:
+    """Give the percentiles at SHARES, in milliseconds."""
+    ordered = sorted(times_ns)
+    return tuple(percentile(ordered, share) / NS_PER_MS for share in SHARES)

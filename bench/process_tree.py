@@ -12,6 +12,9 @@ class Memory:
     rss_bytes: int
     pss_bytes: int
 
+    def __add__(self, other: "Memory") -> "Memory":
+        return Memory(self.rss_bytes + other.rss_bytes, self.pss_bytes + other.pss_bytes)
+
 
 def process_tree(root: int) -> list[psutil.Process]:
     """List the root and everything below it."""

@@ -8,14 +8,14 @@ from bench.loader import Load, LoadOutcome, run_wrk
 from bench.messages import JSON, order
 from bench.result import CountsDiffer, Result, cost_since
 from bench.servers import ServerUnderTest, running_baseline, running_broker
-from bench.topic import Topic
+from bench.topic import Topic, final_count
 
 
 def measure_baseline(folder: Path, seconds: float, connections: int) -> Result:
     """Publish to the baseline app, then count the rows in its database."""
     with running_baseline(folder) as server:
         url = f"{server.process.url}/topics/bench/messages"
-        outcome, result = _load(server, url, folder, seconds, connections)
+        outcome, result = publish(server, load_of(url, folder, seconds, connections))
         with closing(sqlite3.connect(server.database)) as connection:
             (stored,) = connection.execute("SELECT count(*) FROM message").fetchone()
     check_stored(outcome.accepted, stored, connections)
@@ -26,18 +26,29 @@ def measure_publishes(folder: Path, seconds: float, connections: int) -> Result:
     """Publish to a topic nobody subscribes to, then ask the broker how many it holds."""
     with running_broker(folder) as server:
         topic = Topic.created(server.process)
-        outcome, result = _load(server, topic.messages_url, folder, seconds, connections)
-        check_stored(outcome.accepted, topic.final_count(), connections)
+        load = load_of(topic.messages_url, folder, seconds, connections)
+        return publish_to(server, topic, load)
+
+
+def load_of(url: str, folder: Path, seconds: float, connections: int, variants: int = 1) -> Load:
+    """Publish the usual message, one a request."""
+    body = folder / "message.json"
+    body.write_bytes(order())
+    return Load(url, JSON, body, connections, seconds, variants)
+
+
+def publish_to(server: ServerUnderTest, topic: Topic, load: Load) -> Result:
+    """Publish to a topic, and compare the counts. Raises CountsDiffer."""
+    held = topic.count()
+    outcome, result = publish(server, load)
+    check_stored(outcome.accepted, final_count([topic]) - held, load.connections)
     return result
 
 
-def _load(
-    server: ServerUnderTest, url: str, folder: Path, seconds: float, connections: int
-) -> tuple[LoadOutcome, Result]:
-    body = folder / "message.json"
-    body.write_bytes(order())
+def publish(server: ServerUnderTest, load: Load) -> tuple[LoadOutcome, Result]:
+    """Load a server with requests of one message each."""
     cpu_s = server.cpu_seconds()
-    outcome = run_wrk(Load(url, JSON, body, connections, seconds))
+    outcome = run_wrk(load)
     result = Result(
         messages=outcome.accepted,
         seconds=outcome.seconds,

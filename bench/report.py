@@ -1,15 +1,18 @@
-"""Medians over the rounds, for people and for programs."""
+"""Medians over the rounds, and what the studies found, for programs and as tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import msgspec
 
 from bench.cases import BASELINE, Case
+from bench.finding import Finding, Study
 from bench.machine import Machine
 from bench.percentiles import Spread
 from bench.result import Latency, Result
+from bench.scale import Scale
+from bench.table import Table
 
 MB = 1e6
 Round = Mapping[str, Result]
@@ -36,33 +39,62 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did: results by round, findings, and why each of the others has none."""
+
+    rounds: list[dict[str, Result]] = field(default_factory=list)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that one run of the bench found; `seconds` is the time a case is under load."""
+    """All that one run of the bench found; `titles` and `methods` are by name."""
 
     machine: Machine
-    seconds: float
+    scale: Scale
+    minutes: float
     titles: dict[str, str]
+    methods: dict[str, str]
     summaries: dict[str, Summary]
-    rounds: Sequence[Round]
+    outcome: Outcome
 
 
 def build_report(
-    machine: Machine, seconds: float, cases: Sequence[Case], rounds: Sequence[Round]
+    machine: Machine,
+    scale: Scale,
+    minutes: float,
+    cases: Sequence[Case],
+    studies: Sequence[Study],
+    outcome: Outcome,
 ) -> Report:
-    """Sum up the rounds."""
-    titles = {case.name: case.title for case in cases}
-    summaries = {name: summarize(name, rounds) for name in titles}
-    return Report(machine, seconds, titles, summaries, rounds)
+    """Sum up a run that took so many minutes."""
+    measured = {name for results in outcome.rounds for name in results}
+    return Report(
+        machine=machine,
+        scale=scale,
+        minutes=round(minutes, 1),
+        titles={case.name: case.title for case in cases}
+        | {study.name: study.title for study in studies},
+        methods={study.name: study.method for study in studies},
+        summaries={
+            case.name: summarize(case.name, outcome.rounds)
+            for case in cases
+            if case.name in measured
+        },
+        outcome=outcome,
+    )
 
 
 def summarize(name: str, rounds: Sequence[Round]) -> Summary:
-    """Sum up one case."""
-    results = [results[name] for results in rounds]
+    """Sum up one case, over the rounds that have it."""
+    results = [results[name] for results in rounds if name in results]
     rates = [result.per_second for result in results]
     ratios = [
         results[name].per_second / results[BASELINE].per_second
         for results in rounds
-        if BASELINE in results
+        if BASELINE in results and name in results
     ]
     return Summary(
         per_second=median(rates),
@@ -86,6 +118,9 @@ def _median_latency(found: Sequence[Latency]) -> Latency | None:
         to_webhook=_median_spread(latency.to_webhook for latency in found),
         to_answer=_median_spread(latency.to_answer for latency in found),
         to_send=_median_spread(latency.to_send for latency in found),
+        curve_ms=tuple(
+            median(values) for values in zip(*(each.curve_ms for each in found), strict=True)
+        ),
     )
 
 
@@ -103,30 +138,28 @@ def to_json(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
-def to_text(report: Report) -> str:
-    """Write the report for people."""
-    parts = [*_preface(report), "", throughput_table(report), "", latency_table(report)]
-    return "\n".join(parts).rstrip()
-
-
-def _preface(report: Report) -> list[str]:
-    machine = report.machine
+def preface(report: Report) -> list[str]:
+    """Say how much was done, and on what."""
+    machine, scale = report.machine, report.scale
     packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
+    others = "".join(f"; {title} {number}" for title, number in machine.rivals.items())
     return [
-        f"{len(report.rounds)} round(s), {report.seconds:g} s of load a case; medians over rounds",
-        f"{machine.processor}, {machine.cores} cores, Linux {machine.kernel};"
-        f" load before the run {machine.load:.2f}; a 4 KiB sync takes {machine.sync_ms} ms",
-        f"Python {machine.python}, SQLite {machine.sqlite}, {packages};"
-        f" wrk {machine.wrk}, nginx {machine.nginx}",
+        f"{len(report.outcome.rounds)} round(s), {scale.case_s} s of load a case; medians over the"
+        f" rounds, ratios within one round; {report.minutes:.0f} minutes in all.",
+        f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, Linux"
+        f" {machine.kernel}; load before the run {machine.load:.2f}; a 4 KiB sync takes"
+        f" {machine.sync_ms} ms.",
+        f"Python {machine.python}, SQLite {machine.sqlite}, {packages}; wrk {machine.wrk},"
+        f" nginx {machine.nginx}{others}.",
     ]
 
 
-def throughput_table(report: Report) -> str:
+def throughput_table(report: Report) -> Table:
     """Lay out the cases that measure a rate."""
-    head = ["throughput", "messages/s", "lowest-highest", "x baseline", "CPU s/1,000"]
-    head += ["RSS (PSS) MB", "database MB", "backlog", "errors"]
+    cost = ("CPU s/1,000", "RSS (PSS) MB", "database MB", "backlog", "errors")
+    head = ("throughput", "messages/s", "lowest-highest", "x baseline", *cost)
     rows = [
-        [
+        (
             report.titles[name],
             f"{found.per_second:,.0f}",
             f"{found.per_second_lowest:,.0f}-{found.per_second_highest:,.0f}",
@@ -136,46 +169,31 @@ def throughput_table(report: Report) -> str:
             f"{found.database_bytes / MB:.0f}",
             f"{found.backlog:,.0f}",
             f"{found.errors:,.0f}",
-        ]
+        )
         for name, found in report.summaries.items()
         if found.latency is None
     ]
-    return table(head, rows)
+    return Table(head, tuple(rows))
 
 
-def latency_table(report: Report) -> str:
+def latency_table(report: Report) -> Table:
     """Lay out the cases that measure a time."""
-    head = ["latency, ms", "to webhook: p50", "p99", "max", "to 201: p50", "p99", "max"]
-    head += ["sent late: p99", "CPU s/1,000", "RSS (PSS) MB"]
+    times = ("to webhook: p50", "p99", "max", "to 201: p50", "p99", "max", "sent late: p99")
+    head = ("latency, ms", *times, "CPU s/1,000", "RSS (PSS) MB")
     rows = [
-        [
+        (
             report.titles[name],
             *_cells(found.latency.to_webhook),
             *_cells(found.latency.to_answer),
             f"{found.latency.to_send.p99_ms:.2f}",
             f"{found.cpu_s_per_1000:.4f}",
             f"{found.rss_bytes / MB:.0f} ({found.pss_bytes / MB:.0f})",
-        ]
+        )
         for name, found in report.summaries.items()
         if found.latency is not None
     ]
-    return table(head, rows)
+    return Table(head, tuple(rows))
 
 
-def _cells(spread: Spread) -> list[str]:
-    return [f"{spread.p50_ms:.2f}", f"{spread.p99_ms:.2f}", f"{spread.max_ms:.2f}"]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the first column left and the others right; nothing for no rows."""
-    if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(_line(cells, widths) for cells in lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    aligned = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-    return "  ".join(aligned).rstrip()
+def _cells(spread: Spread) -> tuple[str, str, str]:
+    return (f"{spread.p50_ms:.2f}", f"{spread.p99_ms:.2f}", f"{spread.max_ms:.2f}")

@@ -22,11 +22,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times from the moment a message was due to be published."""
+    """Times from the moment a message was due to be published.
+
+    `curve_ms` are the percentiles to the webhook at SHARES.
+    """
 
     to_webhook: Spread
     to_answer: Spread
     to_send: Spread
+    curve_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -53,11 +53,15 @@ class PublishTimes:
 
 
 class Publisher:
-    """Send numbered messages to one topic over as many connections as it takes."""
+    """Send documents to one path, a topic's by default, over as many connections as it takes.
 
-    def __init__(self, port: int, path: str) -> None:
+    `document` builds the one with a number.
+    """
+
+    def __init__(self, port: int, path: str, document: Callable[[int], bytes] = numbered) -> None:
         self._port = port
         self._path = path
+        self._document = document
         # In turn, so that none idles until the server closes it.
         self._free: deque[socket.socket] = deque()
         self._waiting: dict[socket.socket, tuple[int, bytearray]] = {}
@@ -98,7 +102,7 @@ class Publisher:
         self._waiting[connection] = (index, bytearray())
 
     def _request(self, index: int) -> bytes:
-        body = numbered(index)
+        body = self._document(index)
         head = f"POST {self._path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {JSON}\r\n"
         return b"%sContent-Length: %d\r\n\r\n%s" % (head.encode(), len(body), body)
 

@@ -5,9 +5,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import msgspec
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
-START_S = 30.0
+START_S = 60.0
+ANSWER_S = 60.0
 STOP_S = 30.0
 POLL_S = 0.02
 
@@ -45,10 +47,16 @@ class ServerProcess:
         """PUT a JSON document, return the one in the answer."""
         return self._call("PUT", path, msgspec.json.encode(document))
 
-    def _call(self, method: str, path: str, body: bytes | None) -> Any:
-        connection = HTTPConnection(HOST, self.port, timeout=START_S)
+    def post(self, path: str, body: bytes, content_type: str = "application/json") -> Any:
+        """POST a document, return the JSON one in the answer."""
+        return self._call("POST", path, body, content_type)
+
+    def _call(
+        self, method: str, path: str, body: bytes | None, content_type: str = "application/json"
+    ) -> Any:
+        connection = HTTPConnection(HOST, self.port, timeout=ANSWER_S)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+            connection.request(method, path, body, {"Content-Type": content_type})
             answer = connection.getresponse()
             content = answer.read()
         finally:
@@ -70,13 +78,15 @@ def running(
     command: list[str],
     *,
     port: int,
-    ready_path: str,
     log: Path,
+    ready_path: str = "/readyz",
+    ready: Callable[[int], bool] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[ServerProcess]:
-    """Start a server, wait until it answers 200, end it on leaving the block.
+    """Start a server, wait until it is ready, end it on leaving the block.
 
-    Raises ServerFailed, with the end of its log, if it is not ready within START_S.
+    It is when it answers 200 at `ready_path`, or, where it does not speak HTTP, when `ready` says
+    so of its port. Raises ServerFailed, with the end of its log, if that takes over START_S.
     """
     with log.open("wb") as output:
         # A session of its own: an interrupt from the keyboard reaches the bench alone, which
@@ -91,25 +101,25 @@ def running(
         )
     try:
         server = ServerProcess(process.pid, port)
-        _wait_until_ready(process, server, ready_path, log)
+        _wait_until_ready(process, port, ready or partial(_answers, ready_path), log)
         yield server
     finally:
         _stop(process)
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], server: ServerProcess, ready_path: str, log: Path
+    process: subprocess.Popen[bytes], port: int, ready: Callable[[int], bool], log: Path
 ) -> None:
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(server.port, ready_path):
+        if ready(port):
             return
         time.sleep(POLL_S)
     said = log.read_text(errors="replace")[-2000:]
     raise ServerFailed(f"{process.args!r} is not ready; it said:\n{said}")
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(path: str, port: int) -> bool:
     connection = HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", path)

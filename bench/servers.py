@@ -43,7 +43,7 @@ def broker_command() -> Path:
 
 @contextmanager
 def running_broker(folder: Path) -> Iterator[ServerUnderTest]:
-    """Serve an empty broker, as its users start it."""
+    """Serve a broker as its users start it, on the database in the folder or an empty one."""
     database, port = folder / "broker.db", free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BROKER_")}
     environ |= {

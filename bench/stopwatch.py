@@ -37,7 +37,7 @@ class Stamped(msgspec.Struct):
 class Arrivals:
     """How much has come, and when each indexed message came first."""
 
-    deliveries: Deliveries = field(default_factory=lambda: Deliveries(0, 0, 0.0))
+    deliveries: Deliveries = field(default_factory=lambda: Deliveries(0, 0, 0.0, 0.0))
     at_ns: dict[int, int] = field(default_factory=dict)
 
     def add(self, webhook: Message, now_ns: int) -> None:
@@ -48,9 +48,9 @@ class Arrivals:
             index = decode_stamp(webhook.body).index
             count, again = 1, int(index in self.at_ns)
             self.at_ns.setdefault(index, now_ns)
-        so_far = self.deliveries
+        so_far, now = self.deliveries, now_ns / NS_PER_S
         self.deliveries = Deliveries(
-            so_far.received + count, so_far.duplicates + again, now_ns / NS_PER_S
+            so_far.received + count, so_far.duplicates + again, so_far.first_at or now, now
         )
 
 
@@ -102,6 +102,10 @@ class Stopwatch:
         """Give the URL to subscribe."""
         return f"{self.process.url}/webhook"
 
+    def received(self) -> int:
+        """Ask how many messages have come so far."""
+        return self.deliveries().received
+
     def deliveries(self) -> Deliveries:
         """Ask what has come so far; repeats inside batches count as received only."""
         return msgspec.convert(self.process.get("/deliveries"), Deliveries)
@@ -113,9 +117,9 @@ class Stopwatch:
 
 
 @contextmanager
-def running_stopwatch(folder: Path) -> Iterator[Stopwatch]:
-    """Start a stopwatch as the endpoint of one case."""
-    port = free_port()
+def running_stopwatch(folder: Path, port: int | None = None) -> Iterator[Stopwatch]:
+    """Start a stopwatch as the endpoint of one case, on a free port unless one is given."""
+    port = free_port() if port is None else port
     command = [sys.executable, "-m", "bench.stopwatch", str(port)]
     server = running(command, port=port, ready_path="/deliveries", log=folder / "stopwatch.log")
     with server as process:

@@ -1,20 +1,13 @@
-"""The topic of a case and its one subscription, over the broker's API."""
+"""The topic of a case and its subscriptions, over the broker's API."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.deliveries import Deliveries, Receiver
+from bench.deliveries import POLL_S, STUCK_S, Deliveries, Receiver, await_deliveries
 from bench.result import CountsDiffer
 from bench.server_process import ServerProcess
-
-PATH = "/v1/topics/bench"
-SUBSCRIPTION_PATH = f"{PATH}/subscriptions/receiver"
-POLL_S = 0.1
-# Without any progress for so long, a backlog is stuck.
-STUCK_S = 30.0
-# The endpoint's own count may lag by its buffer.
-COUNT_LAG_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +15,24 @@ class Topic:
     """A topic of a running broker."""
 
     broker: ServerProcess
+    name: str = "bench"
 
     @classmethod
-    def created(cls, broker: ServerProcess) -> "Topic":
+    def created(cls, broker: ServerProcess, name: str = "bench", **options: Any) -> "Topic":
         """Create it."""
-        broker.put(PATH, {})
-        return cls(broker)
+        topic = cls(broker, name)
+        broker.put(topic.path, options)
+        return topic
+
+    @property
+    def path(self) -> str:
+        """Give its path."""
+        return f"/v1/topics/{self.name}"
 
     @property
     def messages_path(self) -> str:
         """Give the path to publish to."""
-        return f"{PATH}/messages"
+        return f"{self.path}/messages"
 
     @property
     def messages_url(self) -> str:
@@ -40,20 +40,35 @@ class Topic:
         return f"{self.broker.url}{self.messages_path}"
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
-        """Create a subscription beside the measured one."""
-        self.broker.put(f"{PATH}/subscriptions/{name}", options)
+        """Create a subscription, or change it."""
+        self.broker.put(f"{self.path}/subscriptions/{name}", options)
+
+    def subscription(self, name: str) -> dict[str, Any]:
+        """Show a subscription."""
+        shown: dict[str, Any] = self.broker.get(f"{self.path}/subscriptions/{name}")
+        return shown
 
     def count(self) -> int:
         """Count the messages it holds."""
-        return int(self.broker.get(PATH)["message_count"])
+        return int(self.broker.get(self.path)["message_count"])
 
-    def final_count(self) -> int:
-        """Count the messages once the last of the dropped requests has been dealt with."""
-        before, now = -1, self.count()
-        while now != before:
-            time.sleep(POLL_S)
-            before, now = now, self.count()
-        return now
+
+def count(topics: Sequence[Topic]) -> int:
+    """Count the messages that topics of one broker hold."""
+    if len(topics) == 1:
+        return topics[0].count()
+    names = {topic.name for topic in topics}
+    shown = topics[0].broker.get("/v1/topics")["topics"]
+    return sum(int(each["message_count"]) for each in shown if each["name"] in names)
+
+
+def final_count(topics: Sequence[Topic]) -> int:
+    """Count the messages once the last of the dropped requests has been dealt with."""
+    before, now = -1, count(topics)
+    while now != before:
+        time.sleep(POLL_S)
+        before, now = now, count(topics)
+    return now
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +77,20 @@ class Subscription:
 
     topic: Topic
     receiver: Receiver
+    name: str = "receiver"
 
     @classmethod
-    def created(cls, topic: Topic, receiver: Receiver, options: dict[str, Any]) -> "Subscription":
-        """Subscribe the receiver."""
-        topic.broker.put(SUBSCRIPTION_PATH, {"endpoint": receiver.endpoint} | options)
-        return cls(topic, receiver)
+    def created(
+        cls, topic: Topic, receiver: Receiver, options: Mapping[str, Any], query: str = ""
+    ) -> "Subscription":
+        """Subscribe the receiver; the URL's query tells apart what several topics send it."""
+        subscription = cls(topic, receiver)
+        topic.subscribe(subscription.name, {"endpoint": receiver.endpoint + query, **options})
+        return subscription
 
     def backlog(self) -> int:
         """Count the deliveries that are not settled."""
-        return int(self.topic.broker.get(SUBSCRIPTION_PATH)["backlog"])
+        return int(self.topic.subscription(self.name)["backlog"])
 
     def drain(self) -> None:
         """Wait until nothing is owed. Raises CountsDiffer if the backlog stops shrinking."""
@@ -86,11 +105,4 @@ class Subscription:
 
     def deliveries(self, expected: int) -> Deliveries:
         """Ask the receiver what it got. Raises CountsDiffer unless that is `expected` messages."""
-        deadline = time.monotonic() + COUNT_LAG_S
-        got = self.receiver.deliveries()
-        while got.received < expected and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            got = self.receiver.deliveries()
-        if got.received - got.duplicates != expected:
-            raise CountsDiffer(f"{expected} messages are stored, the endpoint got {got}")
-        return got
+        return await_deliveries(self.receiver, expected)

@@ -12,13 +12,15 @@ from bench import __main__ as command
 def test_baseline_is_measured_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = tmp_path / "report.json"
-    arguments = ["--only", "baseline", "--rounds", "1", "--seconds", "1", "--json", str(report)]
+    arguments = ["--only", "baseline", "--rounds", "1", "--seconds", "1"]
+    arguments += ["--results", str(tmp_path)]
     assert command.main(arguments) == 0
     printed = capsys.readouterr()
     assert "round 1/1  baseline" in printed.err
     assert "x baseline" in printed.out
-    summary = msgspec.json.decode(report.read_bytes())["summaries"]["baseline"]
+    assert "| baseline: Flask, gthread, SQLite |" in (tmp_path / "RESULTS.md").read_text()
+    report = (tmp_path / "results" / "results.json").read_bytes()
+    summary = msgspec.json.decode(report)["summaries"]["baseline"]
     assert summary["per_second"] > 0
     assert summary["ratio"] == 1.0
     assert summary["database_bytes"] > 0

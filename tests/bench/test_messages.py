@@ -2,12 +2,26 @@
 
 import msgspec
 import pytest
-from bench.messages import BATCH_EVENTS, MESSAGE_BYTES, REQUEST_NUMBER, batch, numbered, order
+from bench.messages import (
+    BATCH_EVENTS,
+    MESSAGE_BYTES,
+    REQUEST_NUMBER,
+    batch,
+    numbered,
+    order,
+    padded,
+)
 
 
 def test_order_has_the_size() -> None:
     assert len(order()) == MESSAGE_BYTES
     assert len(order(5000)) == 5000
+
+
+@pytest.mark.parametrize("size", [11, 100, 262_144])
+def test_padded_has_any_size(size: int) -> None:
+    assert len(padded(size)) == size
+    assert msgspec.json.decode(padded(size)).keys() == {"note"}
 
 
 @pytest.mark.parametrize("index", [0, 7, 123_456])

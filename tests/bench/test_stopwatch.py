@@ -33,7 +33,7 @@ def test_first_arrival_is_kept() -> None:
     for now_ns in (1_000_000_000, 2_000_000_000):
         arrivals.add(Message(b"POST / HTTP/1.1", numbered(5)), now_ns)
     assert arrivals.at_ns == {5: 1_000_000_000}
-    assert arrivals.deliveries == Deliveries(received=2, duplicates=1, last_at=2.0)
+    assert arrivals.deliveries == Deliveries(2, 1, first_at=1.0, last_at=2.0)
 
 
 def test_arrival_is_told(stopwatch: Stopwatch) -> None:

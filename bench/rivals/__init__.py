@@ -1,0 +1,1 @@
+"""Other brokers that a user could install, at the same work as this one."""
