@@ -61,6 +61,7 @@ class Worker:
 
     async def start(self) -> Broker:
         """Open the store, take over what it holds, begin to deliver."""
+        gc.disable()  # what is made here stays; to look through it again and again takes long
         settings = self._settings
         store = self._store = open_store(settings.store, self._fail)
         await store.open()
@@ -90,6 +91,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         log.info(
             "broker %s serves on %s:%d, with its data in %s.",
             __version__,
