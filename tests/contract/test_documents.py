@@ -294,6 +294,8 @@ async def _assert_lost(shard: Shard) -> None:
     with pytest.raises(LeaseLost):
         await shard.held("a", 0, 1)
     with pytest.raises(LeaseLost):
+        await shard.leased_among([1])
+    with pytest.raises(LeaseLost):
         await shard.waiting_keys(99)
     with pytest.raises(LeaseLost):
         await shard.regroup("key")

@@ -37,7 +37,43 @@ def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def test_others_of_a_key_are_found_by_its_index(
     writer: sqlite3.Connection, name: str, parameters: tuple[object, ...], tables: list[str]
 ) -> None:
-    steps = writer.execute("EXPLAIN QUERY PLAN " + SQL[name], parameters).fetchall()
-    plan = [step[3] for step in steps]
+    plan = plan_of(writer, name, parameters)
     for table in tables:
         assert any(step.startswith(f"SEARCH {table} USING {BY_KEY}") for step in plan), plan
+
+
+def plan_of(writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]) -> list[str]:
+    steps = writer.execute("EXPLAIN QUERY PLAN " + SQL[name], parameters).fetchall()
+    return [step[3] for step in steps]
+
+
+def test_chosen_leases_are_found_by_their_seqs(writer: sqlite3.Connection) -> None:
+    _, of_row, _ = plan_of(writer, "leased_among", (1, 1, "[1]"))
+
+    assert of_row == "SEARCH e USING PRIMARY KEY (subscription=? AND seq=?)"
+
+
+def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -> None:
+    def steps_of_reading(count: int) -> int:
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        writer.set_progress_handler(step, 1)
+        rows = writer.execute(SQL["held"], (1, 1, "a", 0, count)).fetchall()
+        writer.set_progress_handler(None, 1)
+        assert len(rows) == count
+        return steps
+
+    writer.executemany(
+        SQL["insert_message"], [(1, seq, "a", b"{}", None, 0.0) for seq in range(1, 401)]
+    )
+    writer.executemany(
+        SQL["put_exception"],
+        [(1, seq, "a", "held", 0, 0.0, "", 0, 0.0) for seq in range(1, 401)],
+    )
+
+    assert steps_of_reading(400) < 5 * steps_of_reading(100)

@@ -384,6 +384,7 @@ async def test_held_gives_one_keys_rows_in_order(store: Store, shard: Shard) -> 
 
     assert await held("a", 0, 10) == [3, 4, 6]
     assert await held("a", 3, 10) == [4, 6]
+    assert await held("a", 4, 10) == [6]
     assert await held("a", 0, 2) == [3, 4]
     assert await held("b", 0, 10) == [2]
     assert await held("c", 0, 10) == []
@@ -398,8 +399,24 @@ async def test_held_gives_nothing_behind_what_holds_the_key(
     await put(shard, row(1, "held", "a"), row(2, state, "a"), row(3, "held", "a"))
 
     assert [due.row.seq for due in await shard.held("a", 0, 10)] == [1]
+    assert list(await shard.held("a", 2, 10)) == []
     assert await shard.first_of("a") == 2
     assert await shard.first_of("b") is None
+
+
+async def test_leased_rows_are_found_among_seqs(store: Store, shard: Shard) -> None:
+    await publish_keys(store, "a", None, "b", None, None)
+    await fetch_all(shard)
+    await put(shard, row(1, "leased", "a", attempts=2, due_at=9.0), row(2, "retry"))
+    await shard.commit(Changes(put=[row(4, "leased", due_at=inf), row(5, "leased")]))
+
+    found = await shard.leased_among([2, 1, 4, 99])
+
+    assert sorted(found) == [1, 4]
+    assert (found[1].row.attempts, found[1].row.due_at, found[4].row.due_at) == (2, 9.0, inf)
+    message = found[1].message
+    assert (message.seq, message.key, message.stored_at > 0) == (1, "a", True)
+    assert (message.attributes, message.data) == (b"", None)
 
 
 async def test_rows_are_seen_by_the_next_call(store: Store, shard: Shard) -> None:

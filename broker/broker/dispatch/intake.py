@@ -147,10 +147,11 @@ class Intake:
     async def end_lapsed(self, leases: Sequence[Lease]) -> None:
         """Count leases that have lapsed as failed attempts, in an order of its own if need be."""
         now = self._now()
-        rows = [await self._shard.row(lease.seq) for lease in leases if lease.until <= now]
-        lapsed = [due for due in rows if due is not None and due.row.state == "leased"]
-        if lapsed:
-            await self._lapse(lapsed)
+        ended = [lease.seq for lease in leases if lease.until <= now]
+        for start in range(0, len(ended), PAGE):
+            if lapsed := await self._shard.leased_among(ended[start : start + PAGE]):
+                await self._lapse(list(lapsed.values()))
+                self._ledger.commit()
 
     async def _lapse(self, rows: Sequence[Due]) -> None:
         """Leases have ended without a verdict: failed attempts."""
@@ -166,6 +167,8 @@ class Intake:
     async def _take_wanted(self) -> None:
         """Read on for keys whose next message waits in the store."""
         memory = self._memory
+        # What is pulled is leased, and a lease sends what waits behind it back to the store.
+        page = 1 if self._settlement.subscription.endpoint is None else PAGE
         while memory.wanting:
             if self._full() and not self._make_room():
                 return
@@ -173,12 +176,12 @@ class Intake:
             if not memory.lanes.wants_held(key):
                 continue
             self._ledger.commit()
-            rows = await self._shard.held(key, 0, PAGE)
+            rows = await self._shard.held(key, 0, page)
             if not rows and await self._shard.first_of(key) is not None:
                 memory.lanes.park(key)  # a lease, or one that is blocked, comes first
                 continue
             deliveries = [self._from_row(row) for row in rows]
-            more = len(rows) == PAGE or sum(size_of(due.message) for due in rows) >= PAGE_BYTES
+            more = len(rows) == page or sum(size_of(due.message) for due in rows) >= PAGE_BYTES
             first = memory.lanes.refill(key, deliveries, more)
             if first is not None:
                 memory.ready.append(first)
@@ -190,6 +193,7 @@ class Intake:
         looked, self.has_more = 0, False
         while (room := self._room()) > 0:
             if looked >= TURN:  # what goes to the store takes no room: let others have a turn
+                self.has_more = True
                 shard.bell.set()
                 return
             if not shard.room():

@@ -220,6 +220,9 @@ class Shard(Protocol):
     async def row(self, seq: int) -> Due | None:
         """Return the row of one seq, whatever its state, with its message."""
 
+    async def leased_among(self, seqs: Sequence[int]) -> Mapping[int, Due]:
+        """Return the `leased` rows of these seqs, by seq, their messages without content."""
+
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         """Return `retry`, `leased` and `blocked` rows by ascending seq, but for seqs in `skip`."""
 

@@ -232,15 +232,17 @@ WHERE subscription = ? AND state IN ('retry', 'leased') AND due_at < 9e999
 ORDER BY due_at LIMIT ?
 
 -- name: held
+-- Rows in other states come along, so that the reader stops at the first: to ask of each row whether
+-- one stands before it costs the square of their number.
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e INDEXED BY exception_key
      JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
 WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
-  AND e.state <> 'dead' AND e.state = 'held' AND NOT EXISTS (
+  AND e.state <> 'dead' AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = ?2 AND before.key = ?3 AND before.key IS NOT NULL
-      AND before.seq < e.seq AND before.state <> 'dead' AND before.state <> 'held')
+      AND before.seq <= ?4 AND before.state <> 'dead' AND before.state <> 'held')
 ORDER BY e.seq LIMIT ?5
 
 -- name: row
@@ -248,6 +250,15 @@ SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.sinc
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
 WHERE e.subscription = ? AND e.seq = ?
+
+-- name: leased_among
+-- CROSS, because the planner goes through all rows of the subscription.
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
+       m.seq, m.key, x'', NULL, m.stored_at
+FROM json_each(?3) AS chosen
+     CROSS JOIN exception AS e
+     CROSS JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
+WHERE e.subscription = ?2 AND e.seq = chosen.value AND e.state = 'leased'
 
 -- name: rows
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,

@@ -2,10 +2,11 @@
 
 import asyncio
 import heapq
+import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -207,12 +208,19 @@ class SqliteShard:
         await self.rows_durable()
         parameters = (self._topic.id, self.id, key, after, limit)
         with closing(self._reader.execute(SQL["held"], parameters)) as rows:
-            return _page_of(map(due_of, rows), limit)
+            found = itertools.takewhile(lambda due: due.row.state == "held", map(due_of, rows))
+            return _page_of(found, limit)
 
     async def row(self, seq: int) -> Due | None:
         await self.rows_durable()
         found = self._reader.execute(SQL["row"], (self._topic.id, self.id, seq)).fetchone()
         return None if found is None else due_of(found)
+
+    async def leased_among(self, seqs: Sequence[int]) -> Mapping[int, Due]:
+        await self.rows_durable()
+        parameters = (self._topic.id, self.id, json.dumps(seqs))
+        found = map(due_of, self._reader.execute(SQL["leased_among"], parameters))
+        return {due.row.seq: due for due in found}
 
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
