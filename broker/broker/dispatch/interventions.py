@@ -3,7 +3,7 @@
 Each runs in the pump's task between two turns, and is on disk when it returns.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 from broker.ack_urls import Claim
@@ -19,6 +19,7 @@ from broker.store.port import Due, Shard
 BY_REQUEST = "given up by request"
 TOO_OLD = "too_old"
 GIVEN_UP_AT_ONCE = 500
+SETTLED_AT_ONCE = 500
 
 
 class Sent(Protocol):
@@ -153,12 +154,8 @@ class Interventions:
         due = await self._shard.row(seq)
         if due is None or due.row.state != "dead":
             return False
-        self._ledger.commit()
-        if self._shard.position() < seq:  # from there it would come again after a crash
-            out = [each for sent in self._requests.sent() for each in _owed(sent)]
-            self._settlement.let_position_pass(out)
         self._ledger.drop(seq)
-        await self._durable()
+        await self._durable_for_good((seq,))
         return True
 
     async def conclude(self, claim: Claim, verdict: LateVerdict) -> Conclusion:
@@ -191,7 +188,7 @@ class Interventions:
             still = verdict.of_positions(list(waiting))
             decisions = self._settlement.concluded(still, [from_row(due) for due in rows])
             self._settlement.conclude(rows, decisions)
-        await self._durable()
+        await self._durable_for_good([due.row.seq for due in rows])
         return "extended" if verdict.verdict == "extend" else "settled"
 
     async def settle_pulled(
@@ -202,18 +199,27 @@ class Interventions:
         Each claim is of one delivery.
         """
         found: list[bool] = []
-        rows: dict[int, Due] = {}
+        for start in range(0, len(claims), SETTLED_AT_ONCE):
+            found += await self._settle_pulled(claims[start : start + SETTLED_AT_ONCE], conclude)
+        return found
+
+    async def _settle_pulled(
+        self, claims: Sequence[Claim], conclude: Callable[[Sequence[Due]], None]
+    ) -> list[bool]:
+        current = [claim.seqs[0] for claim in claims if self._is_current(claim)]
+        leased = await self._shard.leased_among(current) if current else {}
+        found: list[bool] = []
+        held: dict[int, Due] = {}
         for claim in claims:
             ((seq, attempt),) = _pairs(claim)
-            due = await self._shard.row(seq) if self._is_current(claim) else None
-            leased = due is not None and due.row.state == "leased"
-            held = leased and due is not None and due.row.attempts + 1 == attempt
-            found.append(held and seq not in self._ledger.in_memory)
+            due = leased.get(seq) if claim.generation == self._shard.generation else None
+            ours = due is not None and due.row.attempts + 1 == attempt
+            found.append(ours and seq not in self._ledger.in_memory)
             if due is not None and found[-1]:
-                rows[seq] = due
-        if rows:
-            conclude(list(rows.values()))
-            await self._durable()
+                held[seq] = due
+        if held:
+            conclude(list(held.values()))
+            await self._durable_for_good(held)
         return found
 
     def _is_current(self, claim: Claim) -> bool:
@@ -241,6 +247,20 @@ class Interventions:
         if seq in self._ledger.in_memory or due.row.state not in {"retry", "blocked"}:
             return False
         return due
+
+    async def _durable_for_good(self, seqs: Iterable[int]) -> None:
+        """Wait until what became of rows is durable; what was dropped comes no more after a crash.
+
+        It would if the position were below it.
+        """
+        committed = [self._ledger.commit(soon=True)]
+        if self._shard.position() < max(seqs):
+            out = [each for sent in self._requests.sent() for each in _owed(sent)]
+            self._settlement.let_position_pass(out)
+            committed.append(self._ledger.commit(soon=True))
+        for each in committed:
+            if each is not None:
+                await each
 
     async def _durable(self) -> None:
         committed = self._ledger.commit(soon=True)

@@ -172,6 +172,7 @@ class Memory:
 
     def seek(self, out: Iterable[Delivery], leases: Iterable[Lease]) -> None:
         """Forget everything but that the keys of what is out, or leased, are taken."""
+        leases = [*self.leases, *leases]  # those of before an earlier seek as well
         self.begin(self.ordering)
         for delivery in out:
             key = self.lane_of(delivery)

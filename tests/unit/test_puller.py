@@ -1,0 +1,106 @@
+"""Pulling, where it meets seeks, crashes and keys with much behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from broker.dispatch.policy import ACK
+from broker.dispatch.puller import Pulled
+from broker.store.port import Due
+from unit.pump_world import PumpWorld, with_fields
+
+pytestmark = pytest.mark.anyio
+pulled_from = with_fields(endpoint=None)
+
+
+async def pull(world: PumpWorld, limit: int = 100) -> list[Pulled]:
+    """Pull what there is now."""
+    answer = world.pump.pull(limit, patient=False)
+    await world.settle()
+    return answer.result()
+
+
+async def ack(world: PumpWorld, *pulled: Pulled) -> list[bool]:
+    """Acknowledge; say of each whether it was leased still."""
+    settlement = world.pump.settlement
+    claims = [each.claim for each in pulled if each.claim is not None]
+
+    def conclude(rows: Sequence[Due]) -> None:
+        settlement.conclude(rows, [ACK] * len(rows))
+
+    return await world.perform(lambda acts: acts.settle_pulled(claims, conclude))
+
+
+def seqs(pulled: list[Pulled]) -> list[int]:
+    return [each.message.seq for each in pulled]
+
+
+@pulled_from
+async def test_key_waits_for_its_lease_through_any_number_of_seeks(world: PumpWorld) -> None:
+    await world.publish("a", "b")
+    (first,) = await pull(world, limit=1)
+    for _ in range(3):
+        await world.perform(lambda acts: acts.seek(0))
+
+    assert seqs(await pull(world)) == [2]
+    assert await ack(world, first) == [False]
+    assert seqs(await pull(world)) == [1]
+
+
+@pulled_from
+async def test_acked_message_does_not_come_again_whatever_waits_before_it(
+    world: PumpWorld,
+) -> None:
+    """What waits for a lease of before the seek is in memory, and holds the position."""
+    await world.publish("a", "b", None)
+    await pull(world, limit=1)
+    await world.perform(lambda acts: acts.seek(0))
+    later = await pull(world)
+    assert seqs(later) == [2, 3]
+
+    assert await ack(world, *later) == [True, True]
+
+    await world.crash()
+    await world.settle()
+    assert seqs(await pull(world)) == [1]
+
+
+@pulled_from
+async def test_who_does_not_wait_is_given_what_is_behind_much_of_a_leased_key(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.dispatch.intake.TURN", 3)
+    await world.publish(*["a"] * 20, "b")
+    assert seqs(await pull(world, limit=1)) == [1]
+
+    assert seqs(await pull(world, limit=1)) == [21]
+    assert await pull(world, limit=1) == []
+
+
+@pulled_from
+async def test_acks_of_many_are_settled_a_few_at_a_time(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.dispatch.interventions.SETTLED_AT_ONCE", 3)
+    await world.publish(*[None] * 10)
+    pulled = await pull(world)
+
+    assert await ack(world, *pulled, *pulled[:2]) == [True] * 10 + [False] * 2
+    assert world.durable() == (10, {})
+
+
+@pulled_from
+async def test_many_leases_lapse_together(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.dispatch.intake.PAGE", 3)
+    await world.publish(*[None] * 10)
+    await pull(world)
+
+    await world.wait(world.subscription.ack_deadline_s)
+
+    _, rows = world.durable()
+    assert {(row.state, row.attempts) for row in rows.values()} == {("retry", 1)}
+    assert len(rows) == 10
