@@ -16,6 +16,12 @@ PACKAGES = {
     "broker.rpc.generated": "broker/broker/rpc/generated",
     "broker_client.generated": "sdk/broker_client/generated",
 }
+_MESSAGES = {f"{name}_pb2.{kind}" for name in ("broker", "cloudevents") for kind in ("py", "pyi")}
+# The broker serves by the descriptors themselves; only clients need the stub.
+NEEDED = {
+    "broker.rpc.generated": _MESSAGES,
+    "broker_client.generated": {*_MESSAGES, "broker_pb2_grpc.py"},
+}
 MARK = '"""Generated from proto/; `make protos` writes it anew."""\n'
 
 
@@ -28,8 +34,8 @@ def generate(root: Path) -> None:
         with tempfile.TemporaryDirectory() as made:
             _run_protoc(made)
             for path in sorted(Path(made).rglob("*_pb2*.py*")):
-                if path.name == "cloudevents_pb2_grpc.py":
-                    continue  # it defines no service
+                if path.name not in NEEDED[package]:
+                    continue
                 (folder / path.name).write_text(_with_imports_of(package, path.read_text()))
 
 

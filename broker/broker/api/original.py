@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
-from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
+from broker.api.departure import unless_departed
+from broker.api.publish import Answer, Receive, Scope, read_body
 from broker.auth import PUBLISH, SUBSCRIBE, Caller
 from broker.errors import BrokerError, Fault, InvalidRequest, MalformedRequest
 from broker.names import PATTERN
@@ -87,16 +88,8 @@ async def consume(
             f"POST /subscribe?topic={topic}&subscriber={name} first."
         )
     await read_body(receive, 0, 0)
-    taking = asyncio.ensure_future(_next(broker, topic, name, ended))
-    leaving = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait((taking, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not taking.done():
-            raise Disconnected
-        return 200, [_JSON], taking.result()
-    finally:
-        taking.cancel()
-        leaving.cancel()
+    body = await unless_departed(_next(broker, topic, name, ended), receive)
+    return 200, [_JSON], body
 
 
 async def _next(broker: Broker, topic: str, name: str, ended: asyncio.Event) -> bytes:
@@ -123,8 +116,3 @@ def _named(scope: Scope) -> tuple[str, str]:
     query = scope.get("query_string", b"").decode("latin-1")
     named = read_query(SUBSCRIBER, dict(parse_qsl(query)))
     return named["topic"], named["subscriber"]
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

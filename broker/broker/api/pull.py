@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from broker.api.publish import Answer, Disconnected, Receive, Scope, read_body
+from broker.api.departure import unless_departed
+from broker.api.publish import Answer, Receive, Scope, read_body
 from broker.cloudevents import structured
 from broker.dispatch.puller import Pulled
 from broker.errors import MalformedRequest
@@ -27,16 +28,7 @@ async def pull(
 ) -> Answer:
     """Hand out deliveries; a client that goes away meanwhile is given none."""
     body = await _object(scope, receive)
-    taking = asyncio.ensure_future(pulls.pull(topic, name, body, ended))
-    leaving = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait((taking, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not taking.done():
-            raise Disconnected
-        pulled = taking.result()
-    finally:
-        taking.cancel()
-        leaving.cancel()
+    pulled = await unless_departed(pulls.pull(topic, name, body, ended), receive)
     return 200, [_JSON], _encode(_rendered(pulls, topic, name, pulled))
 
 
@@ -79,8 +71,3 @@ async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:
         raise MalformedRequest("The body must be a JSON object.") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedRequest(f"The body is not JSON: {error}.") from None
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

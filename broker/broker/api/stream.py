@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from broker.api.departure import departed
 from broker.api.publish import Receive, Scope
 from broker.cloudevents import structured
 from broker.errors import Fault, InvalidRequest
@@ -45,7 +46,7 @@ async def stream(
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await _send(send, b": the stream begins\n\n")
     sending = asyncio.ensure_future(_send_all(watching, send))
-    leaving = asyncio.ensure_future(_disconnected(receive))
+    leaving = asyncio.ensure_future(departed(receive))
     ending = asyncio.ensure_future(ended.wait())
     tasks = (sending, leaving, ending)
     try:
@@ -106,8 +107,3 @@ def _resumed(text: str) -> int:
 
 async def _send(send: Send, part: bytes) -> None:
     await send({"type": "http.response.body", "body": part, "more_body": True})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -3,7 +3,7 @@
 Each runs in the pump's task between two turns, and is on disk when it returns.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from broker.ack_urls import Claim
@@ -73,12 +73,7 @@ class Interventions:
 
     async def with_position(self, write: Callable[[], Awaitable[None]]) -> None:
         """Have the position pass all that was handed out so far, then write what goes with it."""
-        self._settlement.let_position_pass(
-            delivery
-            for sent in self._requests.sent()
-            if not sent.settled
-            for delivery in sent.deliveries
-        )
+        self._settlement.let_position_pass(self._owed())
         self._ledger.commit()
         await write()
 
@@ -255,21 +250,21 @@ class Interventions:
         """
         committed = [self._ledger.commit(soon=True)]
         if self._shard.position() < max(seqs):
-            out = [each for sent in self._requests.sent() for each in _owed(sent)]
-            self._settlement.let_position_pass(out)
+            self._settlement.let_position_pass(self._owed())
             committed.append(self._ledger.commit(soon=True))
         for each in committed:
             if each is not None:
                 await each
 
+    def _owed(self) -> Iterator[Delivery]:
+        for sent in self._requests.sent():
+            if not sent.settled:
+                yield from sent.deliveries
+
     async def _durable(self) -> None:
         committed = self._ledger.commit(soon=True)
         if committed is not None:
             await committed
-
-
-def _owed(sent: Sent) -> Sequence[Delivery]:
-    return () if sent.settled else sent.deliveries
 
 
 def _pairs(claim: Claim) -> "zip[tuple[int, int]]":
