@@ -38,7 +38,6 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
-    StorageFull,
     StoreUnavailable,
     SubscriptionNotFound,
     TopicInUse,
@@ -48,7 +47,7 @@ from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
 from broker.pulls import Pulls
-from broker.retention import is_full
+from broker.room import Room
 from broker.schema import DataSchema
 from broker.schema_faults import Schema
 from broker.signing import new_secret
@@ -58,8 +57,6 @@ from broker.topic import Topic
 from broker.views import SecretView, SubscriptionView, TopicView, subscription_view, topic_view
 
 MAX_ATTRIBUTES_BYTES = 64 * 1024
-FREE_CHECK_S = 0.5
-FREE_CHECK_BYTES = 16 * 1024 * 1024
 MAX_PAGE = 1000
 
 
@@ -82,9 +79,7 @@ class Broker:
         self._now = now
         self.topics: dict[str, Topic] = {}
         self._schemas: dict[str, DataSchema] = {}
-        self._free_checked_at = 0.0
-        self._taken_unchecked = 0
-        self._full = False
+        self._room = Room(store, settings.min_free_bytes)
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.dispatcher: Dispatcher | None = None
         self._published: Counter[str] = Counter()
@@ -214,7 +209,8 @@ class Broker:
             await self._ensure_topic(topic)
         elif found.schema is not None:
             self._schema_of(found, found.schema).check(messages, batch=batch)
-        self._require_room(sum(len(message.data or b"") for message in messages))
+        size = sum(len(message.data or b"") for message in messages)
+        self._room.take(size)
         try:
             appended = await self._store.append(topic, messages)
             repeated = sum(each.duplicate for each in appended)
@@ -229,6 +225,8 @@ class Broker:
             ) from None
         except Unavailable:
             raise OutcomeUnknown from None
+        finally:
+            self._room.written(size)
 
     def _schema_of(self, topic: Topic, schema: Schema) -> DataSchema:
         """Return a topic's schema, compiled at the first message."""
@@ -236,20 +234,6 @@ class Broker:
         if known is None or known.schema is not schema:
             known = self._schemas[topic.name] = DataSchema(schema)
         return known
-
-    def _require_room(self, size: int = 0) -> None:
-        now = time.monotonic()
-        self._taken_unchecked += size
-        if now - self._free_checked_at > FREE_CHECK_S or self._taken_unchecked > FREE_CHECK_BYTES:
-            self._free_checked_at = now
-            self._taken_unchecked = 0
-            free, reusable = self._store.free_bytes(), self._store.reusable_bytes()
-            self._full = is_full(free, reusable, self._settings.min_free_bytes)
-        if self._full:
-            raise StorageFull(
-                f"Less than {self._settings.min_free_bytes} bytes are free where the broker keeps "
-                "its data. What is stored is still delivered; publish again once there is room."
-            )
 
     # -- topics ------------------------------------------------------------------------------------
 
@@ -270,7 +254,7 @@ class Broker:
             checked_name("topic", name)
             if not self._settings.auto_create_topics:
                 raise TopicNotFound(name)
-            self._require_room()
+            self._room.require()
             await self._create_topic(Topic(name, created_at=self._now()))
 
     async def _create_topic(self, topic: Topic) -> None:

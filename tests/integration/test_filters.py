@@ -194,7 +194,7 @@ def test_too_old_backlog_leaves_dead_letters_of_what_matches_only(
 def test_seek_applies_the_filters_of_then(api: Api, topic: str, endpoint: Endpoint) -> None:
     api.ok_subscribe(topic, endpoint.url, filters=[PAID])
     types = ["order.paid", "order.shipped", "order.paid"]
-    sequences = publish(api, topic, *types)
+    sequences = publish(api, topic, *types, key="k")
     eventually(lambda: len(endpoint.requests) == 2 and api.backlog(topic) == 0)
 
     api.seek(topic, "beginning")
