@@ -4,6 +4,7 @@ Source: HTML Living Standard, section 9.2, Server-sent events.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -17,6 +18,8 @@ from broker.queries import FROM, STREAM, read_query, require_only
 from broker.service import Broker
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 15.0
 _KEEP_ALIVE = b": nothing new\n\n"
@@ -56,6 +59,8 @@ async def stream(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await watching.aclose()
+    if sending.done() and not sending.cancelled() and (error := sending.exception()) is not None:
+        log.error("A stream failed.", exc_info=error, extra={"request_id": request_id.decode()})
     if not leaving.done() or leaving.cancelled():
         await send({"type": "http.response.body", "body": b""})
 
@@ -80,8 +85,8 @@ async def _send_all(watching: Any, send: Send) -> None:
 
 def _rendered(message: Message) -> bytes:
     event = structured(message.attributes, message.data, message.seq)
-    if b"\n" in event or b"\r" in event:  # data that is JSON of several lines
-        event = b"\ndata: ".join(event.splitlines())
+    if b"\n" in event or b"\r" in event:  # between the parts of data that is JSON
+        event = b" ".join(event.splitlines())
     return b"id: %d\nevent: message\ndata: %s\n\n" % (message.seq, event)
 
 

@@ -343,6 +343,7 @@ class Store(Protocol):
     ) -> AsyncGenerator[Sequence[Message], None]:
         """Yield messages with seq > after, ascending, none left out, and go on as they come.
 
+        They come a few at a time where they are large, and no more are read before these are taken.
         None begins with the next one; `key` and `type_` let only those through. Ends when the topic
         is dropped. Raises KeyError at the first step if it does not exist.
         """

@@ -34,8 +34,9 @@ from broker.store.sqlite.connection import (
     usable,
 )
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.log import Log, TopicLog, Watcher
+from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.reading import SCAN_ROWS, Reading
 from broker.store.sqlite.recent_ids import RecentIds
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
 from broker.store.sqlite.schedule import Schedule
@@ -43,9 +44,7 @@ from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 log = logging.getLogger(__name__)
 
-SCAN_ROWS = 10_000
 COUNT_TRIES = 3
-WATCH_PAGE = 256
 
 
 class SqliteStore:
@@ -82,6 +81,7 @@ class SqliteStore:
             ids = RecentIds(self._reader)
             self._schedule = Schedule(self._group, self._reader, self._now, ids)
             self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
+            self._reading = Reading(self._log, self._scanner, self._threads)
             self._trim = Trim(self._group, self._query, self._entries)
             self._purge = Purge(
                 self._group,
@@ -182,58 +182,18 @@ class SqliteStore:
     async def read(
         self, topic: str, after: int, limit: int, key: str | None = None, type_: str | None = None
     ) -> tuple[Sequence[Message], int | None]:
-        held = self._topics[topic]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, self._scan, held.id, max(after, held.first_seq - 1), limit, key, type_
-        )
-
-    def _scan(
-        self, topic: int, after: int, limit: int, key: str | None, type_: str | None
-    ) -> tuple[Sequence[Message], int | None]:
-        """Read in log order, looking at no more than SCAN_ROWS messages for a rare key or type."""
-        filtered = key is not None or type_ is not None
-        look_at = SCAN_ROWS if filtered else limit + 1
-        found: list[Message] = []
-        looked = 0
-        for row in self._scanner.execute(SQL["read_messages"], (topic, after, look_at)):
-            message = Message(*row)
-            looked += 1
-            if _is_wanted(message, key, type_):
-                if len(found) == limit:
-                    return found, found[-1].seq
-                found.append(message)
-            after = message.seq
-        return found, after if filtered and looked == look_at else None
+        return await self._reading.read(self._topics[topic], after, limit, key, type_)
 
     async def watch(
         self, topic: str, after: int | None, key: str | None = None, type_: str | None = None
     ) -> AsyncGenerator[Sequence[Message], None]:
         held = self._topics[topic]
-        watcher = Watcher()
-        held.followers.append(watcher)
-        try:
-            seq = held.durable_seq if after is None else after
-            while self._topics.get(topic) is held:
-                watcher.bell.clear()  # before the look, or a ring is lost
-                end = held.durable_seq
-                if seq >= end:
-                    await watcher.bell.wait()
-                    continue
-                page = self._log.newest(held, seq, WATCH_PAGE)
-                if page is not None:
-                    seq = page[-1].seq
-                    found = [each for each in page if _is_wanted(each, key, type_)]
-                else:
-                    read, following = await self.read(topic, seq, WATCH_PAGE, key, type_)
-                    found = list(read)
-                    seq = (
-                        max(end, *(each.seq for each in found)) if following is None else following
-                    )
-                if found:
-                    yield found
-        finally:
-            held.followers.remove(watcher)
+        watching = self._reading.watch(
+            held, after, key, type_, lambda: self._topics.get(topic) is held
+        )
+        async with contextlib.aclosing(watching):
+            async for page in watching:
+                yield page
 
     async def locate(self, topic: str, at: float) -> int:
         held = self._topics[topic]
@@ -564,15 +524,3 @@ class SqliteStore:
         rows = self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
         (keys,) = self._scanner.execute(SQL["count_blocked_keys"], (subscription,)).fetchone()
         return rows, keys
-
-
-def _is_wanted(message: Message, key: str | None, type_: str | None) -> bool:
-    return (key is None or message.key == key) and (type_ is None or _type_of(message) == type_)
-
-
-def _type_of(message: Message) -> str | None:
-    return msgspec.json.decode(message.attributes, type=_Typed).type
-
-
-class _Typed(msgspec.Struct):
-    type: str

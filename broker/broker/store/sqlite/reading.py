@@ -1,0 +1,138 @@
+"""Reading topics' logs for those who look: by the page, or as messages come."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from functools import partial
+from math import inf
+
+import msgspec
+
+from broker.model import Message, size_of
+from broker.store.sqlite.log import Log, TopicLog, Watcher
+from broker.store.sqlite.queries import SQL
+
+SCAN_ROWS = 10_000
+WATCH_PAGE = 256
+WATCH_BYTES = 256 * 1024  # what each of a thousand watchers that do not read may keep in memory
+
+
+class Reading:
+    """Reads files in a thread, so that the event loop does not wait for the disk."""
+
+    def __init__(self, log: Log, scanner: sqlite3.Connection, threads: Executor) -> None:
+        self._log = log
+        self._scanner = scanner
+        self._threads = threads
+
+    async def read(
+        self, topic: TopicLog, after: int, limit: int, key: str | None, type_: str | None
+    ) -> tuple[Sequence[Message], int | None]:
+        """Return a page of messages with seq > after, and where to read on, None at the end."""
+        return await self._read(topic, after, limit, key, type_, inf)
+
+    async def _read(
+        self,
+        topic: TopicLog,
+        after: int,
+        limit: int,
+        key: str | None,
+        type_: str | None,
+        room: float,
+    ) -> tuple[Sequence[Message], int | None]:
+        first = max(after, topic.first_seq - 1)
+        scan = partial(self._scan, topic.id, first, limit, key, type_, room)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, scan)
+
+    def _scan(
+        self,
+        topic: int,
+        after: int,
+        limit: int,
+        key: str | None,
+        type_: str | None,
+        room: float,
+    ) -> tuple[Sequence[Message], int | None]:
+        """Read in log order, looking at no more than SCAN_ROWS messages for a rare key or type.
+
+        Ends with the message that brings the page to `room` bytes.
+        """
+        filtered = key is not None or type_ is not None
+        look_at = SCAN_ROWS if filtered else limit + 1
+        found: list[Message] = []
+        looked = 0
+        parameters = (topic, after, look_at)
+        with closing(self._scanner.execute(SQL["read_messages"], parameters)) as rows:
+            for row in rows:
+                message = Message(*row)
+                looked += 1
+                if _is_wanted(message, key, type_):
+                    if len(found) == limit or room <= 0:
+                        return found, found[-1].seq
+                    found.append(message)
+                    room -= size_of(message)
+                after = message.seq
+        return found, after if filtered and looked == look_at else None
+
+    async def watch(
+        self,
+        topic: TopicLog,
+        after: int | None,
+        key: str | None,
+        type_: str | None,
+        exists: Callable[[], bool],
+    ) -> AsyncGenerator[Sequence[Message], None]:
+        """Yield pages of messages with seq > after, and go on as they come while it exists."""
+        watcher = Watcher()
+        topic.followers.append(watcher)
+        try:
+            seq = topic.durable_seq if after is None else after
+            while exists():
+                watcher.bell.clear()  # before the look, or a ring is lost
+                if seq >= topic.durable_seq:
+                    await watcher.bell.wait()
+                    continue
+                found, seq = await self._newer(topic, seq, key, type_)
+                if found:
+                    yield found
+                else:
+                    await asyncio.sleep(0)  # others have a turn, however little is wanted
+        finally:
+            topic.followers.remove(watcher)
+
+    async def _newer(
+        self, topic: TopicLog, seq: int, key: str | None, type_: str | None
+    ) -> tuple[Sequence[Message], int]:
+        """Return what is wanted of the next page, and how far that goes."""
+        page = self._log.newest(topic, seq, WATCH_PAGE)
+        if page is not None:
+            page = _beginning(page, WATCH_BYTES)
+            return [each for each in page if _is_wanted(each, key, type_)], page[-1].seq
+        end = topic.durable_seq
+        found, following = await self._read(topic, seq, WATCH_PAGE, key, type_, WATCH_BYTES)
+        if following is None:
+            following = max([end, *(each.seq for each in found)])
+        return found, following
+
+
+def _beginning(page: Sequence[Message], room: int) -> Sequence[Message]:
+    """Cut off what comes behind the message that fills the room, in bytes."""
+    for count, message in enumerate(page, 1):
+        room -= size_of(message)
+        if room <= 0:
+            return page[:count]
+    return page
+
+
+def _is_wanted(message: Message, key: str | None, type_: str | None) -> bool:
+    return (key is None or message.key == key) and (type_ is None or _type_of(message) == type_)
+
+
+def _type_of(message: Message) -> str | None:
+    return msgspec.json.decode(message.attributes, type=_Typed).type
+
+
+class _Typed(msgspec.Struct):
+    type: str
