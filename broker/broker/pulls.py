@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from broker.ack_urls import Claim, claim_in, token_of
 from broker.dispatch import policy
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.puller import Pulled
+from broker.dispatch.puller import MAX_PULLED_BYTES, Pulled
 from broker.dispatch.pump import Pump
 from broker.dispatch.settlement import NACKED
 from broker.dispatch.verdicts import LateVerdict
@@ -60,14 +60,19 @@ class Pulls:
         self.dispatcher: Dispatcher | None = None
 
     async def pull(
-        self, topic: str, name: str, body: Mapping[str, object], ended: asyncio.Event | None = None
+        self,
+        topic: str,
+        name: str,
+        body: Mapping[str, object],
+        ended: asyncio.Event | None = None,
+        most_bytes: int = MAX_PULLED_BYTES,
     ) -> list[Pulled]:
         """Return up to `max_messages` deliveries, leased; wait `wait_s` where there are none.
 
         Whoever is cancelled, or has `ended`, waits no longer, and nothing is leased to it.
         """
         limit, wait_s = pull_of(body)
-        return await self.take(topic, name, limit, wait_s, ended)
+        return await self.take(topic, name, limit, wait_s, ended, most_bytes)
 
     async def take(
         self,
@@ -76,11 +81,15 @@ class Pulls:
         limit: int,
         wait_s: float | None,
         ended: asyncio.Event | None = None,
+        most_bytes: int = MAX_PULLED_BYTES,
     ) -> list[Pulled]:
-        """Return up to `limit` deliveries, leased; None waits for ever."""
+        """Return up to `limit` deliveries, leased; None waits for ever.
+
+        There are no more once their messages have `most_bytes`.
+        """
         pump = self._pump(topic, name)
         patient = wait_s is None or wait_s > 0
-        answer = pump.pull(limit, patient=patient)
+        answer = pump.pull(limit, patient=patient, most_bytes=most_bytes)
         waits: list[asyncio.Future[Any]] = [answer]
         if ended is not None:
             waits.append(asyncio.ensure_future(ended.wait()))

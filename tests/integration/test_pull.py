@@ -87,6 +87,16 @@ def test_pull_hands_out_no_more_than_is_asked_for(api: Api, topic: str) -> None:
     assert puller.pull() == []
 
 
+def test_answer_ends_when_its_messages_have_sixteen_mib(api: Api, topic: str) -> None:
+    puller = Puller(api, topic)
+    piece = b"x" * 1_000_000
+    for _ in range(20):
+        good(api.post(topic, piece, {"content-type": "text/plain"}))
+
+    assert sequences(puller.pull()) == [*range(1, 18)]
+    assert sequences(puller.pull()) == [18, 19, 20]
+
+
 def test_key_has_one_message_out_and_goes_on_after_its_ack(api: Api, topic: str) -> None:
     puller = Puller(api, topic)
     fill(api, topic, "a", "a", "b", None, "a", "b", None)

@@ -282,6 +282,20 @@ class Conversation:
         return sequences, [each.result for each in answer.results]
 
 
+def test_pull_brings_no_more_than_a_client_takes(door: RpcDoor, topic: str) -> None:
+    """That is 4 MiB, unless it is told otherwise; what it refuses is leased all the same."""
+    place = {"topic": topic, "subscription": "s"}
+    door.call("put_subscription", **place, config={})
+    large = CloudEvent(binary_data=b"x" * 1_000_000)
+    for _ in range(8):
+        door.stub.Publish(pb.PublishRequest(topic=topic, events=[large]))
+
+    pulled = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
+    assert [each.message.sequence for each in pulled] == [1, 2, 3]
+    talk = Conversation(door, topic, max_outstanding=100)
+    assert [talk.hear(), talk.hear()] == [([4, 5, 6], []), ([7, 8], [])]
+
+
 def test_stream_of_pulls_has_no_more_out_than_the_client_takes(door: RpcDoor, topic: str) -> None:
     door.call("put_subscription", topic=topic, subscription="s", config={})
     publish(door, topic, 5)

@@ -17,9 +17,12 @@ from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
 from broker.dispatch.settlement import Settlement
-from broker.model import Message
+from broker.model import Message, size_of
 from broker.store.port import Shard
 from broker.subscription import Subscription
+
+LAPSES_EVERY_S = 0.05
+MAX_PULLED_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,11 @@ class Pulled:
 class Pull:
     """Somebody who wants up to `limit` deliveries, and waits for them if `patient`.
 
-    Whoever goes away cancels `answer`.
+    There are no more once their messages have `most_bytes`. Whoever goes away cancels `answer`.
     """
 
     limit: int
+    most_bytes: int
     answer: asyncio.Future[list[Pulled]]
     patient: bool
 
@@ -104,12 +108,13 @@ class Puller:
         self._waiting = patient
 
     def lapses_at(self) -> float | None:
-        """Return when the first lease lapses, or earlier."""
+        """Return when to look for leases that have lapsed."""
         return self._lapse_at
 
     async def look_for_leases(self) -> None:
-        """Learn when the first lease lapses."""
-        self._lapse_at = min((lease.until for lease in await self._shard.leases()), default=None)
+        """Learn when the first lease lapses, and rest a while before the next look at all."""
+        first = min((lease.until for lease in await self._shard.leases()), default=None)
+        self._lapse_at = None if first is None else max(first, self._now() + LAPSES_EVERY_S)
 
     async def end_lapsed(self) -> None:
         """Have leases that have lapsed count as failed attempts, whether or not anybody pulls."""
@@ -128,7 +133,7 @@ class Puller:
             await self._intake.take()
             if pull.answer.done():  # the client went away meanwhile
                 continue
-            batch = self._take(self.wanted)
+            batch = self._take(self.wanted, pull.most_bytes)
             self.wanted = 0
             if not batch:
                 if not self._intake.has_more:
@@ -138,17 +143,18 @@ class Puller:
             rate.take(len(batch))
             await self._hand_out(pull, batch, subscription)
 
-    def _take(self, limit: int) -> list[Delivery]:
-        """Take deliveries that are ready, which is one of a key."""
+    def _take(self, limit: int, room: int) -> list[Delivery]:
+        """Take deliveries that are ready, one of a key; `room` is for their bytes."""
         now = self._now()
         batch: list[Delivery] = []
-        while len(batch) < limit and self._memory.sendable():
+        while len(batch) < limit and room > 0 and self._memory.sendable():
             delivery = self._memory.ready.popleft()
             expires = expires_at(delivery.message.attributes)
             if expires is not None and expires <= now:
                 self._settlement.expire(delivery)
             else:
                 batch.append(delivery)
+                room -= size_of(delivery.message)
         batch.sort(key=lambda each: each.message.seq)
         return batch
 

@@ -29,7 +29,7 @@ from broker.dispatch.policy import (
     reason_of,
     succeeded,
 )
-from broker.dispatch.puller import Pull, Pulled, Puller
+from broker.dispatch.puller import MAX_PULLED_BYTES, Pull, Pulled, Puller
 from broker.dispatch.rate import RateLimit
 from broker.dispatch.settlement import (
     ASKED_FOR_DEAD_LETTER,
@@ -168,17 +168,19 @@ class Pump:
         self._shard.bell.set()
         return await done
 
-    def pull(self, limit: int, *, patient: bool) -> asyncio.Future[list[Pulled]]:
+    def pull(
+        self, limit: int, *, patient: bool, most_bytes: int = MAX_PULLED_BYTES
+    ) -> asyncio.Future[list[Pulled]]:
         """Ask for up to `limit` deliveries; cancel what is returned to ask no more.
 
-        Who is `patient` waits until there are some. It ends with none where the subscription ends,
-        or is not pulled from any more.
+        There are no more once their messages have `most_bytes`. Who is `patient` waits until there
+        are some. It ends with none where the subscription ends, or is not pulled from any more.
         """
         answer: asyncio.Future[list[Pulled]] = asyncio.get_running_loop().create_future()
         if self._draining or self._shard.lost or self.subscription.endpoint is not None:
             answer.set_result([])
         else:
-            self._puller.add(Pull(limit, answer, patient))
+            self._puller.add(Pull(limit, most_bytes, answer, patient))
             self._shard.bell.set()
         return answer
 

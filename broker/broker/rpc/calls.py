@@ -28,7 +28,7 @@ from broker.dispatch.puller import Pulled
 from broker.errors import BrokerError, Fault, InvalidRequest
 from broker.rpc.events import parts_of, render_event, render_message
 from broker.rpc.generated import broker_pb2 as pb
-from broker.rpc.pull_stream import PullStream
+from broker.rpc.pull_stream import PULLED_BYTES, PullStream
 from broker.rpc.refusals import refusal_of
 from broker.rpc.structs import from_struct, to_struct
 from broker.service import MAX_PAGE, Broker
@@ -271,7 +271,7 @@ class Calls:
         """Hand out deliveries."""
         body = {"max_messages": request.max_messages or DEFAULT_PAGE, "wait_s": request.wait_s}
         pulled = await self._broker.pulls.pull(
-            request.topic, request.subscription, body, self._ended
+            request.topic, request.subscription, body, self._ended, PULLED_BYTES
         )
         return pb.PullResponse(deliveries=self._rendered(request, pulled))
 

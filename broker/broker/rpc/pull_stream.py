@@ -10,6 +10,8 @@ from broker.pulls import MAX_MESSAGES, MAX_WAIT_S, Pulls
 from broker.rpc.generated import broker_pb2 as pb
 
 DEFAULT_OUTSTANDING = 100
+# A client takes 4 MiB at once unless told otherwise; the last message may be a large one.
+PULLED_BYTES = 2 * 1024 * 1024
 _ACTS = (("ack", "ack_ids"), ("nack", "nack_ids"), ("extend", "extend_ids"))
 
 Step = tuple[Sequence[Pulled], Sequence[pb.AckResult]]
@@ -69,7 +71,9 @@ class PullStream:
                 await self._has_room.wait()
                 continue
             limit = self._room - len(self._out)
-            pulled = await self._pulls.take(self._topic, self._name, limit, MAX_WAIT_S, self._ended)
+            pulled = await self._pulls.take(
+                self._topic, self._name, limit, MAX_WAIT_S, self._ended, PULLED_BYTES
+            )
             if pulled:
                 self._out.update(
                     self._pulls.ack_id(self._topic, self._name, each.claim)
