@@ -32,7 +32,8 @@ BATCH = "application/cloudevents-batch+json"
 MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
 
-URI_REFERENCE = r"\A[^\s<>\"{}|\\^`]+\Z"
+URI_CHARACTERS = r"\s<>\"{}|\\^`"  # are not in one
+URI_REFERENCE = rf"\A[^{URI_CHARACTERS}]+\Z"
 _TIMESTAMP = (
     r"\A[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
@@ -51,9 +52,9 @@ _Timestamp = Annotated[str, Meta(pattern=_PLAIN_TIME)]
 
 ATTRIBUTE_NAME = "[a-z0-9]{1,64}"
 _attribute_name = re.compile(ATTRIBUTE_NAME)
-_FORBIDDEN_TEXT = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
-)  # CloudEvents 1.0.2, section "Type System", String
+# CloudEvents 1.0.2, section "Type System", String; lone surrogates besides
+FORBIDDEN_CHARACTERS = r"\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
+_FORBIDDEN_TEXT = re.compile(rf"[{FORBIDDEN_CHARACTERS}\ud800-\udfff]")
 _NEEDS_ENCODING = re.compile(r"[^\x21\x23\x24\x26-\x7e]")
 _HEADER_SAFE = bytes(c for c in range(0x21, 0x7F) if c not in b'"%')
 _JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.IGNORECASE)
@@ -362,6 +363,8 @@ def _attributes_in_members(members: dict[str, Raw], faults: list[Fault]) -> Attr
         value = _scalar(raw)
         if value is None:
             continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, (str, bool)) or (isinstance(value, int) and -(2**31) <= value < 2**31):
             attributes[name] = value
         else:
@@ -402,6 +405,7 @@ _REQUIRED = ("specversion", "id", "source", "type")
 _URIS = {"source", "dataschema"}
 _TIMES = {"time", "deliverat", "expirytime"}
 _TEXTS = {*_REQUIRED, *_URIS, *_TIMES, "subject", "datacontenttype", "partitionkey"}
+_STRINGS = {*_TEXTS, "traceparent", "tracestate"}
 
 
 def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
@@ -418,7 +422,7 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
     if name not in _TEXTS and (name == "data" or not _attribute_name.fullmatch(name)):
         return "attribute names are 1 to 64 lower-case letters and digits, and never data"
     if not isinstance(value, str):
-        return "must be a string" if name in _TEXTS else None
+        return "must be a string" if name in _STRINGS else None
     if name == "specversion" and value != "1.0":
         return 'must be "1.0"'
     if name in _TEXTS and not value:

@@ -7,8 +7,15 @@ from typing import Any
 
 import msgspec
 
-from broker.cloudevents import ATTRIBUTE_NAME, MAX_ATTRIBUTES, MAX_BATCH_EVENTS, Event
-from broker.fields import ecma, moment
+from broker.cloudevents import (
+    ATTRIBUTE_NAME,
+    FORBIDDEN_CHARACTERS,
+    MAX_ATTRIBUTES,
+    MAX_BATCH_EVENTS,
+    URI_CHARACTERS,
+    Event,
+)
+from broker.fields import moment
 
 _DESCRIPTIONS = {
     "specversion": "Of CloudEvents",
@@ -27,11 +34,16 @@ _DESCRIPTIONS = {
     "data": "The event's data: any JSON",
 }
 _IN_HEADERS = tuple(name for name in _DESCRIPTIONS if name not in {"data", "datacontenttype"})
+_TEXT = f"^[^{FORBIDDEN_CHARACTERS}]*$"
+_URI = f"^[^{URI_CHARACTERS}{FORBIDDEN_CHARACTERS}]+$"
+_MEDIA_TYPE = "^[ -~]+$"
+_IN_A_HEADER = '^(?!""$)([!-~]([ -~]*[!-~])?)?$'
 _TIMES = frozenset({"time", "deliverat", "expirytime"})
 # CloudEvents 1.0.2, section "Type System": an extension is a string, a boolean or an integer.
 _EXTENSION = {
     "anyOf": [
-        {"type": ["string", "boolean", "null"]},
+        {"type": "string", "pattern": _TEXT},
+        {"type": ["boolean", "null"]},
         {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
     ]
 }
@@ -40,14 +52,13 @@ _EXTENSION = {
 def event_schema() -> dict[str, Any]:
     """Return the schema of an event in JSON that may be published."""
     return {
-        "description": "An event in the JSON format of CloudEvents 1.0, extensions included. "
-        "A null stands for an absent attribute.",
+        "description": "An event in the JSON format of CloudEvents 1.0, with up to "
+        f"{MAX_ATTRIBUTES} attributes, extensions among them. A null stands for an absent one.",
         "type": "object",
         "properties": {**_attributes(), **_data()},
         "required": ["specversion", "id", "source", "type"],
         "patternProperties": {f"^(?!data$){ATTRIBUTE_NAME}$": _EXTENSION},
         "additionalProperties": False,
-        "maxProperties": MAX_ATTRIBUTES,
         "not": {"required": ["data", "data_base64"]},
     }
 
@@ -75,9 +86,12 @@ def stored_event_schema() -> dict[str, Any]:
 
 
 def header_schemas() -> dict[str, dict[str, Any]]:
-    """Return the schemas of `ce-` headers, in which binary mode has the attributes."""
+    """Return the schemas of `ce-` headers, in which binary mode has the attributes.
+
+    What a header cannot hold is percent-encoded there.
+    """
     attributes = _attributes()
-    return {f"ce-{name}": _without_null(attributes[name]) for name in _IN_HEADERS}
+    return {f"ce-{name}": _as_header(attributes[name]) for name in _IN_HEADERS}
 
 
 def _attributes() -> dict[str, Any]:
@@ -87,22 +101,24 @@ def _attributes() -> dict[str, Any]:
 
 
 def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    optional = "anyOf" in schema
-    plain = (
-        next(each for each in schema["anyOf"] if each != {"type": "null"}) if optional else schema
-    )
-    plain = {"description": _DESCRIPTIONS[name], **plain}
-    if "enum" in plain:
-        plain["type"] = "string"
-    if "pattern" in plain:
-        plain["pattern"] = ecma(plain["pattern"])
+    choices = schema.get("anyOf", [schema])
+    plain = {"description": _DESCRIPTIONS[name], "type": "string", **choices[0]}
     if name in _TIMES:
         plain |= moment()
-    return {**plain, "type": ["string", "null"]} if optional else plain
+    elif name == "datacontenttype":
+        plain["pattern"] = _MEDIA_TYPE
+    elif "pattern" in plain:
+        plain["pattern"] = _URI
+    elif "enum" not in plain:
+        plain["pattern"] = _TEXT
+    return {**plain, "type": ["string", "null"]} if len(choices) > 1 else plain
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "type": "string"}
+def _as_header(schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {**schema, "type": "string"}
+    if schema.get("pattern") == _TEXT:
+        plain["pattern"] = _IN_A_HEADER
+    return plain
 
 
 def _data() -> dict[str, Any]:

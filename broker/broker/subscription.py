@@ -233,7 +233,10 @@ def _secret() -> Field:
         key_of(value)
         return value
 
-    return Field(check, {"type": "string", "pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"})
+    one = "[A-Za-z0-9+/]"
+    tail = f"({one}{{2}}={{0,2}}|{one}{{3}}=?)?"
+    base64 = f"({one}{{4}}){{8,20}}{tail}|({one}{{4}}){{21}}({one}{{2}}={{0,2}})?"  # 24 to 64 bytes
+    return Field(check, {"type": "string", "pattern": f"^whsec_({base64})$"})
 
 
 def _headers() -> Field:

@@ -6,15 +6,22 @@ Besides what is tried here, every exchange of every test is held against it: see
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import broker as product
-from support.api import Api, good
-from support.broker_process import StartBroker
+from support.api import Api, accepted, good
+from support.broker_process import BrokerProcess, StartBroker
 from support.described import Description
+from support.endpoint import Answer, Endpoint, always
+from support.eventually import eventually
 from support.problem import read_problem
 
 Json = dict[str, Any]
@@ -55,6 +62,87 @@ def test_every_call_in_the_description_is_served(api: Api, document: Json) -> No
             answer = api.http.request(method, filled, params={"state": "blocked"})
             if answer.status_code == 404:
                 assert answer.json()["code"] != "route_not_found", (method, path)
+
+
+# -- what a fuzzer makes of it -----------------------------------------------------------------
+
+ENDLESS = ("stream", "consume")
+GROUPS = {
+    "topics": ("Topics", "Messages", "Scheduled messages"),
+    "subscriptions": ("Subscriptions",),
+    "deliveries": ("Deliveries", "Dead letters", "Later"),
+    "pull": ("Pull",),
+    "others": ("API keys", "Operations", "The original example"),
+}
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A broker for the fuzzer alone."""
+    running = BrokerProcess(tmp_path_factory.mktemp("fuzzed")).start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def filled(
+    fuzzed: BrokerProcess, endpoint: Endpoint, request: pytest.FixtureRequest
+) -> BrokerProcess:
+    """The same, with what the examples of parameters name: topic, subscription, messages."""
+    api = fuzzed.api
+    api.delete_topic("order", force=True)
+    pulled = request.node.name.endswith("[pull]")
+    endpoint.script = always(Answer(422))
+    url = None if pulled else endpoint.url
+    accepted(api.put_subscription("order", "shipping", endpoint=url))
+    for number in range(20):
+        api.ok_publish("order", number, key=str(number % 3))
+    later = {"id": "reminder-1", "deliverat": "2100-01-01T00:00:00Z"}
+    accepted(api.publish("order", 1, **later))
+    if not pulled:
+        eventually(lambda: len(api.dead_letters("order", "shipping")) == 20)
+    return fuzzed
+
+
+def fuzz(running: BrokerProcess, *options: str) -> None:
+    """Run schemathesis, which sends what the description takes and what it does not."""
+    excluded = [option for name in ENDLESS for option in ("--exclude-operation-id", name)]
+    environment = {
+        "SCHEMATHESIS_HOOKS": "support.fuzzing",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("schemathesis"), "run"),
+            *(f"{running.base_url}/openapi.json", "--seed=1", "--no-color"),
+            *("--continue-on-failure", "--generation-database=none", *excluded, *options),
+        ],
+        env=os.environ | environment,
+        cwd=running.folder,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
+    assert '"level": "error"' not in running.log()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_fuzzer_finds_nothing_wrong_with_any_call(filled: BrokerProcess, group: str) -> None:
+    tags = [option for tag in GROUPS[group] for option in ("--include-tag", tag)]
+
+    fuzz(filled, "--phases=examples,coverage,fuzzing", "--max-examples=10", *tags)
+
+
+def test_fuzzer_finds_nothing_wrong_with_one_call_after_another(filled: BrokerProcess) -> None:
+    fuzz(filled, "--phases=stateful", "--max-examples=20")
+
+
+def test_groups_have_every_call(document: Json) -> None:
+    assert {tag["name"] for tag in document["tags"]} == {
+        tag for tags in GROUPS.values() for tag in tags
+    }
 
 
 # -- what holds exchanges against it notices ---------------------------------------------------

@@ -197,7 +197,7 @@ def test_body_that_is_no_array_of_objects_is_malformed(body: bytes) -> None:
         read_batch(body)
 
 
-@pytest.mark.parametrize("value", ["1e999", "9" * 5000, "-" + "9" * 30, "[1]", "{}", "1.5", "1.0"])
+@pytest.mark.parametrize("value", ["1e999", "9" * 5000, "-" + "9" * 30, "[1]", "{}", "1.5"])
 def test_value_that_is_no_scalar_is_refused_by_name(value: str) -> None:
     body = json.dumps({**MINIMAL, "x": "value", "y": True}).replace('"value"', value)
     assert faults_of(lambda: read_structured(body.encode(), None)) == ["x"]

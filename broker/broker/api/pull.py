@@ -63,7 +63,7 @@ async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:
         if name == b"content-length":
             length = int(value)
     body = await read_body(receive, length, MAX_BODY_BYTES)
-    if not body.strip():
+    if not body:
         return {}
     try:
         return _decode(body)

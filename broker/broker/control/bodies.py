@@ -9,7 +9,7 @@ from broker.errors import MalformedRequest, UnsupportedContent
 def json_object(request: Request) -> dict[str, object]:
     """Return the body as a JSON object; no body is an empty one."""
     body = request.get_data()
-    if not body.strip():
+    if not body:
         return {}
     if request.mimetype and not (request.is_json or request.mimetype == "text/json"):
         raise UnsupportedContent(

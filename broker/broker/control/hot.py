@@ -38,7 +38,7 @@ TEXT = Content({"text/plain; charset=utf-8": {"type": "string"}})
 IDEMPOTENCY_KEY = {
     "description": "The event's `id`, quoted or bare, where it brings none; not with a batch",
     "type": "string",
-    "pattern": f"^[!-~]{{1,{MAX_ID}}}$",
+    "pattern": f'^(?!""$)[!-~]([ -~]{{0,{MAX_ID - 2}}}[!-~])?$',
 }
 LOCATION = {
     "description": "Where the message is, unless it came in a batch",
