@@ -1,6 +1,9 @@
-"""Signs of life of a command that takes its time."""
+"""Signs of life of a command that takes its time, on the standard error."""
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 EVERY_S = 5.0
@@ -20,3 +23,29 @@ class Progress:
         if now - self._told_at >= EVERY_S:
             self._told_at = now
             print(f"{what} …", file=self._to, flush=True)
+
+
+@contextmanager
+def signs_of_life(begin: str) -> Iterator[Callable[[str], None]]:
+    """Yield what hears how far it is: on a terminal one line that changes, else some lines."""
+    if not sys.stderr.isatty():
+        yield Progress(sys.stderr, time.monotonic).tell
+        return
+    with spinner(begin) as tell:
+        yield tell
+
+
+@contextmanager
+def spinner(begin: str) -> Iterator[Callable[[str], None]]:
+    """Show that something goes on, while it does; on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Display
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Display(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task(begin, total=None)
+        yield lambda what: display.update(task, description=what)
