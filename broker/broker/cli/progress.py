@@ -1,10 +1,11 @@
 """Signs of life of a command that takes its time, on the standard error."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO, TextIO
 
 EVERY_S = 5.0
 
@@ -49,3 +50,24 @@ def spinner(begin: str) -> Iterator[Callable[[str], None]]:
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
         task = display.add_task(begin, total=None)
         yield lambda what: display.update(task, description=what)
+
+
+@contextmanager
+def bar(begin: str, file: IO[bytes]) -> Iterator[Callable[[str], None]]:
+    """Show how far a file has been read, on a terminal only; how long it is may be unknown."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
+
+    columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn()
+    with Display(*columns, console=Console(stderr=True), transient=True) as display:
+        size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+        task = display.add_task(begin, total=size or None)
+
+        def tell(what: str) -> None:
+            display.update(task, description=what, completed=file.tell() if size else 0)
+
+        yield tell

@@ -11,6 +11,7 @@ import click
 
 from broker.cli.failure import WrongUse
 from broker.cli.progress import signs_of_life
+from broker.cli.remote import Remote
 from broker.cli.table import table
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ def command(path: str | None, store: str | None, as_document: bool) -> None:
             report = check(file, lambda what: tell(f"still looking at {what}"))
     except (Locked, Unusable, WrongSetting) as refused:
         raise WrongUse(str(refused)) from None
-    click.echo(as_json(file, report) if as_document else as_table(file, report))
+    click.echo(
+        as_json(file, report)
+        if as_document or Remote(click.get_current_context()).as_json
+        else as_table(file, report)
+    )
     sys.exit(0 if report.ok else 1)
 
 

@@ -8,7 +8,7 @@ import click
 
 @click.command("serve")
 def command() -> None:
-    """Run the broker; it is configured by BROKER_… variables."""
+    """Run the broker, configured by BROKER_… variables."""
     from broker.cli.serve import serve
     from broker.config import WrongSetting, settings_from
 
