@@ -114,3 +114,14 @@ def test_broker_describes_itself(stack: ComposeStack) -> None:
     with httpx.Client(base_url=stack.urls[Service.BROKER], trust_env=False) as http:
         assert http.get("/openapi.json").json()["openapi"].startswith("3.1")
         assert "broker_info" in http.get("/metrics").text
+
+
+def test_broker_is_asked_from_within_its_container(stack: ComposeStack, shop: Shop) -> None:
+    shop.place()
+
+    def listed() -> bool:
+        code, table = run(stack, Service.BROKER, "broker", "messages", "list", "order")
+        assert code == 0, table
+        return "order.created" in table
+
+    eventually(listed)
