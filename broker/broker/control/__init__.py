@@ -39,6 +39,7 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
         acks,
         dead_letters,
         deliveries,
+        docs,
         hot,
         keys,
         messages,
@@ -68,6 +69,7 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
         keys,
         ops,
         openapi,
+        docs,
     )
     for module in nouns:
         app.register_blueprint(module.blueprint)

@@ -29,6 +29,7 @@ PERMISSIONS: Mapping[str, Needs] = {
     "ops.readyz": OPEN,
     "ops.metrics": READ_ALL,
     "openapi.openapi": OPEN,
+    "docs.docs": OPEN,
     "acks.conclude": OPEN,
     "keys.list_keys": ADMINISTER,
     "keys.create_key": ADMINISTER,
