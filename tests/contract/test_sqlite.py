@@ -32,6 +32,7 @@ from contract.messages import (
     seqs_of,
     settle,
 )
+from support.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 MEBIBYTE = 1024 * 1024
@@ -384,6 +385,26 @@ async def test_write_ahead_log_starts_over_under_appends_that_never_pause(
     assert len(lives) == 5
     assert log.stat().st_size < appended
     assert len(await read_all(store)) == appended // (16 * 1024)
+
+
+async def test_write_ahead_log_that_had_to_grow_is_cut_once_nothing_is_written_any_more(
+    home: SqliteHome, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "POLL_S", 0.05)
+    monkeypatch.setattr(checkpoint, "SHRINK_BYTES", MEBIBYTE)
+    store = await home.reopen()
+    log = home.path.with_name(home.path.name + "-wal")
+    with contextlib.closing(sqlite3.connect(home.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM message").fetchone()
+        for _ in range(4):
+            await publish(store, *[new_message(data=bytes(64 * 1024))] * 16)
+        grown = log.stat().st_size
+
+    await asyncio.to_thread(eventually, lambda: log.stat().st_size <= MEBIBYTE)
+
+    assert grown > 4 * MEBIBYTE
+    assert len(await read_all(store)) == 64
 
 
 # -- what is dropped -------------------------------------------------------------------------------

@@ -6,12 +6,18 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from broker.store.sqlite.connection import open_reader
+from broker.store.sqlite.connection import PAGE_BYTES, open_reader
 
 POLL_S = 1.0
 # A log of more frames than this is made to start over; until then it starts over only if the writer
 # happens to pause. 4,096 frames are 32 MiB.
 RESTART_FRAMES = 4096
+# A log file that a burst, or a long reader, made larger than this is cut once it is no longer
+# needed. Until then the disk may look full, and a broker that refuses messages has nothing to
+# write that would make the log start over.
+SHRINK_BYTES = RESTART_FRAMES * PAGE_BYTES
+# Filling less than this in a second, the log takes so long to grow again that cutting costs little.
+QUIET_FRAMES = RESTART_FRAMES // 8
 # For this long at most, a start over holds up the writer. Left to SQLite's usual 5 s, one long
 # reader beside the broker would make its next commit fail.
 RESTART_WAIT_MS = 50
@@ -28,6 +34,7 @@ class Checkpointer:
 
     def __init__(self, path: Path, commits: Callable[[], int], writing: threading.Lock) -> None:
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._commits = commits
         self._writing = writing
         self._seen = 0
@@ -54,6 +61,8 @@ class Checkpointer:
                 if commits != self._seen:
                     self._seen = commits
                     self._checkpoint(connection)
+                else:
+                    self._shrink(connection)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # One that is busy or fails loses nothing: the log stays, and the next one tries again.
@@ -65,3 +74,11 @@ class Checkpointer:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # what came during the first
                 with self._writing:
                     connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            elif frames < QUIET_FRAMES:
+                self._shrink(connection)
+
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error, FileNotFoundError):
+            if self._log.stat().st_size > SHRINK_BYTES:
+                with self._writing:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
