@@ -164,10 +164,12 @@ class SqliteStore:
         return self._group.failure
 
     def free_bytes(self) -> int:
-        room = os.statvfs(self._path.parent)
-        # What is in the write-ahead log so far will need its place in the file as well.
+        # What is in the write-ahead log so far will need its place in the file as well. The size
+        # is read first: what a checkpoint moves meanwhile counts twice rather than not at all.
+        size = self._path.stat().st_size
         (pages,) = self._reader.execute("PRAGMA page_count").fetchone()
-        growing = max(0, pages * PAGE_BYTES - self._path.stat().st_size)
+        room = os.statvfs(self._path.parent)
+        growing = max(0, pages * PAGE_BYTES - size)
         return int(max(0, room.f_bavail * room.f_frsize - growing))
 
     def reusable_bytes(self) -> int:
