@@ -1,8 +1,12 @@
 """The named statements of queries.sql and check.sql."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
+from typing import Any, TypeAlias
+
+Query: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[Any]]]
+"""Runs a named statement with its parameters off the event loop, and returns the rows."""
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 

@@ -94,18 +94,21 @@ UPDATE exception SET state = 'retry', due_at = 0 WHERE state = 'leased' AND due_
 
 -- name: hold_behind_first
 -- INDEXED BY, because the planner takes the primary key, whose cost grows with the square of the rows.
+-- By the states one by one, because a key may have any number of rows in one of them.
 UPDATE exception INDEXED BY exception_state SET state = 'held'
 WHERE subscription = ? AND state = 'retry' AND seq > ? AND seq <= ? AND key IS NOT NULL AND EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
-      AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
+      AND before.key IS NOT NULL AND before.state <> 'dead'
+      AND before.state IN ('retry', 'held', 'leased', 'blocked') AND before.seq < exception.seq)
 
 -- name: free_first_held
 UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
 WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ? AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
-      AND before.key IS NOT NULL AND before.state <> 'dead' AND before.seq < exception.seq)
+      AND before.key IS NOT NULL AND before.state <> 'dead'
+      AND before.state IN ('retry', 'held', 'leased', 'blocked') AND before.seq < exception.seq)
 
 -- name: seek_rows
 DELETE FROM exception
@@ -113,9 +116,9 @@ WHERE subscription = ?1 AND seq > ?2 AND seq <= ?3 AND (state <> 'dead' OR seq >
 
 -- name: finish_seeks
 -- At the start, of seeks that the end of the broker cut off.
-DELETE FROM exception WHERE EXISTS (
-    SELECT 1 FROM subscription WHERE id = exception.subscription AND clearing
-      AND (exception.state <> 'dead' OR exception.seq > subscription.position))
+DELETE FROM exception
+WHERE subscription IN (SELECT id FROM subscription WHERE clearing) AND (state <> 'dead' OR seq > (
+    SELECT position FROM subscription WHERE id = exception.subscription))
 
 -- name: seeks_finished
 UPDATE subscription SET clearing = 0 WHERE clearing
@@ -124,11 +127,11 @@ UPDATE subscription SET clearing = 0 WHERE clearing
 UPDATE subscription SET clearing = 0 WHERE id = ?
 
 -- name: next_rows
-SELECT max(seq), count(*) FROM (
+SELECT max(seq) FROM (
     SELECT seq FROM exception WHERE subscription = ? AND seq > ? ORDER BY seq LIMIT ?)
 
 -- name: next_rows_in
-SELECT max(seq), count(*) FROM (
+SELECT max(seq) FROM (
     SELECT seq FROM exception INDEXED BY exception_state
     WHERE subscription = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?)
 
@@ -138,28 +141,37 @@ UPDATE subscription SET position = ?, generation = ?, replay_until = ?, clearing
 -- name: update_hold
 UPDATE subscription SET hold_until = ? WHERE id = ?
 
--- name: count_dead_some
-SELECT count(*) FROM exception
+-- name: dead_all
+SELECT seq, key FROM exception INDEXED BY exception_state
+WHERE subscription = ? AND state = 'dead' AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: dead_some
+SELECT seq, key FROM exception
 WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
 
--- name: replay_all
-UPDATE exception INDEXED BY exception_state
-SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?4
-WHERE subscription = ?1 AND state = 'dead' AND seq > ?2 AND seq <= ?3
-
--- name: replay_some
+-- name: replay_dead
 UPDATE exception SET state = 'retry', attempts = 0, due_at = 0, replayed = 1, since = ?
 WHERE subscription = ? AND state = 'dead' AND seq IN (SELECT value FROM json_each(?))
 
 -- name: hold_busy
--- Also behind a lease or a blocked delivery, which a key cannot pass even if it comes later.
-UPDATE exception INDEXED BY exception_state SET state = 'held'
-WHERE subscription = ?1 AND state = 'retry' AND seq > ?2 AND seq <= ?3 AND replayed = 1
+-- Of those replayed. Also behind a lease or a blocked delivery, which a key cannot pass even if it
+-- comes later.
+UPDATE exception SET state = 'held'
+WHERE subscription = ?1 AND seq IN (SELECT value FROM json_each(?2)) AND state = 'retry'
   AND key IS NOT NULL AND (
-    key IN (SELECT value FROM json_each(?4)) OR EXISTS (
+    key IN (SELECT value FROM json_each(?3)) OR EXISTS (
         SELECT 1 FROM exception AS other INDEXED BY exception_key
         WHERE other.subscription = ?1 AND other.key = exception.key AND other.key IS NOT NULL
           AND other.state <> 'dead' AND other.state IN ('leased', 'blocked')))
+
+-- name: hold_behind_of
+UPDATE exception INDEXED BY exception_key SET state = 'held'
+WHERE subscription = ?1 AND key IN (SELECT value FROM json_each(?2)) AND key IS NOT NULL
+  AND state <> 'dead' AND state = 'retry' AND EXISTS (
+    SELECT 1 FROM exception AS before INDEXED BY exception_key
+    WHERE before.subscription = ?1 AND before.key = exception.key AND before.key IS NOT NULL
+      AND before.state <> 'dead' AND before.state IN ('retry', 'held', 'leased', 'blocked')
+      AND before.seq < exception.seq)
 
 -- name: free_all_held
 UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
@@ -173,12 +185,15 @@ WHERE EXISTS (SELECT 1 FROM exception WHERE exception.subscription = subscriptio
 SELECT seq FROM exception WHERE subscription = ? AND seq > ?
 
 -- name: leases
-SELECT seq, key, due_at FROM exception
-WHERE subscription = ? AND state = 'leased' AND due_at < 9e999
+SELECT seq, key, due_at FROM exception INDEXED BY exception_state
+WHERE subscription = ? AND state = 'leased' AND seq > ? AND due_at < 9e999 ORDER BY seq LIMIT ?
 
 -- name: first_of
-SELECT min(seq) FROM exception INDEXED BY exception_key
-WHERE subscription = ? AND key = ? AND key IS NOT NULL AND state <> 'dead' AND state <> 'held'
+SELECT min(seq) FROM (
+    SELECT (SELECT min(seq) FROM exception INDEXED BY exception_key
+            WHERE subscription = ?1 AND key = ?2 AND key IS NOT NULL AND state <> 'dead'
+              AND state = ahead.column1) AS seq
+    FROM (VALUES ('retry'), ('leased'), ('blocked')) AS ahead)
 
 -- name: waiting_keys
 -- From key to key, however many rows each has.
@@ -239,10 +254,12 @@ SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.sinc
 FROM exception AS e INDEXED BY exception_key
      JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
 WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
-  AND e.state <> 'dead' AND NOT EXISTS (
-    SELECT 1 FROM exception AS before INDEXED BY exception_key
-    WHERE before.subscription = ?2 AND before.key = ?3 AND before.key IS NOT NULL
-      AND before.seq <= ?4 AND before.state <> 'dead' AND before.state <> 'held')
+  AND e.state <> 'dead' AND e.state = 'held' AND e.seq < coalesce((
+    SELECT min(seq) FROM (
+        SELECT (SELECT min(seq) FROM exception INDEXED BY exception_key
+                WHERE subscription = ?2 AND key = ?3 AND key IS NOT NULL AND state <> 'dead'
+                  AND state = ahead.column1) AS seq
+        FROM (VALUES ('retry'), ('leased'), ('blocked')) AS ahead)), 9e999)
 ORDER BY e.seq LIMIT ?5
 
 -- name: row
@@ -263,7 +280,8 @@ WHERE e.subscription = ?2 AND e.seq = chosen.value AND e.state = 'leased'
 -- name: rows
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
+FROM exception AS e INDEXED BY exception_state
+     JOIN message AS m ON m.topic = ? AND m.seq = e.seq
 WHERE e.subscription = ? AND e.state = ? AND e.seq > ?
 ORDER BY e.seq LIMIT ?
 
@@ -345,8 +363,9 @@ SELECT seq FROM exception
 WHERE subscription = ? AND state = 'dead' AND since <= ? AND seq <= ? ORDER BY since LIMIT ?
 
 -- name: drop_dead
+-- +since, because the planner goes through all that are as old.
 DELETE FROM exception
-WHERE subscription = ? AND state = 'dead' AND since <= ?
+WHERE subscription = ? AND state = 'dead' AND +since <= ?
     AND seq IN (SELECT value FROM json_each(?))
 
 -- name: ids_of_topic
@@ -411,13 +430,14 @@ ORDER BY seq LIMIT ?4
 DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: too_old_rows
-SELECT seq, key FROM exception
+SELECT seq, key FROM exception INDEXED BY exception_state
 WHERE subscription = ? AND state = ? AND seq < ? AND (replayed = 0 OR since < ?)
 ORDER BY seq LIMIT ?
 
 -- name: give_up_rows
 UPDATE exception SET state = 'dead', reason = ?, due_at = 0, since = ?
 WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
+    AND state IN ('retry', 'held', 'blocked')
 
 -- name: give_up_new
 INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at, reason, since)

@@ -16,10 +16,9 @@ from typing import Any, TypeAlias
 from broker.store.port import LogEntry, Unavailable
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import TopicLog
-from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.queries import SQL, Query
 from broker.store.sqlite.shard import SqliteShard
 
-Query: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[Any]]]
 Entries: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[LogEntry]]]
 
 BATCH_ROWS = 1000

@@ -14,9 +14,10 @@ from typing import Any
 
 from broker.model import ExceptionRow, FailedAttempt, Message, size_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
+from broker.store.sqlite.batches import Batches
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
-from broker.store.sqlite.queries import SQL
+from broker.store.sqlite.queries import SQL, Query
 
 WINDOW = 8192
 PASSED_S = 1.0  # until a move over what is not wanted is written, if nothing else is before
@@ -25,9 +26,6 @@ PAGES_PASSED_AT_ONCE = 8
 JUDGING_S = 0.005  # until others have a turn
 ATTEMPTS_KEPT = 20
 ATTEMPTS_TRIMMED_EVERY = 10
-# Of statements that may change any number of rows, so many a commit: some 5 ms of the event loop.
-BATCH_ROWS = 500
-KEYS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,7 @@ class SqliteShard:
         log: Log,
         group: GroupCommit,
         reader: sqlite3.Connection,
+        query: Query,
     ) -> None:
         self.id = id_
         self.topic = topic.name
@@ -65,6 +64,8 @@ class SqliteShard:
         self._log = log
         self._group = group
         self._reader = reader
+        self._query = query
+        self._batches = Batches(id_, group, reader, self._require_owned)
         self.generation = place.generation
         self.replay_until = place.replay_until
         self.hold_until = self._written_hold = place.hold_until
@@ -242,7 +243,7 @@ class SqliteShard:
 
     async def leases(self) -> Sequence[Lease]:
         await self.rows_durable()
-        return [Lease(*row) for row in self._reader.execute(SQL["leases"], (self.id,))]
+        return await self._batches.leases() if self.has_rows else []
 
     async def first_of(self, key: str) -> int | None:
         await self.rows_durable()
@@ -251,25 +252,12 @@ class SqliteShard:
 
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         await self.rows_durable()
-        keys: list[str] = []
-        while self.has_rows and len(keys) < limit:
-            parameters = (self.id, keys[-1] if keys else "", min(limit - len(keys), KEYS_AT_ONCE))
-            found = [key for (key,) in self._reader.execute(SQL["waiting_keys"], parameters)]
-            keys += found
-            if len(found) < parameters[-1]:
-                break
-            await asyncio.sleep(0)  # let others have a turn
-        return keys
+        return await self._batches.waiting_keys(limit) if self.has_rows else []
 
     async def regroup(self, ordering: str) -> None:
         await self.rows_durable()
-        if not self.has_rows:
-            return
-        if ordering == "key":
-            await self._in_batches("retry", "hold_behind_first")
-            await self._in_batches("held", "free_first_held")
-        else:
-            await self._in_batches("held", "free_all_held")
+        if self.has_rows:
+            await self._batches.regroup(ordering)
 
     async def seek(self, position: int) -> None:
         self._require_owned()
@@ -282,63 +270,14 @@ class SqliteShard:
         self._covered.clear()
         self._rows.clear()
         self.changes += 1
-        place = (position, self.generation, self.replay_until, self.id)
-        await self._write(("seek_position", place))
-        after = 0
-        while (batch := self._next_rows("next_rows", after)) is not None:
-            await self._write(("seek_rows", (self.id, after, batch[0], position)))
-            after = batch[0]
-        await self._write(("seek_finished", (self.id,)))
+        await self._batches.clear(position, self.generation, self.replay_until)
 
     async def replay(
         self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
     ) -> int:
         await self.rows_durable()
         self.changes += 1
-        if seqs is None:
-            count = await self._in_batches("dead", "replay_all", now)
-        else:
-            count = await self._replay_some(seqs, now)
-        if count and busy is not None:
-            await self._in_batches("retry", "hold_busy", json.dumps(busy))
-            await self._in_batches("retry", "hold_behind_first")
-        return count
-
-    async def _replay_some(self, seqs: Sequence[int], now: float) -> int:
-        count = 0
-        for start in range(0, len(seqs), BATCH_ROWS):
-            some = json.dumps(seqs[start : start + BATCH_ROWS])
-            counted = self._reader.execute(SQL["count_dead_some"], (self.id, some))
-            (found,) = counted.fetchone()
-            if found:
-                await self._write(("replay_some", (now, self.id, some)))
-            count += found
-        return count
-
-    async def _in_batches(self, state: str, name: str, *more: Any) -> int:
-        """Have a statement change the rows in a state, a few a commit; return how many there were.
-
-        It takes the subscription, the seqs between which it may change rows, and `more`.
-        """
-        count = after = 0
-        while (batch := self._next_rows("next_rows_in", after, state)) is not None:
-            end, rows = batch
-            await self._write((name, (self.id, after, end, *more)))
-            after = end
-            count += rows
-        return count
-
-    def _next_rows(self, name: str, after: int, *state: str) -> tuple[int, int] | None:
-        """Return up to which seq the next few rows go, and how many they are."""
-        parameters = (self.id, *state, after, BATCH_ROWS)
-        end, rows = self._reader.execute(SQL[name], parameters).fetchone()
-        return None if end is None else (end, rows)
-
-    async def _write(self, statement: tuple[str, tuple[Any, ...]]) -> None:
-        self._group.open.statements.append(statement)
-        self._group.ring()
-        await self._group.durable()
-        self._require_owned()
+        return await self._batches.replay(seqs, None if busy is None else frozenset(busy), now)
 
     async def give_up(
         self, before: int, since: float, skip: frozenset[int], reason: str, limit: int, now: float
@@ -347,7 +286,7 @@ class SqliteShard:
         found: list[tuple[int, str | None]] = []
         for state in ("retry", "held", "blocked"):
             parameters = (self.id, state, before, since, limit + len(skip))
-            found += self._reader.execute(SQL["too_old_rows"], parameters)
+            found += await self._query("too_old_rows", parameters)
         rows = sorted(each for each in found if each[0] not in skip)[:limit]
         first = self.fetched + 1
         end = min(before, self._topic.durable_seq + 1, first + limit - len(rows))
@@ -367,7 +306,7 @@ class SqliteShard:
             self.write_with_next()
             self._group.ring()
             await self._group.durable()
-        keys = json.dumps([key for _, key in rows if key is not None])
+        keys = json.dumps(list({key for _, key in rows if key is not None}))
         return count, [key for (key,) in self._reader.execute(SQL["free_among"], (keys, self.id))]
 
     def _wanted_of(self, first: int, end: int, wants: Wants) -> list[int]:

@@ -378,6 +378,7 @@ class SqliteStore:
             self._log,
             self._group,
             self._reader,
+            self._query,
         )
         self._shards[(topic.name, name)] = shard
         self._claimable.put_nowait(shard)
