@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from broker.ack_urls import Claim
 from broker.dispatch.verdicts import LateVerdict, Positions
-from broker.store.port import LeaseLost
+from broker.store.port import Unavailable
 from broker.subscription import RetryPolicy
 from unit.pump_world import PumpWorld, with_fields
 
@@ -222,6 +224,48 @@ async def test_what_came_back_from_the_store_is_given_up_too(world: PumpWorld) -
     assert {seq: row.state for seq, row in rows.items()} == {3: "dead"}
 
 
+async def test_key_goes_on_whose_attempt_ends_while_the_store_gives_up(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is in the file, and gone a moment later: nothing is to wait for it."""
+    await world.publish("a")
+    await world.settle()
+    await world.wait(1)  # a slow one, which has a row
+    assert world.durable()[1].keys() == {1}
+    give_up = world.shard.give_up
+
+    async def give_up_and_end(*asked: Any) -> tuple[int, Sequence[str]]:
+        given_up = await give_up(*asked)
+        world.end(1)
+        return given_up
+
+    monkeypatch.setattr(world.shard, "give_up", give_up_and_end)
+    await world.perform(lambda acts: acts.give_up_before(1, 0.0))
+    await world.publish("a")
+    await world.drain()
+    assert [request.seqs for request in world.courier.sent] == [(1,), (2,)]
+
+
+async def test_key_goes_on_whose_attempt_ends_while_waiting_keys_are_read(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.publish("a")
+    await world.settle()
+    await world.wait(1)
+    waiting_keys = world.shard.waiting_keys
+
+    async def read_and_end(limit: int) -> Sequence[str]:
+        found = await waiting_keys(limit)
+        world.end(1)
+        return found
+
+    monkeypatch.setattr(world.shard, "waiting_keys", read_and_end)
+    await world.perform(lambda acts: acts.give_up_before(1, 0.0))
+    await world.publish("a")
+    await world.drain()
+    assert [request.seqs for request in world.courier.sent] == [(1,), (2,)]
+
+
 # -- seeks ---------------------------------------------------------------------------------------
 
 
@@ -325,5 +369,5 @@ async def test_who_asked_hears_that_the_pump_was_cancelled_in_the_midst(world: P
     asking = asyncio.ensure_future(world.pump.perform(endless))
     await begun.wait()
     await world.crash()
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Unavailable):  # and not that the subscription has gone
         await asyncio.wait_for(asking, timeout=5)

@@ -70,7 +70,11 @@ class Intake:
         """Learn anew which keys wait in the store, and when the first row is due."""
         if self._memory.ordering == "key":
             lanes = self._memory.lanes
-            lanes.restore(await self._shard.waiting_keys(lanes.kept + 1))
+            # A row may go while it is read: what ends meanwhile leaves nobody to free its key.
+            self._ledger.commit()
+            known = lanes.in_memory()
+            found = await self._shard.waiting_keys(lanes.kept + 1)
+            lanes.restore(key for key in found if key not in known)
         await self._look_at_due()
 
     async def _look_at_due(self) -> None:

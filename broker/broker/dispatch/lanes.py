@@ -64,6 +64,10 @@ class Lanes:
         """Say whether anything of the key is known here."""
         return key in self._lanes or key in self._parked
 
+    def in_memory(self) -> frozenset[str]:
+        """Return the keys that have something in memory, or are about to read on in the store."""
+        return frozenset(self._lanes)
+
     def continue_in_store(self) -> list[str]:
         """Have every key that has something in memory look in the store next; return those keys."""
         for lane in self._lanes.values():

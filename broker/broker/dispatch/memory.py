@@ -187,10 +187,13 @@ class Memory:
 
     def end_leases(self, now: float, seqs: Collection[int] = ()) -> None:
         """Let the keys go whose leases from before a seek have lapsed, and those of `seqs`."""
-        ended = [lease for lease in self.leases if lease.until <= now or lease.seq in seqs]
-        if not ended:
+        if not self.leases or (self.leases[0].until > now and not seqs):
             return
-        self.leases = deque(lease for lease in self.leases if lease not in ended)
+        ended: list[Lease] = []
+        kept: deque[Lease] = deque()
+        for lease in self.leases:
+            (ended if lease.until <= now or lease.seq in seqs else kept).append(lease)
+        self.leases = kept
         for lease in ended:
             if lease.key is not None and self.ordering == "key":
                 self._release(lease.key)

@@ -42,7 +42,7 @@ from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.filters.dialects import wants
 from broker.model import ExceptionRow, size_of
 from broker.signing import key_of
-from broker.store.port import Due, LeaseLost, Shard
+from broker.store.port import Due, LeaseLost, Shard, Unavailable
 from broker.subscription import Subscription
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class Pump:
     async def perform(self, act: Callable[[], Awaitable[T]]) -> T:
         """Have the pump's task do something between two turns; return what that returns.
 
-        Raises LeaseLost if the shard is lost before.
+        Raises LeaseLost if the shard is lost before, Unavailable if the pump is ended in the midst.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._acts.append((act, done))
@@ -275,7 +275,7 @@ class Pump:
             while self._acts:
                 _, done = self._acts.popleft()
                 if not done.done():
-                    done.set_exception(LeaseLost(self.subscription.name))
+                    done.set_exception(self._end())
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -311,12 +311,17 @@ class Pump:
         except BaseException as error:
             if not done.done():
                 ended = isinstance(error, asyncio.CancelledError)
-                done.set_exception(LeaseLost(self.subscription.name) if ended else error)
+                done.set_exception(self._end() if ended else error)
             if not isinstance(error, Exception) or isinstance(error, LeaseLost):
                 raise
             return
         if not done.done():
             done.set_result(result)
+
+    def _end(self) -> Exception:
+        """Tell why nothing more is done for those who wait."""
+        name = self.subscription.name
+        return LeaseLost(name) if self._shard.lost else Unavailable(f"{name}: the broker stops")
 
     def _may_send(self) -> bool:
         subscription = self.subscription
