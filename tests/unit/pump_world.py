@@ -178,7 +178,8 @@ class PumpWorld:
             await self.turn(5)
             assert not self._task.done(), self._task.result()
             now = (len(self.courier.sent), self.shard.bell.is_set())
-            quiet = quiet + 1 if now == before and not now[1] else 0
+            waits = bool(self.shard.bell._waiters)  # type: ignore[attr-defined]
+            quiet = quiet + 1 if now == before and waits and not now[1] else 0
             if quiet == QUIET_ROUNDS:
                 return
         raise AssertionError("the pump does not come to rest")

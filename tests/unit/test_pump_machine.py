@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from broker.dispatch.interventions import Interventions
 from broker.dispatch.pump import SLOW_S
 from broker.subscription import RetryPolicy
 from contract.homes import SqliteHome
@@ -56,6 +57,8 @@ class PumpMachine(RuleBasedStateMachine):
         patch.setattr("broker.store.sqlite.shard.WINDOW", 6)
         patch.setattr("broker.dispatch.intake.PAGE", 2)
         patch.setattr("broker.dispatch.lanes.PARKED_KEPT", 1)
+        patch.setattr("broker.store.sqlite.batches.BATCH_ROWS", 2)
+        patch.setattr("broker.store.sqlite.batches.READ_ROWS", 1)
         folder = self.closing.enter_context(tempfile.TemporaryDirectory())
         self.runner = self.closing.enter_context(asyncio.Runner())
         self.home = SqliteHome(Path(folder))
@@ -164,9 +167,28 @@ class PumpMachine(RuleBasedStateMachine):
         chosen = data.draw(st.none() | st.lists(st.sampled_from(dead), min_size=1, unique=True))
         owed = dead if chosen is None else chosen
         assert self.run(self.world.perform(lambda acts: acts.replay(chosen))) == len(owed)
-        self.dead.difference_update(owed)
-        self.owed.update(dict.fromkeys(owed, 0))
+        self.owe_again(owed)
         self.look()
+
+    @precondition(lambda self: self.dead and self.world.courier.out)
+    @rule(data=st.data(), status=st.sampled_from([200, 500, 422]), turns=st.integers(0, 12))
+    def answer_while_replaying(self, data: st.DataObject, status: int, turns: int) -> None:
+        dead = sorted(self.dead)
+        replaying = self.begin(lambda acts: acts.replay(None), turns)
+        self.owe_again(dead)
+        self.answer(self.any_request(data), status, meanwhile=replaying)
+        assert replaying.result() == len(dead)
+
+    @precondition(lambda self: self.dead)
+    @rule(turns=st.integers(0, 20))
+    def crash_while_replaying(self, turns: int) -> None:
+        """Each dead letter is dead still, or owed."""
+        dead = sorted(self.dead)
+        replaying = self.begin(lambda acts: acts.replay(None), turns)
+        self.owe_again(dead)
+        self.check_requests()
+        self.crash(unsure=set(dead))
+        self.run(ended(replaying))
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data(), crash=st.booleans())
@@ -181,17 +203,47 @@ class PumpMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def seek(self, data: st.DataObject) -> None:
-        """Everything above is owed as at first, and nothing below but dead letters is kept."""
         position = data.draw(st.integers(0, self.last_seq))
         self.void.update(self.world.courier.out)
+        self.begin_again(position)
+        self.run(self.world.perform(lambda acts: acts.seek(position)))
+        self.look()
+
+    @rule(data=st.data(), turns=st.integers(0, 20))
+    def crash_while_seeking(self, data: st.DataObject, turns: int) -> None:
+        """Either it has not begun, or it is whole."""
+        position = data.draw(st.integers(0, self.last_seq))
+        generation = self.world.shard.generation
+        seeking = self.begin(lambda acts: acts.seek(position), turns)
+        self.run(self.world.crash())
+        if self.world.shard.generation != generation:
+            self.begin_again(position)
+        self.take_over(unsure=set())
+        self.run(ended(seeking))
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def begin(self, act: Callable[[Interventions], Awaitable[T]], turns: int) -> asyncio.Task[T]:
+        """Have the pump do something, and come so many turns of the loop far with it."""
+
+        async def begun() -> asyncio.Task[T]:
+            acts = self.world.pump.interventions
+            acting = asyncio.ensure_future(self.world.pump.perform(lambda: act(acts)))
+            await self.world.turn(turns)
+            return acting
+
+        return self.run(begun())
+
+    def owe_again(self, dead: Iterable[int]) -> None:
+        self.dead.difference_update(dead)
+        self.owed.update(dict.fromkeys(dead, 0))
+
+    def begin_again(self, position: int) -> None:
+        """Everything above is owed as at first, and nothing below but dead letters is kept."""
         self.owed = dict.fromkeys(range(position + 1, self.last_seq + 1), 0)
         self.dead = {seq for seq in self.dead if seq <= position}
         self.dropped = {seq for seq in self.dropped if seq <= position}
         self.finished = set(range(1, position + 1))
-        self.run(self.world.perform(lambda acts: acts.seek(position)))
-        self.look()
-
-    # -- parts ---------------------------------------------------------------------------------
 
     def ends(self, seq: int, status: int) -> bool:
         """Say whether an answer may be the end of a message, though perhaps not a durable one."""
@@ -209,16 +261,25 @@ class PumpMachine(RuleBasedStateMachine):
     def any_request(self, data: st.DataObject) -> Request:
         return data.draw(st.sampled_from(list(self.world.courier.out.values())))
 
-    def answer(self, request: Request, status: int, body: bytes = b"", **headers: str) -> None:
+    def answer(
+        self,
+        request: Request,
+        status: int,
+        body: bytes = b"",
+        meanwhile: asyncio.Future[Any] | None = None,
+        **headers: str,
+    ) -> None:
         """Answer, and see that of each message became what the answer and the policy say."""
         if request.job in self.void:
             self.world.end(request.job, status, body, **headers)
+            self.run(ended(meanwhile))
             self.look()
             return
         batch = self.formats[request.job] == "batch"
         asked = msgspec.json.decode(body) if body and batch else {}
         policy = self.world.subscription.retry
         self.world.end(request.job, status, body, **headers)
+        self.run(ended(meanwhile))
         self.run(self.world.settle())
         _, rows = self.world.durable()
         stopped = False
@@ -254,6 +315,9 @@ class PumpMachine(RuleBasedStateMachine):
     def crash(self, unsure: set[int]) -> None:
         """Go on with what is durable, which must be all that was owed before but for `unsure`."""
         self.run(self.world.crash())
+        self.take_over(unsure)
+
+    def take_over(self, unsure: set[int]) -> None:
         self.seen = 0
         self.void = set()
         position, rows = self.world.durable()
@@ -262,7 +326,7 @@ class PumpMachine(RuleBasedStateMachine):
         owed = {seq for seq in everything if seq > position or seq in rows} - dead
         assert self.owed.keys() - unsure <= owed
         assert self.dead <= dead <= self.dead | unsure
-        again = owed - self.owed.keys()
+        again = owed - self.owed.keys() - unsure
         assert all(seq > position for seq in again)
         self.owed = {seq: rows[seq].attempts if seq in rows else 0 for seq in sorted(owed)}
         self.dead = dead
@@ -351,6 +415,13 @@ class PumpMachine(RuleBasedStateMachine):
                 self.run(self.world.stop())
         finally:
             self.closing.close()
+
+
+async def ended(act: asyncio.Future[Any] | None) -> None:
+    """Wait for the end of an act, good or bad, if there is one."""
+    if act is not None:
+        await asyncio.wait((act,))
+        act.exception()
 
 
 TestPump = PumpMachine.TestCase
