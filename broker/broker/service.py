@@ -401,6 +401,8 @@ class Broker:
             await pump.perform(partial(pump.interventions.with_position, write))
         except LeaseLost:
             raise SubscriptionNotFound(topic, name) from None
+        except Unavailable:  # the broker stops
+            raise OutcomeUnknown from None
 
     def _updated(
         self, before: Subscription, body: Mapping[str, object]

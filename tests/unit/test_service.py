@@ -13,10 +13,10 @@ import pytest
 from broker.config import Settings
 from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
-from broker.errors import SubscriptionNotFound, TopicNotFound
+from broker.errors import OutcomeUnknown, SubscriptionNotFound, TopicNotFound
 from broker.model import NewMessage
 from broker.service import Broker
-from broker.store.port import Store
+from broker.store.port import Store, Unavailable
 from contract.homes import SqliteHome
 from unit.pump_world import NAME, TOPIC, PumpWorld, with_fields
 
@@ -59,6 +59,18 @@ async def test_changes_at_once_start_from_one_another(broker: Broker) -> None:
     )
     view = await broker.subscription_view("t", "s")
     assert (view.timeout_s, view.state) == (5, "paused")
+
+
+async def test_change_that_a_stop_cuts_off_has_an_outcome_that_is_not_known(broker: Broker) -> None:
+    await broker.put_subscription("t", "s", {})
+
+    async def stop(_: object) -> None:
+        raise Unavailable("the broker stops")
+
+    pump = SimpleNamespace(perform=stop, interventions=SimpleNamespace(with_position=stop))
+    broker.dispatcher = cast(Dispatcher, SimpleNamespace(pump=lambda *_: pump))
+    with pytest.raises(OutcomeUnknown):
+        await broker.put_subscription("t", "s", {"filters": [{"exact": {"type": "a"}}]})
 
 
 async def test_list_leaves_out_what_is_deleted_meanwhile(broker: Broker) -> None:
