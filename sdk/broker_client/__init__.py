@@ -15,6 +15,7 @@ from broker_client.event import Event
 from broker_client.inbox import Inbox
 from broker_client.outbox import Outbox
 from broker_client.publisher import Published, Publisher
+from broker_client.pull_consumer import PullConsumer
 from broker_client.signatures import verify
 from broker_client.verdicts import DeadLetter, Later, Retry
 
@@ -34,6 +35,7 @@ __all__ = [
     "Outbox",
     "Published",
     "Publisher",
+    "PullConsumer",
     "Retry",
     "UnsupportedDatabase",
     "verify",

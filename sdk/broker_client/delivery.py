@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from broker_client.ack_handle import AckHandle
 from broker_client.errors import LaterNotAllowed
@@ -14,12 +15,13 @@ _DIGITS = re.compile(r"\d{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event as it came in a webhook request.
+    """One event as it came in a webhook request, or was pulled.
 
     `sequence` is its place in the topic, `attempt` counts from 1, `replayed` says that it was
-    asked for again, `webhook_id` is the same on every attempt. `subscription` is None, and
-    `sequence` too, where the sender is another than the broker. `ack_url` is None unless the
-    subscription allows to answer `later`; it is in a batch, whose URL is for all of it.
+    asked for again, `webhook_id` is the same on every attempt, and "" where it was pulled.
+    `subscription` is None, and `sequence` too, where the sender is another than the broker.
+    `ack_url` is None unless the subscription allows to answer `later`; it is in a batch, whose URL
+    is for all of it.
     """
 
     event: Event
@@ -67,6 +69,21 @@ def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
         replayed=headers.get("webhook-replay", "").lower() == "true",
         webhook_id=headers.get("webhook-id", ""),
         ack_url=None if is_batch(headers) else headers.get("webhook-ack-url") or None,
+    )
+
+
+def read_pulled(topic: str, subscription: str, document: Mapping[str, Any]) -> Delivery:
+    """Read one delivery of a pull's answer. Raises MalformedEvent."""
+    message = document.get("message")
+    event, sequence = _take_sequence(Event.from_dict(message if isinstance(message, dict) else {}))
+    return Delivery(
+        event=event,
+        topic=topic,
+        subscription=subscription,
+        sequence=sequence,
+        attempt=_number(document.get("attempt")) or 1,
+        replayed=document.get("replay") is True,
+        webhook_id="",
     )
 
 
