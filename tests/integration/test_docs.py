@@ -18,7 +18,7 @@ from support.broker_process import BROKER, BrokerProcess
 from support.command import clean_environment
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("command-line.md", "filters.md", "pull.md", "stream.md", "grpc.md")
+PAGES = ("http.md", "command-line.md", "filters.md", "pull.md", "stream.md", "grpc.md")
 LANGUAGES = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 
 
