@@ -207,5 +207,13 @@ def test_signatures_without_flask_are_checked(run: Run) -> None:
     assert receive(SECRET, headers, webhook.body + b" ") is None
 
 
+def test_many_events_are_published_in_few_requests(broker: LoopbackBroker, run: Run) -> None:
+    namespace = run("BatchingPublisher")
+
+    assert namespace["last"].sequence == 1000
+    assert [each["data"]["order_id"] for each in broker.messages["order"]] == list(range(1000))
+    assert len(broker.requests) < 500
+
+
 def test_every_example_has_its_test() -> None:
-    assert len(EXAMPLES) == 10  # the one of PullConsumer is run against the broker itself
+    assert len(EXAMPLES) == 11  # the one of PullConsumer is run against the broker itself
