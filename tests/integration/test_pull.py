@@ -93,8 +93,11 @@ def test_answer_ends_when_its_messages_have_sixteen_mib(api: Api, topic: str) ->
     for _ in range(20):
         good(api.post(topic, piece, {"content-type": "text/plain"}))
 
-    assert sequences(puller.pull()) == [*range(1, 18)]
-    assert sequences(puller.pull()) == [18, 19, 20]
+    answers: list[list[int]] = []
+    while sum(map(len, answers)) < 20:
+        answers.append(sequences(puller.pull(wait_s=5)))
+        assert 1 <= len(answers[-1]) <= 17  # the seventeenth brings it to 16 MiB; it may be fewer
+    assert [sequence for answer in answers for sequence in answer] == [*range(1, 21)]
 
 
 def test_key_has_one_message_out_and_goes_on_after_its_ack(api: Api, topic: str) -> None:

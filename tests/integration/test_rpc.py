@@ -291,9 +291,14 @@ def test_pull_brings_no_more_than_a_client_takes(door: RpcDoor, topic: str) -> N
         door.stub.Publish(pb.PublishRequest(topic=topic, events=[large]))
 
     pulled = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
-    assert [each.message.sequence for each in pulled] == [1, 2, 3]
+    sequences = [each.message.sequence for each in pulled]
+    assert 1 <= len(sequences) <= 3
     talk = Conversation(door, topic, max_outstanding=100)
-    assert [talk.hear(), talk.hear()] == [([4, 5, 6], []), ([7, 8], [])]
+    while len(sequences) < 8:
+        more, _ = talk.hear()
+        assert 1 <= len(more) <= 3
+        sequences += more
+    assert sequences == [*range(1, 9)]
 
 
 def test_stream_of_pulls_has_no_more_out_than_the_client_takes(door: RpcDoor, topic: str) -> None:
