@@ -110,6 +110,7 @@ class Pump:
         self._rate = RateLimit(subscription.rate_limit)
         self._acts: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._hold_until = shard.hold_until
+        self._turned_at = 0.0, 0.0
         self._tokens = inf
         self._checked_slow_at = 0.0
         self._draining = False
@@ -280,6 +281,7 @@ class Pump:
     # -- a turn ------------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
+        self._turned_at = self._now(), self._monotonic()
         while self._acts:
             await self._act(*self._acts.popleft())
         if self._reordering and not self._in_flight:
@@ -474,10 +476,12 @@ class Pump:
 
     def _until_next(self) -> float | None:
         now, monotonic = self._now(), self._monotonic()
+        # What the turn found shut may have opened since: then the next one is due at once.
+        turned_at, turned_at_monotonic = self._turned_at
         waits = []
         if self._in_flight:
             waits.append(SLOW_S)
-        if self._hold_until > now:
+        if self._hold_until > turned_at:
             waits.append(self._hold_until - now)
         if not self._couriers.alive():
             waits.append(COURIER_POLL_S)
@@ -486,7 +490,7 @@ class Pump:
         if self.subscription.endpoint is None:
             waits += self._until_pulled(now, monotonic)
         if self._may_send():
-            if (opens_at := self._circuit.opens_at(monotonic)) is not None:
+            if (opens_at := self._circuit.opens_at(turned_at_monotonic)) is not None:
                 waits.append(opens_at - monotonic)
             elif self._memory.next_due_at is not None and self._intake.wants_due():
                 waits.append(self._memory.next_due_at - now)
