@@ -57,6 +57,36 @@ async def test_order_that_changes_again_in_the_midst_of_a_change_is_kept(
     assert world.out() == [(3,)]
 
 
+# -- time that passes meanwhile --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reading", range(1, 9))
+async def test_probe_is_sent_in_whichever_moment_of_a_turn_its_time_comes(
+    world: PumpWorld, reading: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.publish(*"abcdefghij")
+    await world.settle()
+    for seq in range(1, 11):
+        await world.answer(seq, 500)
+    await world.publish("z")
+    await world.settle()
+    assert world.out() == []
+    left = reading
+
+    def clock() -> float:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            world.home.clock.now += 1  # the pause is over
+        return world.home.clock()
+
+    monkeypatch.setattr(world.pump, "_monotonic", clock)
+    while left > 0:
+        world.shard.bell.set()
+        await world.settle()
+    assert world.out() == [(11,)]
+
+
 # -- at most once --------------------------------------------------------------------------------
 
 
