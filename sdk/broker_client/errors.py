@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+_SENDER_REFUSED = frozenset({401, 403})
+
 
 class BrokerClientError(Exception):
     """Something between this application and the broker went wrong."""
@@ -26,6 +28,11 @@ class BrokerRefused(BrokerClientError):
         self.code = code
         self.detail = detail
         self.errors = list(errors)
+
+    @property
+    def of_sender(self) -> bool:
+        """Say whether the sender is refused, and so whatever it sends."""
+        return self.status in _SENDER_REFUSED
 
 
 class BrokerUnavailable(BrokerClientError):

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from broker_client.closing import Closing
 from broker_client.errors import BrokerUnavailable
 from broker_client.event import Event
 from broker_client.formats import BATCH, STRUCTURED
@@ -30,7 +30,7 @@ class Published:
     duplicate: bool
 
 
-class Publisher:
+class Publisher(Closing):
     """Publishes events; returns once they are on the broker's disk.
 
     A request that gets no answer, or 408, 429, 502, 503, 504 or 507, is sent again, up to
@@ -122,17 +122,6 @@ class Publisher:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _path(topic: str) -> str:

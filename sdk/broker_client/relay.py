@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from broker_client.batches import split_batches
 from broker_client.database import Link, Row, Transaction
 from broker_client.errors import BrokerRefused
 from broker_client.publisher import Publisher
@@ -12,9 +13,6 @@ from broker_client.publisher import Publisher
 PAGE_ROWS = 100
 """How many rows are read, published and deleted at a time."""
 BATCH_BYTES = 4 * 1024 * 1024
-
-# The broker refuses the sender, not the event: no row is at fault.
-_SENDER_REFUSED = frozenset({401, 403})
 
 logger = logging.getLogger("broker_client.relay")
 
@@ -50,20 +48,6 @@ class Outcome:
         self.refused.append((row, reason))
         if row.partitionkey is not None:
             self.held.add((row.topic, row.partitionkey))
-
-
-def split_batches(rows: Sequence[OutboxRow], max_bytes: int) -> Iterator[list[OutboxRow]]:
-    """Cut rows into batches of one topic each, none over `max_bytes` unless it is one row."""
-    batch: list[OutboxRow] = []
-    size = 0
-    for row in rows:
-        if batch and (row.topic != batch[0].topic or size + len(row.event) > max_bytes):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += len(row.event)
-    if batch:
-        yield batch
 
 
 class Relay:
@@ -144,7 +128,7 @@ class Relay:
                 rows[0].topic, [row.event for row in rows], max_attempts=1
             )
         except BrokerRefused as refusal:
-            if refusal.status in _SENDER_REFUSED:
+            if refusal.of_sender:  # no row is at fault
                 raise
             if len(rows) == 1:
                 outcome.refuse(rows[0], str(refusal))

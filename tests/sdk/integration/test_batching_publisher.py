@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
@@ -16,7 +16,6 @@ from broker_client import (
     Published,
     Publisher,
 )
-from broker_client.batching_publisher import Waiting, split
 from sdk.loopback_broker import AWAY, Answer, LoopbackBroker, Request, refusal
 
 
@@ -171,18 +170,21 @@ def test_event_that_json_cannot_say_is_refused_at_once(batching: BatchingPublish
         BatchingPublisher(Publisher("http://localhost:1"), max_pending=0)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "stretches"),
-    [
-        ([], []),
-        ([5, 5, 5], [2, 1]),
-        ([20], [1]),
-        ([1, 20, 1], [1, 1, 1]),
-        ([4, 6, 1], [2, 1]),
-    ],
-)
-def test_stretches_are_no_longer_than_may_be(sizes: list[int], stretches: list[int]) -> None:
-    events = [Waiting("t", "ü" * (size // 2) + "x" * (size % 2)) for size in sizes]
-    found = list(split(events, max_bytes=10))
-    assert [len(each) for each in found] == stretches
-    assert [each for stretch in found for each in stretch] == events
+def test_callbacks_may_publish_more_than_may_wait_and_close(
+    broker: LoopbackBroker, publisher: Publisher
+) -> None:
+    batching = BatchingPublisher(publisher, max_pending=1)
+    ended = threading.Event()
+
+    def publish_more(_: Future[Published]) -> None:
+        for n in (2, 3, 4):
+            batching.publish("order", event(n))
+        batching.close()
+        ended.set()
+
+    gate = Gate(broker)
+    batching.publish("order", event(1)).add_done_callback(publish_more)
+    gate.opened.set()
+    assert ended.wait(20)
+    batching.close()
+    assert broker.ids() == [f"e-{n}" for n in (1, 2, 3, 4)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,18 +15,14 @@ from broker_client.delivery import Delivery
 from broker_client.flask_ext import Subscriber
 from sdk.databases import Site
 from sdk.serving import serving
-from support.broker_process import BrokerProcess, free_port
+from support.broker_process import BrokerProcess, StartBroker, free_port
 from support.eventually import eventually
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+def broker(start_broker: StartBroker) -> BrokerProcess:
     """Run the broker itself."""
-    process = BrokerProcess(tmp_path)
-    try:
-        yield process.start()
-    finally:
-        process.close()
+    return start_broker()
 
 
 @pytest.fixture

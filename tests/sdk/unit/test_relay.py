@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_client.relay import OutboxRow, Outcome, split_batches
+from broker_client.batches import split_batches
+from broker_client.relay import OutboxRow, Outcome
 
 
 def row(id: int, topic: str = "a", key: str | None = None, size: int = 1) -> OutboxRow:
@@ -38,6 +41,25 @@ def test_no_batch_is_smaller_than_it_must_be(given_rows: list[OutboxRow]) -> Non
     for batch, following in pairwise(batches):
         size = sum(len(each.event) for each in batch)
         assert following[0].topic != batch[0].topic or size + len(following[0].event) > 10
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lengths"),
+    [
+        ([], []),
+        ([5, 5, 5], [2, 1]),
+        ([20], [1]),
+        ([1, 20, 1], [1, 1, 1]),
+        ([4, 6, 1], [2, 1]),
+    ],
+)
+def test_the_limit_is_of_bytes(sizes: list[int], lengths: list[int]) -> None:
+    events = [
+        replace(row(n), event="ü" * (size // 2) + "x" * (size % 2)) for n, size in enumerate(sizes)
+    ]
+    found = list(split_batches(events, 10))
+    assert [len(each) for each in found] == lengths
+    assert [each for batch in found for each in batch] == events
 
 
 def test_a_refused_row_holds_its_key_in_its_topic_only() -> None:
