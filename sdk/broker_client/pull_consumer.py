@@ -2,18 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from broker_client.background import Background, Failures, Pulse
+from broker_client.closing import Closing
 from broker_client.delivery import Delivery, read_pulled
 from broker_client.errors import BrokerRefused, BrokerUnavailable, MalformedEvent
 from broker_client.formats import dump_json
 from broker_client.handlers import Handler
 from broker_client.inbox import Inbox
+from broker_client.leases import Leases
 from broker_client.names import check_name
 from broker_client.reception import Outcome, Reception
 from broker_client.transport import Transport
@@ -24,8 +25,10 @@ MAX_PULLED = 1000
 """How many messages the broker gives in one answer."""
 MAX_WAIT_S = 30.0
 """How long the broker waits for a message, in seconds."""
-SETTLE_S = 1.0
-"""How long a message that is done may wait for the others before the broker hears of it."""
+MAX_DELAY_S = 86400.0
+"""How long the broker waits at most before the next attempt that was asked for."""
+EMPTY_PAUSE_S = 0.05
+"""How long to wait after an answer without a message: the broker may not have waited."""
 _MARGIN_S = 10.0  # what an answer may take beyond the wait that was asked for
 _MAX_BACKOFF_S = 10.0
 _NOT_FOUND = 404
@@ -44,7 +47,7 @@ class Pulled:
     delivery: Delivery | None
 
 
-class PullConsumer:
+class PullConsumer(Closing):
     """Pulls a subscription's messages, and has each handled; no endpoint is needed.
 
     `handler` is called with the event and what `transaction` gives, as a handler of the Flask
@@ -56,10 +59,11 @@ class PullConsumer:
 
     The subscription is created with `fields`, such as `ack_deadline_s=120`; `start` is "beginning",
     `ordering` "key" and `guarantee` exactly-once unless given, or at-least-once where there is no
-    inbox. A handler should need less than `ack_deadline_s` (30 s): after that the message goes to
-    somebody else. `max_messages` are pulled at a time, 1 to 1,000, and handled one after another;
-    any number of consumers may share the subscription. `wait_s`, 0 to 30, is how long the broker
-    waits for a message, and so how long `stop` may take.
+    inbox. `max_messages` are pulled at a time, 1 to 1,000, and handled one after another; any
+    number of consumers may share the subscription. What is handled, and what waits behind it, stays
+    this consumer's however long that takes; it goes to somebody else `ack_deadline_s` (30 s) after
+    the consumer, or its way to the broker, is gone. `wait_s`, 0 to 30, is how long the broker waits
+    for a message.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class PullConsumer:
             transaction,
             lambda delivery, session: handler(delivery.event, session),
         )
-        self._there = False
+        self._deadline_s: float | None = None  # of the subscription, once it is known to be there
         self._background = Background(f"pull {topic}/{subscription}", self._run)
 
     def start(self) -> None:
@@ -105,7 +109,10 @@ class PullConsumer:
         self._background.start()
 
     def stop(self, timeout_s: float = MAX_WAIT_S + _MARGIN_S) -> None:
-        """Handle what has been pulled, then end; wait for that, but no longer than this."""
+        """End once the pull under way is answered, and what it brought is handled.
+
+        Waits for that, but no longer than `timeout_s`.
+        """
         self._background.stop(timeout_s)
 
     def run_once(self) -> int:
@@ -113,14 +120,8 @@ class PullConsumer:
 
         For scripts and tests. Raises BrokerRefused, BrokerUnavailable.
         """
-        if not self._there:
-            self._subscribe()
-        try:
-            answer = self._call("pull", self._wanted)
-        except BrokerRefused as refusal:
-            self._there = refusal.status != _NOT_FOUND
-            raise
-        return self._handle([self._read(each) for each in _listed(answer, "deliveries")])
+        _, done = self._once()
+        return done
 
     def close(self) -> None:
         """End, and close the connections."""
@@ -131,31 +132,44 @@ class PullConsumer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _run(self, pulse: Pulse) -> None:
         failures = Failures(logger, f"Pulling from {self._topic}/{self._name}", _MAX_BACKOFF_S)
         while not pulse.stopping:
             try:
-                self.run_once()
+                pulled, _ = self._once()
             except Exception as error:
                 pulse.pause(failures.note(error))
             else:
                 failures.end()
+                if not pulled:
+                    pulse.pause(EMPTY_PAUSE_S)
 
-    def _subscribe(self) -> None:
-        self._put(self._fields)
-        self._there = True
+    def _once(self) -> tuple[int, int]:
+        """Pull and handle; return how many messages came, and how many of them were done."""
+        if self._deadline_s is None:
+            self._deadline_s = self._subscribe()
+        deadline_s = self._deadline_s
+        pulled = self._pull()
+        return len(pulled), self._handle(pulled, deadline_s)
 
-    def _put(self, fields: Mapping[str, Any]) -> None:
-        body = dump_json(fields).encode()
-        self._transport.call("PUT", self._path, content=body, content_type="application/json")
+    def _subscribe(self) -> float:
+        """Create the subscription unless it is there; return its `ack_deadline_s`."""
+        answer = self._call("PUT", self._path, self._fields)
+        try:
+            return float(answer["ack_deadline_s"])
+        except (KeyError, TypeError, ValueError):
+            raise BrokerUnavailable(
+                "something other than the broker answered: no ack_deadline_s"
+            ) from None
+
+    def _pull(self) -> list[Pulled]:
+        try:
+            answer = self._tell("pull", self._wanted, max_attempts=1)
+        except BrokerRefused as refusal:
+            if refusal.status == _NOT_FOUND:
+                self._deadline_s = None
+            raise
+        return [self._read(each) for each in _listed(answer, "deliveries")]
 
     def _read(self, document: Mapping[str, Any]) -> Pulled:
         ack_id = document.get("ack_id")
@@ -170,20 +184,26 @@ class PullConsumer:
             )
             return Pulled(ack_id, None)
 
-    def _handle(self, pulled: Sequence[Pulled]) -> int:
+    def _handle(self, pulled: Sequence[Pulled], deadline_s: float) -> int:
         done = 0
-        outcomes: list[tuple[str, Outcome]] = []
-        settled_at = self._clock()
-        for position, each in enumerate(pulled, 1):
-            outcome = self._take(each)
-            done += outcome.done
-            if each.ack_id is not None:
-                outcomes.append((each.ack_id, outcome))
-            if self._clock() - settled_at > SETTLE_S:
-                self._settle(outcomes)
-                self._extend(pulled[position:])
-                outcomes, settled_at = [], self._clock()
-        self._settle(outcomes)
+        failure: BrokerUnavailable | None = None
+        held = [each.ack_id for each in pulled if each.ack_id is not None]
+        with Leases(held, deadline_s, self._extend, self._clock) as leases:
+            for each in pulled:
+                if each.ack_id is not None and not leases.hold(each.ack_id):
+                    self._log_lapsed()  # somebody else may have it, and what follows it, by now
+                    continue
+                outcome = self._take(each)
+                done += outcome.done
+                if each.ack_id is None:
+                    continue
+                leases.end(each.ack_id)
+                try:
+                    self._settle(each.ack_id, outcome)
+                except BrokerUnavailable as error:  # the others are still ours, as long as they are
+                    failure = error
+        if failure is not None:
+            raise failure
         return done
 
     def _take(self, pulled: Pulled) -> Outcome:
@@ -191,40 +211,43 @@ class PullConsumer:
             Outcome("failed") if pulled.delivery is None else self._reception.take(pulled.delivery)
         )
 
-    def _settle(self, outcomes: Sequence[tuple[str, Outcome]]) -> None:
-        self._tell("ack", [ack_id for ack_id, outcome in outcomes if outcome.done])
-        failed: dict[float | None, list[str]] = {}
-        for ack_id, outcome in outcomes:
-            if not outcome.done:
-                failed.setdefault(outcome.after_s, []).append(ack_id)
-        for delay_s, ack_ids in failed.items():
-            self._tell("nack", ack_ids, **({} if delay_s is None else {"delay_s": delay_s}))
+    def _settle(self, ack_id: str, outcome: Outcome) -> None:
+        body: dict[str, Any] = {"ack_ids": [ack_id]}
+        if not outcome.done and outcome.after_s is not None:
+            body["delay_s"] = min(max(0.0, outcome.after_s), MAX_DELAY_S)
+        if _lapsed(self._tell("ack" if outcome.done else "nack", body)):
+            self._log_lapsed()
 
-    def _extend(self, pulled: Iterable[Pulled]) -> None:
-        self._tell("extend", [each.ack_id for each in pulled if each.ack_id is not None])
+    def _extend(self, ack_ids: Collection[str]) -> Collection[str]:
+        return _lapsed(self._tell("extend", {"ack_ids": list(ack_ids)}, max_attempts=1))
 
-    def _tell(self, act: Act, ack_ids: Sequence[str], **more: float) -> None:
-        if not ack_ids:
-            return
-        answer = self._call(act, {"ack_ids": list(ack_ids), **more})
-        late = sum(each.get("result") != "settled" for each in _listed(answer, "results"))
-        if late:
-            logger.warning(
-                "%d of %d messages of %s/%s were out for longer than they may be: they come again",
-                late,
-                len(ack_ids),
-                self._topic,
-                self._name,
-                extra={"action": "lapsed"},
-            )
+    def _log_lapsed(self) -> None:
+        logger.warning(
+            "A message of %s/%s was out for longer than it may be, and comes again",
+            self._topic,
+            self._name,
+            extra={"action": "lapsed"},
+        )
 
-    def _call(self, act: Act, body: Mapping[str, Any]) -> Any:
+    def _tell(self, act: Act, body: Mapping[str, Any], *, max_attempts: int | None = None) -> Any:
+        return self._call("POST", f"{self._path}/{act}", body, max_attempts)
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any], max_attempts: int | None = None
+    ) -> Any:
         return self._transport.call(
-            "POST",
-            f"{self._path}/{act}",
+            method,
+            path,
             content=dump_json(body).encode(),
             content_type="application/json",
+            max_attempts=max_attempts,
         ).document
+
+
+def _lapsed(answer: Any) -> list[str]:
+    """Return the ack ids that were not settled: their leases are over."""
+    results = _listed(answer, "results")
+    return [each["ack_id"] for each in results if each.get("result") != "settled"]
 
 
 def _default_fields(inbox: Inbox | None) -> dict[str, Any]:

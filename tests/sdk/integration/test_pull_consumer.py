@@ -6,7 +6,6 @@ import re
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from broker_client import (
     PullConsumer,
     Retry,
 )
-from support.broker_process import BrokerProcess
+from support.broker_process import BrokerProcess, StartBroker
 from support.eventually import eventually
 
 README = Path(__file__).parents[3] / "sdk" / "README.md"
@@ -31,13 +30,9 @@ TOPIC, NAME = "order", "packing"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+def broker(start_broker: StartBroker) -> BrokerProcess:
     """Run the broker itself."""
-    process = BrokerProcess(tmp_path)
-    try:
-        yield process.start()
-    finally:
-        process.close()
+    return start_broker()
 
 
 @pytest.fixture
@@ -199,6 +194,60 @@ def test_slow_work_is_settled_while_the_rest_is_done(broker: BrokerProcess, inbo
     assert consumer.run_once() == 3
     consumer.close()
     assert backlogs == [3, 2, 1]
+
+
+def test_what_waits_behind_slow_work_is_kept_from_lapsing(broker: BrokerProcess) -> None:
+    publish(broker, *range(3), keys=3)
+    handled: list[int] = []
+
+    def handle(event: Event, session: Any) -> None:
+        if not handled:
+            threading.Event().wait(1.5)  # much longer than a lease lasts
+        handled.append(event.data["number"])
+
+    consumer = PullConsumer(broker.base_url, TOPIC, NAME, handle, ack_deadline_s=0.3)
+    assert consumer.run_once() == 3
+    consumer.close()
+
+    assert handled == [0, 1, 2]
+    assert (status(broker)["backlog"], status(broker)["retrying"]) == (0, 0)
+
+
+def test_what_was_lost_meanwhile_is_not_handled(broker: BrokerProcess) -> None:
+    """Somebody else may have handled it by now, and what follows it."""
+    publish(broker, *range(3), keys=3)
+    handled: list[int] = []
+
+    def handle(event: Event, session: Any) -> None:
+        handled.append(event.data["number"])
+        if len(handled) == 1:
+            broker.api.seek(TOPIC, "beginning", NAME)  # ends all leases
+            threading.Event().wait(1.0)
+
+    consumer = PullConsumer(broker.base_url, TOPIC, NAME, handle, ack_deadline_s=0.6)
+    consumer.run_once()
+    assert handled == [0]
+    with consumer:
+        eventually(lambda: status(broker)["backlog"] == 0)
+    assert sorted(handled) == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("after_s", [-1.0, 1e9, float("nan")])
+def test_any_delay_that_is_asked_for_hands_the_message_back(
+    broker: BrokerProcess, inbox: Inbox, after_s: float
+) -> None:
+    publish(broker, 1, 2, keys=2)
+
+    def handle(event: Event, connection: Any) -> None:
+        if event.data["number"] == 1:
+            raise Retry(after_s)
+        pack(event, connection)
+
+    consumer = PullConsumer(broker.base_url, TOPIC, NAME, handle, inbox=inbox)
+    assert consumer.run_once() == 1
+    consumer.close()
+    assert parcels(inbox) == [2]
+    assert status(broker)["in_flight"] == 0
 
 
 def test_subscription_that_was_deleted_is_made_again(broker: BrokerProcess, inbox: Inbox) -> None:
