@@ -52,6 +52,7 @@ _Timestamp = Annotated[str, Meta(pattern=_PLAIN_TIME)]
 
 ATTRIBUTE_NAME = "[a-z0-9]{1,64}"
 _attribute_name = re.compile(ATTRIBUTE_NAME)
+_NAME_RULE = "attribute names are 1 to 64 lower-case letters and digits, and never data"
 # CloudEvents 1.0.2, section "Type System", String; lone surrogates besides
 FORBIDDEN_CHARACTERS = r"\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
 _FORBIDDEN_TEXT = re.compile(rf"[{FORBIDDEN_CHARACTERS}\ud800-\udfff]")
@@ -362,6 +363,8 @@ def _attributes_in_members(members: dict[str, Raw], faults: list[Fault]) -> Attr
     for name, raw in members.items():
         value = _scalar(raw)
         if value is None:
+            if not _may_be_named(name):
+                faults.append(Fault(name, _NAME_RULE))
             continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -418,9 +421,13 @@ def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
     return faults
 
 
+def _may_be_named(name: str) -> bool:
+    return name != "data" and _attribute_name.fullmatch(name) is not None
+
+
 def _fault_of(name: str, value: str | int | bool) -> str | None:
-    if name not in _TEXTS and (name == "data" or not _attribute_name.fullmatch(name)):
-        return "attribute names are 1 to 64 lower-case letters and digits, and never data"
+    if name not in _TEXTS and not _may_be_named(name):
+        return _NAME_RULE
     if not isinstance(value, str):
         return "must be a string" if name in _STRINGS else None
     if name == "specversion" and value != "1.0":

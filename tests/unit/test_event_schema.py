@@ -58,6 +58,8 @@ def test_event_is_shown_as_the_schema_says(event: Json) -> None:
         ({"other": 1.5}, False),
         ({"other": [1]}, False),
         ({"Other": "x"}, False),
+        ({"Other": None}, False),
+        ({":": None}, False),
         ({"type": "\ufffe"}, False),
         ({"source": "a b"}, False),
         ({"source": "\x85"}, False),
