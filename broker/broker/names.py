@@ -1,6 +1,7 @@
 """Names of topics, subscriptions and keys."""
 
 import re
+from urllib.parse import quote
 
 from broker.errors import Fault, InvalidRequest
 from broker.fields import Field
@@ -26,3 +27,11 @@ def name() -> Field:
         return value
 
     return Field(check, {"type": "string", "pattern": f"^{PATTERN}$"})
+
+
+def path_segment(text: str) -> str:
+    """Write any text as one segment of a path.
+
+    Not even dots are left as they are: a path that ends in two of them leads elsewhere.
+    """
+    return quote(text, safe="").replace(".", "%2E")

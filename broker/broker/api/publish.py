@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge
 from broker.model import Appended, NewMessage
+from broker.names import path_segment
 from broker.service import Broker
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -55,9 +56,8 @@ async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) ->
 def _location(topic: str, message: NewMessage, appended: Appended) -> str:
     if appended.sequence is not None:
         return f"/v1/topics/{topic}/messages/{appended.sequence}"
-    # Not even dots are left as they are, for a path that ends in two of them leads elsewhere.
-    id_ = quote(message.id, safe="").replace(".", "%2E")
-    return f"/v1/topics/{topic}/scheduled/{id_}?source={quote(message.source, safe='')}"
+    place = f"/v1/topics/{topic}/scheduled/{path_segment(message.id)}"
+    return f"{place}?source={quote(message.source, safe='')}"
 
 
 async def read_body(receive: Receive, length: int, limit: int) -> bytes:

@@ -6,11 +6,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from broker import __version__
 from broker.cli.failure import Refused, WrongUse
 from broker.cli.remote import DEFAULT_URL
+from broker.names import path_segment
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -202,12 +203,8 @@ class Connection:
 
 
 def path_of(*parts: str | int) -> str:
-    """Join the parts of a path below `/v1`, whatever they contain.
-
-    Not even dots are left as they are: a path that ends in two of them leads elsewhere.
-    """
-    quoted = (quote(str(part), safe="").replace(".", "%2E") for part in parts)
-    return "/v1/" + "/".join(quoted)
+    """Join the parts of a path below `/v1`, whatever they contain."""
+    return "/v1/" + "/".join(path_segment(str(part)) for part in parts)
 
 
 def _base(url: str) -> str:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -20,7 +19,6 @@ LONGEST_WAIT_S = 10.0
 _BATCH = "application/cloudevents-batch+json"
 _PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _POSITION = re.compile(r"\[(\d+)\](?:\.(.*))?")
-_HEADER_SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 
 
 class Publisher:
@@ -39,8 +37,10 @@ class Publisher:
         """Publish one event in binary mode, its data byte for byte."""
         from uuid_utils import uuid7
 
+        from broker.cloudevents import encode_header_value
+
         given = {"id": str(uuid7()), **attributes}
-        headers = {f"ce-{name}": quote(text, safe=_HEADER_SAFE) for name, text in given.items()}
+        headers = {f"ce-{name}": encode_header_value(text) for name, text in given.items()}
         if content_type is not None:
             headers["Content-Type"] = content_type
         return self._post(content, headers, begun=False)

@@ -28,20 +28,18 @@ class Reading:
         self._threads = threads
 
     async def read(
-        self, topic: TopicLog, after: int, limit: int, key: str | None, type_: str | None
-    ) -> tuple[Sequence[Message], int | None]:
-        """Return a page of messages with seq > after, and where to read on, None at the end."""
-        return await self._read(topic, after, limit, key, type_, inf)
-
-    async def _read(
         self,
         topic: TopicLog,
         after: int,
         limit: int,
         key: str | None,
         type_: str | None,
-        room: float,
+        room: float = inf,
     ) -> tuple[Sequence[Message], int | None]:
+        """Return a page of messages with seq > after, and where to read on, None at the end.
+
+        It ends with the message that brings it to `room` bytes.
+        """
         first = max(after, topic.first_seq - 1)
         scan = partial(self._scan, topic.id, first, limit, key, type_, room)
         return await asyncio.get_running_loop().run_in_executor(self._threads, scan)
@@ -55,10 +53,7 @@ class Reading:
         type_: str | None,
         room: float,
     ) -> tuple[Sequence[Message], int | None]:
-        """Read in log order, looking at no more than SCAN_ROWS messages for a rare key or type.
-
-        Ends with the message that brings the page to `room` bytes.
-        """
+        """Read in log order, looking at no more than SCAN_ROWS messages for a rare key or type."""
         filtered = key is not None or type_ is not None
         look_at = SCAN_ROWS if filtered else limit + 1
         found: list[Message] = []
@@ -111,7 +106,7 @@ class Reading:
             page = _beginning(page, WATCH_BYTES)
             return [each for each in page if _is_wanted(each, key, type_)], page[-1].seq
         end = topic.durable_seq
-        found, following = await self._read(topic, seq, WATCH_PAGE, key, type_, WATCH_BYTES)
+        found, following = await self.read(topic, seq, WATCH_PAGE, key, type_, WATCH_BYTES)
         if following is None:
             following = max([end, *(each.seq for each in found)])
         return found, following
