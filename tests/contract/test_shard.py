@@ -567,6 +567,36 @@ async def test_stats_count_no_message_twice_that_ends_before_it_is_fetched_again
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).backlog == 1
 
 
+async def test_stats_count_every_message_while_all_of_them_fail(
+    home: Home, store: Store, shard: Shard
+) -> None:
+    messages = 3000
+    await publish_keys(store, *[None] * messages)
+    failing = asyncio.create_task(fail_one_by_one(shard, messages))
+
+    counted = []
+    while not failing.done():
+        stats = await store.shard_stats(TOPIC, SUBSCRIPTION)
+        standing = (await store.standings())[(TOPIC, SUBSCRIPTION)]
+        counted += [each.backlog + each.rows.get("dead", 0) for each in (stats, standing)]
+    await failing
+
+    assert len(counted) > 10
+    assert set(counted) == {messages}
+
+
+async def fail_one_by_one(shard: Shard, messages: int) -> None:
+    """Have some messages fail, some again and one for good, over and over."""
+    for first in range(1, messages, 3):
+        seqs = [message.seq for message in await shard.fetch(3)]
+        assert seqs == [first, first + 1, first + 2]
+        again = [row(seq, "retry", attempts=2) for seq in range(max(first - 20, 1), first)]
+        again = [each for each in again if each.seq % 3]
+        fresh = [row(seq, "retry" if seq % 3 else "dead") for seq in seqs]
+        shard.commit(Changes(put=[*fresh, *again]))
+        await asyncio.sleep(0.0005)
+
+
 async def test_subscriptions_of_one_topic_know_nothing_of_each_other(
     home: Home, store: Store, shard: Shard
 ) -> None:

@@ -141,7 +141,7 @@ class ShardStats:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a subscription is, roughly: what is written at this moment may be in or out."""
+    """How far a subscription is; its `rows` are those of the last commit."""
 
     backlog: int
     rows: Mapping[str, int]

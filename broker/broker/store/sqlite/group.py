@@ -102,7 +102,8 @@ class GroupCommit:
     def durable(self) -> asyncio.Future[None]:
         """Return a future that ends once everything added so far is on disk.
 
-        It is the caller's own: cancelling it disturbs nobody else.
+        It is the caller's own: cancelling it disturbs nobody else. The next commit begins no sooner
+        than IDLE_TURNS later: who awaits it goes on while none is under way.
         """
         waiter = asyncio.get_running_loop().create_future()
         if self.failure is not None:

@@ -6,13 +6,14 @@ import itertools
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from broker.model import ExceptionRow, FailedAttempt, Message, size_of
+from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.batches import Batches
 from broker.store.sqlite.group import GroupCommit
@@ -77,9 +78,9 @@ class SqliteShard:
         self.covered_until = max(self._covered, default=0)
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
+        self._arrived: set[int] = set()  # what was outstanding, of the rows not written yet
         self._writing = False
         self.lost = False
-        self.changes = 0
         self._wants: Wants | None = None
         self._reach = 1
         self._passed_timer: asyncio.TimerHandle | None = None
@@ -269,14 +270,13 @@ class SqliteShard:
         self._outstanding_bytes = 0
         self._covered.clear()
         self._rows.clear()
-        self.changes += 1
+        self._arrived.clear()
         await self._batches.clear(position, self.generation, self.replay_until)
 
     async def replay(
         self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
     ) -> int:
         await self.rows_durable()
-        self.changes += 1
         return await self._batches.replay(seqs, None if busy is None else frozenset(busy), now)
 
     async def give_up(
@@ -302,7 +302,6 @@ class SqliteShard:
         count = len(rows) + max(end - first, 0)
         if count:
             self.has_rows = True
-            self.changes += 1
             self.write_with_next()
             self._group.ring()
             await self._group.durable()
@@ -319,7 +318,6 @@ class SqliteShard:
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
         self._require_owned()
-        self.changes += 1
         outstanding, rows = self._outstanding, self._rows
         self.has_rows |= bool(changes.put)
         if self._covered:
@@ -327,7 +325,9 @@ class SqliteShard:
             self._covered.difference_update(seq for seq in settled if seq in outstanding)
         for row in changes.put:
             rows[row.seq] = row
-            self._outstanding_bytes -= outstanding.pop(row.seq, 0)
+            if (size := outstanding.pop(row.seq, None)) is not None:
+                self._outstanding_bytes -= size
+                self._arrived.add(row.seq)
         settled_bytes = 0
         for seq in changes.done:
             settled_bytes += outstanding.pop(seq, 0)
@@ -356,6 +356,7 @@ class SqliteShard:
             return
         rows, self._rows = self._rows, {}
         failed, self._failed = self._failed, []
+        self._arrived.clear()
         self._writing = bool(rows or failed)
         if rows:
             self._write_rows(connection, rows)
@@ -407,6 +408,11 @@ class SqliteShard:
         above = max(self._topic.durable_seq - self.fetched, 0)
         return len(self._outstanding) + above - len(self._covered)
 
+    def arriving(self) -> Counter[RowState]:
+        """Count by state the messages whose first row is written by the next commit."""
+        rows = (self._rows.get(seq) for seq in self._arrived)
+        return Counter(row.state for row in rows if row is not None)
+
     def lose(self) -> None:
         """Give up the shard: the subscription is gone."""
         self.lost = True
@@ -422,9 +428,18 @@ class SqliteShard:
         """Wait for rows that are on their way to the file, which is what readers see."""
         self._require_owned()
         while self._rows or self._writing:
-            self._group.ring()
-            await self._group.durable()
-            self._require_owned()
+            await self._commit_now()
+
+    async def rows_written(self) -> None:
+        """Wait for the rows that are on their way now; others may be before this ends."""
+        self._require_owned()
+        if self._rows or self._writing:
+            await self._commit_now()
+
+    async def _commit_now(self) -> None:
+        self._group.ring()
+        await self._group.durable()
+        self._require_owned()
 
 
 class _Lazily:

@@ -33,6 +33,7 @@ from broker.store.sqlite.connection import (
     open_writer,
     usable,
 )
+from broker.store.sqlite.counting import Counting
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
@@ -43,8 +44,6 @@ from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 log = logging.getLogger(__name__)
-
-COUNT_TRIES = 3
 
 
 class SqliteStore:
@@ -81,6 +80,8 @@ class SqliteStore:
             ids = RecentIds(self._reader)
             self._schedule = Schedule(self._group, self._reader, self._now, ids)
             self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
+            counter = undo.enter_context(contextlib.closing(open_reader(self._path)))
+            self._counting = Counting(counter, self._threads, self._group)
             self._reading = Reading(self._log, self._scanner, self._threads)
             self._trim = Trim(self._group, self._query, self._entries)
             self._purge = Purge(
@@ -444,60 +445,17 @@ class SqliteStore:
         parameters = (shard.id, until, shard.position(), BATCH_ROWS)
         seqs = [seq for (seq,) in await self._query("dead_since", parameters)]
         if seqs:
-            shard.changes += 1
             shard.write_with_next()  # where the position is below, they would come again
             self._group.open.statements.append(("drop_dead", (shard.id, until, json.dumps(seqs))))
             await self._commit()
         return len(seqs)
 
     async def shard_stats(self, topic: str, subscription: str) -> ShardStats:
-        shard = self._shards[(topic, subscription)]
-        counted, blocked_keys = await self._count_rows_of(shard)
-        rows = {state: count for state, count, _ in counted}
-        owed = [(count, first) for state, count, first in counted if state != "dead"]
-        oldest = min([shard.position() + 1, *(first for _, first in owed)])
-        found = self._reader.execute(SQL["stored_at"], (self._topics[topic].id, oldest)).fetchone()
-        backlog = shard.unsettled() + sum(count for count, _ in owed)
-        return ShardStats(
-            position=shard.position(),
-            backlog=backlog,
-            rows=rows,
-            blocked_keys=blocked_keys,
-            oldest_unsettled_at=found[0] if found is not None and backlog else None,
-        )
+        return await self._counting.stats(self._shards[(topic, subscription)])
 
     async def standings(self) -> Mapping[tuple[str, str], Standing]:
-        positions = {
-            shard.id: (self._topics[shard.topic].id, shard.position() + 1)
-            for shard in self._shards.values()
-        }
-        loop = asyncio.get_running_loop()
-        rows, oldest = await loop.run_in_executor(self._threads, self._look_at_all, positions)
-        result: dict[tuple[str, str], Standing] = {}
-        for name, shard in self._shards.items():
-            counts = rows.get(shard.id, {})
-            owed = sum(count for state, count in counts.items() if state != "dead")
-            backlog = shard.unsettled() + owed
-            at = oldest.get(shard.id) if backlog else None
-            result[name] = Standing(backlog, counts, at)
-        return result
-
-    def _look_at_all(
-        self, positions: Mapping[int, tuple[int, int]]
-    ) -> tuple[dict[int, dict[str, int]], dict[int, float]]:
-        """Count rows by subscription and state, and find when the oldest owed message came."""
-        rows: dict[int, dict[str, int]] = {}
-        first = {shard: seq for shard, (_, seq) in positions.items()}
-        for shard, state, count, seq in self._scanner.execute(SQL["count_all_rows"]):
-            rows.setdefault(shard, {})[state] = count
-            if state != "dead" and shard in first:
-                first[shard] = min(first[shard], seq)
-        oldest: dict[int, float] = {}
-        for shard, (topic, _) in positions.items():
-            found = self._scanner.execute(SQL["stored_at"], (topic, first[shard])).fetchone()
-            if found is not None:
-                oldest[shard] = found[0]
-        return rows, oldest
+        shards = dict(self._shards)
+        return dict(zip(shards, await self._counting.standings(shards.values()), strict=True))
 
     def measures(self) -> StoreMeasures:
         wal = self._path.with_name(self._path.name + "-wal")
@@ -508,22 +466,3 @@ class SqliteStore:
             self.reusable_bytes(),
             self.free_bytes(),
         )
-
-    async def _count_rows_of(self, shard: SqliteShard) -> tuple[list[tuple[str, int, int]], int]:
-        """Count in a thread, again where rows changed meanwhile: none may be counted in neither
-        place, the shard's memory or the file. Where they always change, the last count is as good
-        as any."""
-        loop = asyncio.get_running_loop()
-        counted: tuple[list[tuple[str, int, int]], int] = ([], 0)
-        for _ in range(COUNT_TRIES):
-            await shard.rows_durable()
-            before = shard.changes
-            counted = await loop.run_in_executor(self._threads, self._count_rows, shard.id)
-            if shard.changes == before:
-                break
-        return counted
-
-    def _count_rows(self, subscription: int) -> tuple[list[tuple[str, int, int]], int]:
-        rows = self._scanner.execute(SQL["count_rows"], (subscription,)).fetchall()
-        (keys,) = self._scanner.execute(SQL["count_blocked_keys"], (subscription,)).fetchone()
-        return rows, keys
