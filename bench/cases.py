@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.end_to_end import Flow, batched, keyed, measure_end_to_end, measure_fan_out
+from bench.grpc_publishing import measure_grpc_publishes
 from bench.latency import measure_latency
+from bench.messages import BATCH_EVENTS
 from bench.publishing import measure_baseline, measure_publishes
 from bench.result import Result
 from bench.rivals.known import RIVALS
@@ -71,6 +73,21 @@ CASES = (
             full=connections != CONNECTIONS,
         )
         for connections in (16, 32, CONNECTIONS)
+    ),
+    Case(
+        "grpc-publish",
+        f"publish over gRPC, {CONNECTIONS} calls at once",
+        partial(measure_grpc_publishes, how="calls", at_once=CONNECTIONS),
+    ),
+    Case(
+        "grpc-stream",
+        f"publish on one gRPC stream, {CONNECTIONS} requests ahead",
+        partial(measure_grpc_publishes, how="stream", at_once=CONNECTIONS),
+    ),
+    Case(
+        "grpc-stream-batch",
+        f"the same, {BATCH_EVENTS} a request",
+        partial(measure_grpc_publishes, how="stream", at_once=CONNECTIONS, events=BATCH_EVENTS),
     ),
     Case(
         "end-to-end",

@@ -21,6 +21,7 @@ class ServerUnderTest:
 
     process: ServerProcess
     database: Path
+    grpc_port: int = 0
 
     def cpu_seconds(self) -> float:
         """Sum the processor time that it and its children have used."""
@@ -44,13 +45,13 @@ def broker_command() -> Path:
 @contextmanager
 def running_broker(folder: Path) -> Iterator[ServerUnderTest]:
     """Serve a broker as its users start it, on the database in the folder or an empty one."""
-    database, port = folder / "broker.db", free_port()
+    database, port, grpc_port = folder / "broker.db", free_port(), free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BROKER_")}
     environ |= {
         "BROKER_STORE": f"sqlite:///{database.absolute()}",
         "BROKER_HOST": HOST,
         "BROKER_PORT": str(port),
-        "BROKER_GRPC_PORT": str(free_port()),
+        "BROKER_GRPC_PORT": str(grpc_port),
         "BROKER_ALLOWED_TARGETS": "127.0.0.0/8",
     }
     server = running(
@@ -61,7 +62,7 @@ def running_broker(folder: Path) -> Iterator[ServerUnderTest]:
         environ=environ,
     )
     with server as process:
-        yield ServerUnderTest(process, database)
+        yield ServerUnderTest(process, database, grpc_port)
 
 
 @contextmanager
