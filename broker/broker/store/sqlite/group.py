@@ -11,14 +11,13 @@ from typing import Any, Protocol
 
 from broker.histogram import Histogram
 from broker.store.port import Unavailable
+from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.queries import SQL
 
 log = logging.getLogger(__name__)
 
 LAZY_S = 0.05
 IDLE_TURNS = 2
-QUICK_COMMIT_S = 0.003
-_WEIGHT = 0.1
 
 
 class Writer(Protocol):
@@ -63,10 +62,8 @@ class Group:
 class GroupCommit:
     """The only writer of the file.
 
-    COMMIT runs on the event loop while the disk is quick, because handing it to a thread costs more
-    than it frees, and in a thread when it is slow, so that nothing else waits for it. Two idle
-    turns of the loop before each group let in what has already arrived; a timer would halve the
-    rate.
+    Two idle turns of the loop before each group let in what has already arrived; a timer would
+    halve the rate.
     """
 
     def __init__(self, connection: sqlite3.Connection, failed: Callable[[str], None]) -> None:
@@ -76,7 +73,7 @@ class GroupCommit:
         self._bell = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "commit")
-        self._commit_s = 0.0
+        self._place = CommitPlace()
         self._stopping = False
         # Held from BEGIN to COMMIT. SQLite's own lock is polled for, at up to 100 ms: whoever wants
         # to write beside a busy broker would poll for seconds.
@@ -144,7 +141,7 @@ class GroupCommit:
         group, self._open = self._open, Group()
         try:
             group.write(self._connection)
-            await self._commit()
+            await self._commit(len(group.waiters))
         except Exception as error:  # whatever it is, no waiter may hang
             self._fail(group, error)
             return
@@ -157,16 +154,16 @@ class GroupCommit:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _commit(self) -> None:
+    async def _commit(self, waiters: int) -> None:
         started = time.perf_counter()
-        if self._commit_s < QUICK_COMMIT_S:
+        if self._place.on_loop():
             self._connection.commit()
         else:
             loop = asyncio.get_running_loop()
             await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))
         took = time.perf_counter() - started
         self.times.observe(took)
-        self._commit_s += _WEIGHT * (took - self._commit_s)
+        self._place.observe(took, waiters)
 
     def _fail(self, group: Group, error: Exception) -> None:
         """Tell every waiter, and never try the COMMIT again.
