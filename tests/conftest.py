@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,9 @@ pytest.register_assert_rewrite("support", "e2e")
 from support.api import Api  # noqa: E402  (after the rewrite hook)
 from support.broker_process import BrokerProcess, StartBroker  # noqa: E402
 from support.endpoint import Endpoint  # noqa: E402
+
+# A shell's background jobs ignore an interrupt, and whatever they start would do so too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Real processes answer in their own time: no deadline an example, and no complaint about it.
 settings.register_profile(
