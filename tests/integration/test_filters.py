@@ -41,7 +41,8 @@ def test_only_what_matches_is_delivered(
 
     eventually(lambda: len(endpoint.sequences) == 9 and api.backlog(topic) == 0)
 
-    assert endpoint.sequences == of_types(sequences, types, "order.paid")
+    came = endpoint.sequences if ordering != "none" else sorted(endpoint.sequences)
+    assert came == of_types(sequences, types, "order.paid")
 
 
 def test_every_dialect_sees_the_attributes_of_the_event(
