@@ -17,9 +17,11 @@ from broker.control import create_app
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.sweeper import Sweeper
+from broker.dispatch.traced import TracedCouriers
 from broker.service import Broker
 from broker.store.opening import open_store
 from broker.store.port import Store
+from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
     from broker.rpc.server import RpcServer
@@ -56,6 +58,7 @@ class Worker:
         self._keeping_use: asyncio.Task[None] | None = None
         self._rpc: RpcServer | None = None
         self._store: Store | None = None
+        self._tracing: Tracing | None = None
         self._dispatcher: Dispatcher | None = None
         self._sweeper: Sweeper | None = None
 
@@ -65,9 +68,15 @@ class Worker:
         settings = self._settings
         store = self._store = open_store(settings.store, self._fail)
         await store.open()
-        broker = Broker(store, settings, self._keys)
+        self._tracing = tracing_from(os.environ, __version__)
+        broker = Broker(store, settings, self._keys, tracing=self._tracing)
         broker.load()
-        couriers = Couriers(settings.allowed_targets, store.lock_descriptor())
+        inherited = store.lock_descriptor()
+        couriers = (
+            Couriers(settings.allowed_targets, inherited)
+            if self._tracing is None
+            else TracedCouriers(settings.allowed_targets, inherited, self._tracing)
+        )
         self._dispatcher = Dispatcher(
             store,
             couriers,
@@ -114,6 +123,8 @@ class Worker:
             await self._dispatcher.stop(self._settings.drain_s)
         if self._store is not None:
             await self._store.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
         log.info("The broker has stopped.", extra={"action": "stopped"})
 
     def _fail(self, reason: str) -> None:

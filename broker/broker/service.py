@@ -54,6 +54,7 @@ from broker.signing import new_secret
 from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
 from broker.subscription import Start, Subscription
 from broker.topic import Topic
+from broker.tracing import Tracing
 from broker.views import SecretView, SubscriptionView, TopicView, subscription_view, topic_view
 
 MAX_ATTRIBUTES_BYTES = 64 * 1024
@@ -72,8 +73,10 @@ class Broker:
         settings: Settings,
         keys: Keys | None = None,
         now: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         self._store = store
+        self._tracing = tracing
         self.keys = ApiKeys(store, keys if keys is not None else Keys(None, on=False), now)
         self._settings = settings
         self._now = now
@@ -211,12 +214,15 @@ class Broker:
             self._schema_of(found, found.schema).check(messages, batch=batch)
         size = sum(len(message.data or b"") for message in messages)
         self._room.take(size)
+        began_ns = 0 if self._tracing is None else time.time_ns()
         try:
             appended = await self._store.append(topic, messages)
             repeated = sum(each.duplicate for each in appended)
             self._published[topic] += len(appended) - repeated
             if repeated:
                 self._repeated[topic] += repeated
+            if self._tracing is not None:
+                self._tracing.published(topic, messages, began_ns)
             return appended
         except IdTaken as taken:
             raise IdReused(

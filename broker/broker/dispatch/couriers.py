@@ -25,6 +25,7 @@ from broker.dispatch.frames import (
     framed,
     split,
 )
+from broker.subscription import Subscription
 from broker.targets import AllowedTargets
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ RESTART_PAUSE_S = 0.1
 
 class Sender(Protocol):
     """Who sent a job and waits to hear how it ended."""
+
+    @property
+    def subscription(self) -> Subscription:
+        """Whose jobs these are."""
 
     def ended(self, job: int, outcome: Outcome) -> None:
         """Hear the outcome."""

@@ -1,0 +1,69 @@
+"""Couriers whose requests become spans."""
+
+from collections.abc import Sequence
+
+from broker.dispatch.couriers import Couriers, Sender
+from broker.dispatch.frames import Item, Outcome
+from broker.subscription import Subscription
+from broker.targets import AllowedTargets
+from broker.tracing import Attempt, Tracing
+
+
+class TracedSender:
+    """Stands between the couriers and a sender, to hear how its requests end."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.attempts: dict[int, Attempt] = {}
+        self._sender = sender
+
+    @property
+    def subscription(self) -> Subscription:
+        """Whose requests these are."""
+        return self._sender.subscription
+
+    def ended(self, job: int, outcome: Outcome) -> None:
+        """Hear the outcome."""
+        if (attempt := self.attempts.pop(job, None)) is not None:
+            attempt.ended(outcome.status, outcome.error)
+        self._sender.ended(job, outcome)
+
+    def lost(self, job: int) -> None:
+        """Hear that the job ended without an outcome."""
+        if (attempt := self.attempts.pop(job, None)) is not None:
+            attempt.lost()
+        self._sender.lost(job)
+
+
+class TracedCouriers(Couriers):
+    """One courier process; attempts at messages that carry a trace are part of it."""
+
+    def __init__(self, targets: AllowedTargets, inherited: int | None, tracing: Tracing) -> None:
+        super().__init__(targets, inherited)
+        self._tracing = tracing
+
+    def send(
+        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
+    ) -> list[int]:
+        """Have requests made, with the trace's headers; return their job ids."""
+        subscription = sender.subscription
+        attempts = [
+            self._tracing.attempt(
+                subscription.topic,
+                subscription.name,
+                number,
+                [item.attributes for item in items],
+            )
+            for number, items, _ in requests
+        ]
+        if not any(attempts):
+            return super().send(sender, endpoint, requests)
+        traced = TracedSender(sender)
+        with_headers = [
+            (number, items, headers if attempt is None else [*headers, *attempt.headers])
+            for (number, items, headers), attempt in zip(requests, attempts, strict=True)
+        ]
+        jobs = super().send(traced, endpoint, with_headers)
+        for job, attempt in zip(jobs, attempts, strict=True):
+            if attempt is not None:
+                traced.attempts[job] = attempt
+        return jobs
