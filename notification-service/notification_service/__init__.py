@@ -14,6 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from broker_client import Inbox
 from broker_client.flask_ext import Subscriber
+from broker_client.traces import Traces
 from notification_service import health, notifications
 from notification_service.background import Background, Loop
 from notification_service.database import Database
@@ -51,6 +52,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["journal"] = journal
     app.extensions["subscriber"] = subscriber
     app.extensions["background"] = [
+        Traces("notification-service"),
         *sender_loops(settings, database),
         Loop("inbox", partial(purge_inbox, inbox)),
         subscriber,

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from broker_client import Outbox, Publisher
+from broker_client.traces import Traces
 from order_service import health, orders
 from order_service.background import Background, Loop
 from order_service.database import Database
@@ -44,7 +45,11 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["database"] = database
     app.extensions["publisher"] = publisher
     app.extensions["orders"] = book
-    app.extensions["background"] = [outbox, *demo_loops(settings, book)]
+    app.extensions["background"] = [
+        Traces("order-service"),
+        outbox,
+        *demo_loops(settings, book),
+    ]
     register_problems(app)
     app.register_blueprint(orders.bp)
     app.register_blueprint(health.bp)

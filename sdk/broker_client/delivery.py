@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from broker_client.ack_handle import AckHandle
@@ -21,7 +21,7 @@ class Delivery:
     asked for again, `webhook_id` is the same on every attempt, and "" where it was pulled.
     `subscription` is None, and `sequence` too, where the sender is another than the broker.
     `ack_url` is None unless the subscription allows to answer `later`; it is in a batch, whose URL
-    is for all of it.
+    is for all of it. `trace` has the request's own `traceparent` and `tracestate`, if it had them.
     """
 
     event: Event
@@ -32,6 +32,7 @@ class Delivery:
     replayed: bool
     webhook_id: str
     ack_url: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def ack_later(self) -> AckHandle:
         """Return the way to settle this delivery once it has been answered with `Later`.
@@ -69,6 +70,7 @@ def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
         replayed=headers.get("webhook-replay", "").lower() == "true",
         webhook_id=headers.get("webhook-id", ""),
         ack_url=None if is_batch(headers) else headers.get("webhook-ack-url") or None,
+        trace={name: headers[name] for name in ("traceparent", "tracestate") if name in headers},
     )
 
 

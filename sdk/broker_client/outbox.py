@@ -13,6 +13,7 @@ from broker_client.event import Event
 from broker_client.names import check_name
 from broker_client.publisher import Publisher
 from broker_client.relay import Relay
+from broker_client.tracing import stamped
 
 _MAX_BACKOFF_S = 5.0
 
@@ -69,7 +70,7 @@ class Outbox:
             self._sql["add"],
             topic=check_name("topic", topic),
             partitionkey=event.partitionkey,
-            event=event.to_json(),
+            event=stamped(topic, event).to_json(),
             now=self._clock(),
         )
         if self._background.running:

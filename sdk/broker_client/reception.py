@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from broker_client.delivery import Delivery
 from broker_client.inbox import Inbox
+from broker_client.tracing import processing
 from broker_client.verdicts import DeadLetter, Later, Retry, Verdict
 
 Kind = Literal["processed", "duplicate", "handled", "retry", "dead-letter", "later", "failed"]
@@ -52,6 +53,12 @@ class Reception:
 
     def take(self, delivery: Delivery) -> Outcome:
         """Handle one delivery unless it was handled before; never raises."""
+        with processing(delivery, self.consumer) as ended:
+            outcome = self._take(delivery)
+            ended(outcome.kind, done=outcome.done or outcome.kind == "later")
+        return outcome
+
+    def _take(self, delivery: Delivery) -> Outcome:
         try:
             return self._in_transaction(delivery)
         except Verdict as verdict:

@@ -14,6 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from broker_client import Inbox, Outbox, Publisher
 from broker_client.flask_ext import Subscriber
+from broker_client.traces import Traces
 from shipping_service import health, shipments
 from shipping_service.background import Loop
 from shipping_service.database import Database
@@ -54,6 +55,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["depot"] = depot
     app.extensions["subscriber"] = subscriber
     app.extensions["background"] = [
+        Traces("shipping-service"),
         outbox,
         Loop("shipments", depot.step),
         Loop("inbox", partial(purge_inbox, inbox)),
