@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from broker.auth import ApiKey, Keys, digest_of, from_document, new_key, to_document
+from broker.changes import key_changed
 from broker.errors import (
     BrokerError,
     EditConflict,
@@ -95,14 +96,17 @@ class ApiKeys:
             raise InvalidRequest([Fault("name", f"there may be at most {MAX_KEYS} keys")])
         key = ApiKey(secrets.token_hex(6), called, scopes, digest, self._now())
         await self._write({**self._used(), key.id: key})
+        key_changed("key_created", key.id, key.name)
         return True, replace(key_view(key), key=text)
 
     async def delete(self, id_: str) -> None:
         """Revoke a key: from now on it opens nothing."""
         left = self._used()
-        if left.pop(id_, None) is None:
+        revoked = left.pop(id_, None)
+        if revoked is None:
             raise KeyNotFound(id_)
         await self._write(left)
+        key_changed("key_revoked", id_, revoked.name)
 
     async def keep_use(self) -> None:
         """Write down when keys were used, every minute, until cancelled."""

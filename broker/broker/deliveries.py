@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from broker.ack_urls import Claim, claim_in
+from broker.changes import subscription_changed
 from broker.cloudevents import parse_time
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.policy import RECEIPTS
@@ -150,7 +151,9 @@ class Deliveries:
     async def replay(self, topic: str, name: str, body: Mapping[str, object]) -> int:
         """Make dead letters owed again; return how many."""
         acts = self._pump(topic, name).interventions
-        return await self._perform(topic, name, partial(acts.replay, _chosen(body)))
+        count = await self._perform(topic, name, partial(acts.replay, _chosen(body)))
+        subscription_changed("dead_letters_replayed", topic, name, count=count)
+        return count
 
     async def delete_dead_letter(self, topic: str, name: str, sequence: int) -> None:
         """Forget a dead letter."""
@@ -168,6 +171,7 @@ class Deliveries:
             position = await self._position(topic, to)
             if not dry_run:
                 await self._perform(topic, name, partial(acts.seek, position))
+                subscription_changed("sought", topic, name, position=position)
             stats = self._store.topic_stats(topic)
         return max(0, stats.last_sequence - max(position, stats.first_sequence - 1))
 

@@ -3,7 +3,11 @@
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
+
+# The id of the request that is being served.
+asked: ContextVar[bytes | None] = ContextVar("asked", default=None)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -54,7 +58,10 @@ class TextLines(logging.Formatter):
 
 
 def _carried(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    carried = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    if (request_id := asked.get()) is not None:
+        carried.setdefault("request_id", request_id.decode())
+    return carried
 
 
 def _time_of(record: logging.LogRecord) -> str:

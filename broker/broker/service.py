@@ -16,6 +16,7 @@ from broker import subscription as subscription_fields
 from broker import topic as topic_fields
 from broker.api_keys import ApiKeys
 from broker.auth import Keys
+from broker.changes import subscription_changed, topic_changed
 from broker.cloudevents import (
     Attributes,
     HeaderList,
@@ -253,6 +254,7 @@ class Broker:
         elif _differ(topic, before):
             self.topics[name] = topic
             await self._put_document(f"topic/{name}", topic.to_document())
+            topic_changed("topic_updated", name)
         return before is None, self.topic_view(name)
 
     async def _ensure_topic(self, name: str) -> None:
@@ -267,6 +269,7 @@ class Broker:
         self.topics[topic.name] = topic
         try:
             await self._store.create_topic(topic.name, topic.to_document())
+            topic_changed("topic_created", topic.name)
         except Conflict:
             pass  # another request created it a moment ago
         except Unavailable:
@@ -303,6 +306,7 @@ class Broker:
         for subscription in names:
             del self.subscriptions[(name, subscription)]
         await self._durably(self._store.drop_topic(name))
+        topic_changed("topic_deleted", name)
 
     def _names_of(self, topic: str) -> list[str]:
         return sorted(name for owner, name in self.subscriptions if owner == topic)
@@ -385,6 +389,8 @@ class Broker:
             await self._replace(before, after)
         else:
             await self._filter_anew(topic, name, body)
+        if after != before:
+            subscription_changed("subscription_updated", topic, name)
         return False, await self.subscription_view(topic, name)
 
     async def _filter_anew(self, topic: str, name: str, body: Mapping[str, object]) -> None:
@@ -434,6 +440,8 @@ class Broker:
         await self._replace(
             before, replace(before, paused=reason is not None, paused_reason=reason)
         )
+        action = "subscription_resumed" if reason is None else "subscription_paused"
+        subscription_changed(action, topic, name)
         return await self.subscription_view(topic, name)
 
     async def pause_gone(self, subscription: Subscription, reason: str) -> None:
@@ -447,6 +455,7 @@ class Broker:
         secret, overlap_s = subscription_fields.rotation_of(body)
         after = subscription_fields.rotated(before, secret, overlap_s, self._now())
         await self._replace(before, after)
+        subscription_changed("secret_rotated", topic, name)
         return SecretView(after.secret, overlap_s)
 
     async def _create_subscription(
@@ -470,6 +479,7 @@ class Broker:
         await self._durably(
             self._store.create_subscription(topic, name, subscription.to_document(), first)
         )
+        subscription_changed("subscription_created", topic, name)
         return replace_fields(await self.subscription_view(topic, name), secret=subscription.secret)
 
     async def _first_sequence(self, topic: str, start: Start) -> int:
@@ -516,6 +526,7 @@ class Broker:
         self.subscription(topic, name)
         del self.subscriptions[(topic, name)]
         await self._durably(self._store.drop_subscription(topic, name))
+        subscription_changed("subscription_deleted", topic, name)
 
     # -- within ------------------------------------------------------------------------------------
 

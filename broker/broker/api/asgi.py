@@ -16,6 +16,7 @@ from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
 from broker.errors import BrokerError
+from broker.logs import asked
 from broker.service import Broker
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -67,6 +68,7 @@ class Front:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_id(scope)
+        asked.set(request_id)
         try:
             place = _place(scope)
             if place is None:
@@ -96,7 +98,7 @@ class Front:
         except Disconnected:
             return
         except Exception:
-            log.exception("A request failed.", extra={"request_id": request_id.decode()})
+            log.exception("A request failed.")
             answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
         await _answer(send, answer, request_id)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from broker.ack_urls import Claim, token_of
 from broker.cloudevents import expires_at
+from broker.dispatch import incidents
 from broker.dispatch.circuit import Circuit
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.endpoint import endpoint_of
@@ -532,7 +533,7 @@ class Pump:
         """Settle a request's deliveries. Called by the couriers, between turns."""
         sent = self._in_flight.pop(job)
         self._shard.bell.set()
-        down = counts_for_circuit(outcome)
+        down, closed = counts_for_circuit(outcome), self._circuit.closed
         if down:
             self._circuit.failed(self._monotonic(), probe=sent.probe)
         else:
@@ -542,6 +543,8 @@ class Pump:
         (tally.answered if ok else tally.failed).observe(self._monotonic() - sent.sent_at)
         if not ok and not sent.void:
             self._note(outcome)
+        if closed is not self._circuit.closed:
+            self._tell_of_circuit(outcome)
         if sent.settled:
             if ok and not sent.void:
                 tally.acked += len(sent.deliveries)
@@ -556,6 +559,12 @@ class Pump:
             self._memory.give_back(sent.deliveries)  # a failed probe spends no attempt
         else:
             self._decide(sent, outcome)
+
+    def _tell_of_circuit(self, outcome: Outcome) -> None:
+        if self._circuit.closed:
+            incidents.endpoint_back(self.subscription)
+        else:
+            incidents.endpoint_down(self.subscription, reason_of(outcome))
 
     def lost(self, job: int) -> None:
         """Hear that a request ended without an outcome; it has spent no attempt."""
@@ -581,6 +590,7 @@ class Pump:
             self.subscription = replace(
                 self.subscription, paused=True, paused_reason=self._settlement.last_error
             )
+            incidents.endpoint_gone(self.subscription)
             self._pause(self.subscription, self._settlement.last_error)
 
     def _hold(self, until: float) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from broker.dispatch import incidents
 from broker.dispatch.frames import Outcome
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
@@ -212,11 +213,14 @@ class Settlement:
         """Put a delivery in the store; of each key the first is due, the others wait behind it."""
         lane = self._memory.lane_of(delivery)
         self.tally.retried += isinstance(decision, Retry)
-        self.tally.dead += isinstance(decision, GiveUp)
-        if isinstance(decision, GiveUp) and self.subscription.when_exhausted != "block":
-            self._ledger.put(delivery, "dead", reason=decision.reason)
-            self._memory.release(delivery)
-            return
+        if isinstance(decision, GiveUp):
+            self.tally.dead += 1
+            blocks = self.subscription.when_exhausted == "block"
+            self._tell_of(delivery, decision, blocks=blocks)
+            if not blocks:
+                self._ledger.put(delivery, "dead", reason=decision.reason)
+                self._memory.release(delivery)
+                return
         if lane is not None and lane in waiting and not isinstance(decision, Later):
             self._ledger.put(delivery, "held", reason=getattr(decision, "error", ""))
             return
@@ -233,6 +237,10 @@ class Settlement:
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
         self._ledger.hold(held)
+
+    def _tell_of(self, delivery: Delivery, decision: GiveUp, *, blocks: bool) -> None:
+        sequence, attempts = delivery.message.seq, delivery.attempts
+        incidents.given_up(self.subscription, sequence, attempts, decision.reason, blocks=blocks)
 
 
 def from_row(due: Due) -> Delivery:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from broker.dispatch import incidents
 from broker.retention import exceeds, look_again_s, surplus
 from broker.store.port import Store, Unavailable
 from broker.subscription import Subscription
@@ -142,7 +143,10 @@ class Sweeper:
         owed = await self._store.first_owed(topic, name)
         if owed is not None and topic in self._topics:
             before = await self._store.locate(topic, since)
-            if owed < before and await self._owner.give_up_before(topic, name, before, since):
+            if owed < before and (
+                count := await self._owner.give_up_before(topic, name, before, since)
+            ):
+                incidents.too_old(topic, name, count)
                 return True
         until = self._now() + look_again_s(age_s)
         return self._rest("backlog", topic, name, by=age_s, until=until)
