@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any, Literal
 
-FIELDS = ("action", "order_id")
+from pythonjsonlogger.json import JsonFormatter
 
 
 class TextFormatter(logging.Formatter):
@@ -21,26 +20,31 @@ class TextFormatter(logging.Formatter):
         return f"{record.asctime} {level}{record.message}"
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+class JsonLines(JsonFormatter):
+    """One JSON object a line, with all that a record carries besides."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Word one line."""
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+    def __init__(self) -> None:
+        super().__init__(
+            "{asctime}{levelname}{name}{message}",
+            "%Y-%m-%dT%H:%M:%S%z",
+            style="{",
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "name": "logger",
+                "exc_info": "exception",
+            },
+            json_ensure_ascii=False,
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Word the level as the broker does."""
+        return log_data | {"level": log_data["level"].lower()}
 
 
 def logging_config(form: Literal["text", "json"]) -> dict[str, Any]:
     """Describe a log on standard output in this form, gunicorn's own lines included."""
-    formatter = JsonFormatter if form == "json" else TextFormatter
+    formatter = JsonLines if form == "json" else TextFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
@@ -12,9 +11,7 @@ from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
 from order_service.models import Order
-from order_service.orders import NewOrder, Orders
-
-log = logging.getLogger(__name__)
+from order_service.orders import NewOrder, Orders, tell_of
 
 PRICES = {
     "blue mug": "12.90",
@@ -43,7 +40,7 @@ class Demo:
         """Place an order if one is due; return the seconds until the next look."""
         order = self.place_due_order()
         if order is not None:
-            log.info("Placed demo order %s: %s of %s", order.id, order.quantity, order.item_id)
+            tell_of(order)
         return min(LOOK_S, self.interval_s)
 
     def place_due_order(self) -> Order | None:

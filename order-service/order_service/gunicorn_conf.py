@@ -5,7 +5,6 @@ Read by gunicorn before it starts a worker, so a wrong setting ends the start he
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import sys
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
+from order_service.logs import logging_config
 from order_service.settings import WrongSetting, read_settings
 
 try:
@@ -28,9 +28,7 @@ keepalive = 75  # seconds; a client that reuses connections should be the one to
 graceful_timeout = 10
 control_socket_disable = True  # it would be a file on a root file system that is read-only
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  heartbeats
-
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-logging.getLogger("httpx").setLevel(logging.WARNING)  # or it tells of every request
+logconfig_dict = logging_config(settings.log_format)
 
 
 def on_starting(server: Arbiter) -> None:

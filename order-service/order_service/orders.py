@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,6 +19,8 @@ from broker_client.uuid7 import uuid7
 from order_service.database import Database
 from order_service.models import Order
 from order_service.problems import Problem, read_body, read_query
+
+log = logging.getLogger(__name__)
 
 Name = Annotated[
     str,
@@ -55,7 +58,9 @@ class Orders:
     def place(self, wanted: NewOrder) -> Order:
         """Take an order, and tell it through the outbox."""
         with self.database.write() as session:
-            return self.add(session, wanted, self.clock())
+            order = self.add(session, wanted, self.clock())
+        tell_of(order)
+        return order
 
     def add(self, session: Session, wanted: NewOrder, now: float) -> Order:
         """Take an order within a transaction that the caller has open."""
@@ -81,6 +86,11 @@ class Orders:
         query = select(Order).where(Order.id > page.after).order_by(Order.id).limit(page.limit)
         with self.database.read() as session:
             return list(session.scalars(query))
+
+
+def tell_of(order: Order) -> None:
+    """Tell the log of an order that is committed."""
+    log.info("Order %s is placed", order.id, extra={"action": "order_placed", "order_id": order.id})
 
 
 def order_created(order: Order) -> Event:

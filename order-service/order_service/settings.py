@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.engine import make_url
@@ -38,6 +38,7 @@ class Settings(BaseModel):
     broker_api_key: str | None = None
     demo_order_interval_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds between two orders that the service places by itself; 0 places none."""
+    log_format: Literal["text", "json"] = "text"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from broker_client import Event, Outbox
@@ -15,6 +17,8 @@ from shipping_service.database import Database
 from shipping_service.models import Shipment
 from shipping_service.problems import Problem
 from shipping_service.status import Status, next_status
+
+log = logging.getLogger(__name__)
 
 BATCH = 100
 LOOK_S = 0.25
@@ -111,6 +115,15 @@ class Depot:
         shipment.changed_at = now
         shipment.due_at = now + self.step_s if status.following else None
         self.outbox.add(session, "shipment", shipment_changed(shipment, previous))
+        event.listen(
+            session, "after_commit", partial(tell_of, shipment.order_id, status), once=True
+        )
+
+
+def tell_of(order_id: str, status: Status, _: Session) -> None:
+    """Tell the log of a shipment's new status, once it is committed."""
+    extra = {"action": f"shipment_{status.lower()}", "order_id": order_id}
+    log.info("The shipment of order %s is %s", order_id, status, extra=extra)
 
 
 def shipment_changed(shipment: Shipment, previous: Status | None) -> Event:

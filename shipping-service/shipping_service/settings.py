@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.engine import make_url
@@ -48,6 +48,7 @@ class Settings(BaseModel):
     """What the broker signs its requests with; without it the service makes one and keeps it."""
     shipping_step_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     """Seconds that a shipment stays in a status before it moves on by itself."""
+    log_format: Literal["text", "json"] = "text"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

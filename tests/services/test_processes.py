@@ -119,6 +119,20 @@ def test_notification_service_logs_json_when_told_so(
     assert (told["level"], told["order_id"]) == ("info", "o-1")
 
 
+@pytest.mark.parametrize("package", SERVICES)
+def test_every_line_is_json_when_told_so(start_service: StartService, package: str) -> None:
+    service = start_service(package, LOG_FORMAT="json", DEMO_ORDER_INTERVAL_S="0.1")
+    if package == "order_service":
+        eventually(lambda: "order_placed" in service.log())
+    service.stop()
+
+    lines = [json.loads(line) for line in service.log().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    placed = [line for line in lines if line.get("action") == "order_placed"]
+    assert all(line["order_id"] in line["message"] for line in placed)
+    assert {line["level"] for line in placed} <= {"info"}
+
+
 def test_notification_service_sends_mail(start_service: StartService, http: httpx.Client) -> None:
     with MailServer() as mail:
         service = start_service(
