@@ -10,6 +10,7 @@ from typing import Protocol
 
 from broker.store.port import Store
 from broker.store.sqlite import SqliteStore
+from broker.store.sqlite.commit_place import CommitPlace
 
 
 class Clock:
@@ -45,6 +46,14 @@ class Home(Protocol):
         """Close every store."""
 
 
+class OnTheLoop(CommitPlace):
+    """Runs each COMMIT within a turn of the loop, so that a test's steps are the same each time."""
+
+    def on_loop(self) -> bool:
+        """Say yes."""
+        return True
+
+
 class SqliteHome:
     """A folder for each life of a SQLite store.
 
@@ -77,7 +86,7 @@ class SqliteHome:
     def store(self) -> SqliteStore:
         """Make a store on the present file, not opened."""
         failed: Callable[[str], None] = self.failures.append
-        return SqliteStore(str(self.path), now=self.clock, failed=failed)
+        return SqliteStore(str(self.path), now=self.clock, failed=failed, commit_place=OnTheLoop)
 
     async def open(self) -> Store:
         store = self.store()

@@ -11,6 +11,7 @@ from typing import Any
 
 from broker.model import Appended, NewMessage
 from broker.store.sqlite import SqliteStore
+from contract.homes import OnTheLoop
 
 TOPIC = "orders"
 SOURCE = "/s"
@@ -46,7 +47,10 @@ class Stores:
     async def open(self) -> SqliteStore:
         """Open a store on the present data."""
         self.store = SqliteStore(
-            str(self._life / "broker.db"), now=self.clock, failed=self.failures.append
+            str(self._life / "broker.db"),
+            now=self.clock,
+            failed=self.failures.append,
+            commit_place=OnTheLoop,
         )
         await self.store.open()
         return self.store

@@ -66,14 +66,16 @@ class GroupCommit:
     halve the rate.
     """
 
-    def __init__(self, connection: sqlite3.Connection, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, failed: Callable[[str], None], place: CommitPlace
+    ) -> None:
         self._connection = connection
         self._failed = failed
         self._open = Group()
         self._bell = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "commit")
-        self._place = CommitPlace()
+        self._place = place
         self._stopping = False
         # Held from BEGIN to COMMIT. SQLite's own lock is polled for, at up to 100 ms: whoever wants
         # to write beside a busy broker would poll for seconds.

@@ -26,6 +26,7 @@ from broker.store.port import (
     TopicStats,
 )
 from broker.store.sqlite.checkpoint import Checkpointer
+from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.connection import (
     PAGE_BYTES,
     FolderLock,
@@ -55,10 +56,12 @@ class SqliteStore:
         *,
         now: Callable[[], float] = time.time,
         failed: Callable[[str], None] = lambda _: None,
+        commit_place: Callable[[], CommitPlace] = CommitPlace,
     ) -> None:
         self._path = Path(path).absolute()
         self._now = now
         self._on_failure = failed
+        self._commit_place = commit_place
         self._lock = FolderLock(self._path)
         self._topics: dict[str, TopicLog] = {}
         self._shards: dict[tuple[str, str], SqliteShard] = {}
@@ -76,7 +79,7 @@ class SqliteStore:
             self._writer = undo.enter_context(contextlib.closing(open_writer(self._path)))
             self._reader = undo.enter_context(contextlib.closing(open_reader(self._path)))
             self._scanner = undo.enter_context(contextlib.closing(open_reader(self._path)))
-            self._group = GroupCommit(self._writer, self._on_failure)
+            self._group = GroupCommit(self._writer, self._on_failure, self._commit_place())
             ids = RecentIds(self._reader)
             self._schedule = Schedule(self._group, self._reader, self._now, ids)
             self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
