@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -33,7 +32,6 @@ from broker.dispatch.frames import (
     framed,
     split,
 )
-from broker.dispatch.hosts import Hosts
 from broker.signing import signature_header
 from broker.targets import AllowedTargets, parse_allowed_targets
 
@@ -160,7 +158,6 @@ class Courier:
         self._endpoints: dict[int, Endpoint] = {}
         self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Transfer] = {}
-        self._hosts: Hosts[tuple[Endpoint, Job]] = Hosts()
         self._wanted: dict[int, int] = {}
         self._registered: set[int] = set()
         self._buffer = bytearray()
@@ -228,16 +225,12 @@ class Courier:
                 self._free.pop(frame.id, None)
             else:
                 for job in frame.jobs:
-                    self._take(self._endpoints[job.endpoint], job)
+                    self._start(job)
         return bool(data)
 
-    def _take(self, endpoint: Endpoint, job: Job) -> None:
-        if self._hosts.begins(_authority(endpoint.url), endpoint.id, (endpoint, job)):
-            self._start(endpoint, job)
-
-    def _start(self, endpoint: Endpoint, job: Job) -> None:
-        current = self._endpoints.get(endpoint.id) is endpoint
-        free = self._free[endpoint.id] if current else []
+    def _start(self, job: Job) -> None:
+        endpoint = self._endpoints[job.endpoint]
+        free = self._free[job.endpoint]
         transfer = free.pop() if free else self._new_transfer(endpoint)
         transfer.begin(job.id)
         headers, body = _request(endpoint, job, time.time())
@@ -290,12 +283,8 @@ class Courier:
         transfer = self._busy.pop(curl)
         outcome = transfer.outcome(error)
         self._multi.remove_handle(curl)
-        endpoint = transfer.endpoint
-        if self._endpoints.get(endpoint.id) is endpoint:
-            self._free[endpoint.id].append(transfer)
-        following = self._hosts.ended(_authority(endpoint.url), endpoint.id)
-        if following is not None:
-            self._start(*following)
+        if self._endpoints.get(transfer.endpoint.id) is transfer.endpoint:
+            self._free[transfer.endpoint.id].append(transfer)
         return outcome
 
 
@@ -341,13 +330,8 @@ def batch_id(seqs: list[int]) -> str:
     return f"{first}-{last}-{members}"
 
 
-@lru_cache(1024)
-def _authority(url: str) -> str:
-    return url.split("://", 1)[1].split("/", 1)[0].split("?", 1)[0]
-
-
 def _host(url: str) -> str:
-    authority = _authority(url)
+    authority = url.split("://", 1)[1].split("/", 1)[0].split("?", 1)[0]
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0]
