@@ -4,37 +4,47 @@ QUICK_COMMIT_S = 0.003
 TRIAL = 8
 AWAY = 64
 FEW = 1.25
-_WEIGHT = 0.1
+MANY = 4
 
 
 class CommitPlace:
-    """Decides from what commits took, and from how many waited for each.
+    """Decides from what commits on the loop took, and from how many waited for each.
 
     On the loop, a COMMIT costs no change of threads, and what arrives meanwhile waits in its
     sockets, to be read at once and written by one commit. That is best where the disk is quick. But
     some doors take in one request after the other, however many there are (gRPC's does): there each
     gets a commit of its own, unless the loop goes on while one runs. So commits are tried on the
-    loop, and run in the thread for a while where hardly any was waited for by two.
+    loop, and run in the thread for a while where the disk is slow or hardly any was waited for by
+    two. What one takes in the thread tells nothing: it is over when the loop has time to hear of
+    it.
     """
 
     def __init__(self) -> None:
-        self._commit_s = 0.0
         self._trial = True
         self._left = TRIAL
         self._waiters = 0
+        self._slow = 0
 
     def on_loop(self) -> bool:
         """Say where the next one runs."""
-        return self._trial and self._commit_s < QUICK_COMMIT_S
+        return self._trial
 
     def observe(self, took_s: float, waiters: int) -> None:
         """Hear what one took, and how many waited for it."""
-        self._commit_s += _WEIGHT * (took_s - self._commit_s)
+        if self._trial and took_s > QUICK_COMMIT_S:
+            self._slow += 1
+            if self._slow > 1:  # one may have met a checkpoint
+                self._go(trial=False)
+                return
         if not waiters:
             return
         self._waiters += waiters
-        self._left -= 1
-        if self._left == 0:
-            self._trial = not self._trial or self._waiters > FEW * TRIAL
-            self._left = TRIAL if self._trial else AWAY
-            self._waiters = 0
+        # Where many come together in the thread, they may well do so on the loop: tried sooner.
+        self._left -= 1 if self._trial else max(waiters // MANY, 1)
+        if self._left <= 0:
+            self._go(trial=not self._trial or self._waiters > FEW * TRIAL)
+
+    def _go(self, *, trial: bool) -> None:
+        self._trial = trial
+        self._left = TRIAL if trial else AWAY
+        self._waiters = self._slow = 0
