@@ -22,7 +22,8 @@ class Counting:
 
     What fails moves from a shard's memory to a row of the file; who counts the one and then the
     other counts some of it in neither. So a snapshot begins in the very turn of the event loop in
-    which memory is read, and when what is on its way between the two is known.
+    which memory is read, and when what is on its way between the two is known. What a seek is about
+    to remove is counted no more.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Counting:
             self._connection.execute(SQL["log_id"]).fetchone()  # only reading begins it
             counting = asyncio.get_running_loop().run_in_executor(self._threads, self._end, count)
         except BaseException:
+            self._connection.rollback()
             self._vacant.release()
             raise
         # Whoever asked may be gone before the thread is.
@@ -71,14 +73,16 @@ class Counting:
             await self._group.durable()
 
     def _stats_of(self, shard: SqliteShard) -> Callable[[], ShardStats]:
-        position, unsettled, arriving = shard.position(), shard.unsettled(), shard.arriving()
+        first_owed, unsettled = shard.first_unwritten(), shard.unsettled()
+        position, arriving, void = shard.position(), shard.arriving(), shard.seeking
 
         def count() -> ShardStats:
             counted = self._connection.execute(SQL["count_rows"], (shard.id,)).fetchall()
+            counted = [each for each in counted if each[0] == "dead" or not void]
             (keys,) = self._connection.execute(SQL["count_blocked_keys"], (shard.id,)).fetchone()
             rows = _together(arriving, {state: number for state, number, _ in counted})
             backlog = unsettled + _owed(rows)
-            first = min([position + 1, *(seq for state, _, seq in counted if state != "dead")])
+            first = min([first_owed, *(seq for state, _, seq in counted if state != "dead")])
             oldest = self._stored_at(shard.topic_id, first) if backlog else None
             return ShardStats(position, backlog, rows, keys, oldest)
 
@@ -86,22 +90,25 @@ class Counting:
 
     def _standings_of(self, shards: Collection[SqliteShard]) -> Callable[[], list[Standing]]:
         at = [
-            (each.id, each.topic_id, each.position(), each.unsettled(), each.arriving())
+            (each.id, each.topic_id, each.first_unwritten(), each.unsettled(), each.arriving())
             for each in shards
         ]
+        void = {each.id for each in shards if each.seeking}
 
         def count() -> list[Standing]:
             counted: defaultdict[int, dict[str, int]] = defaultdict(dict)
             first: dict[int, int] = {}
             for shard, state, number, seq in self._connection.execute(SQL["count_all_rows"]):
+                if state != "dead" and shard in void:
+                    continue
                 counted[shard][state] = number
                 if state != "dead":
                     first[shard] = min(first.get(shard, seq), seq)
             standings = []
-            for shard, topic, position, unsettled, arriving in at:
+            for shard, topic, first_owed, unsettled, arriving in at:
                 rows = _together(arriving, counted[shard])
                 backlog = unsettled + _owed(rows)
-                seq = min(first.get(shard, position + 1), position + 1)
+                seq = min(first.get(shard, first_owed), first_owed)
                 oldest = self._stored_at(topic, seq) if backlog else None
                 standings.append(Standing(backlog, rows, oldest))
             return standings

@@ -79,7 +79,9 @@ class SqliteShard:
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
         self._arrived: set[int] = set()  # what was outstanding, of the rows not written yet
+        self._given_up = 0  # how many were given up that had no row, likewise
         self._writing = False
+        self.seeking = False
         self.lost = False
         self._wants: Wants | None = None
         self._reach = 1
@@ -271,7 +273,12 @@ class SqliteShard:
         self._covered.clear()
         self._rows.clear()
         self._arrived.clear()
-        await self._batches.clear(position, self.generation, self.replay_until)
+        self._given_up = 0
+        self.seeking = True
+        try:
+            await self._batches.clear(position, self.generation, self.replay_until)
+        finally:
+            self.seeking = False
 
     async def replay(
         self, seqs: Sequence[int] | None, busy: Sequence[str] | None, now: float
@@ -298,7 +305,9 @@ class SqliteShard:
             place = (self._topic.id, first, end, json.dumps(wanted))
             self._group.open.statements.append(("give_up_new", (self.id, reason, now, *place)))
             self.fetched = end - 1
-            self._covered.difference_update(range(first, end))
+            with_rows = self._covered.intersection(range(first, end))
+            self._covered -= with_rows
+            self._given_up += (end - first if wanted is None else len(wanted)) - len(with_rows)
         count = len(rows) + max(end - first, 0)
         if count:
             self.has_rows = True
@@ -356,8 +365,9 @@ class SqliteShard:
             return
         rows, self._rows = self._rows, {}
         failed, self._failed = self._failed, []
+        self._writing = bool(rows or failed or self._given_up)
         self._arrived.clear()
-        self._writing = bool(rows or failed)
+        self._given_up = 0
         if rows:
             self._write_rows(connection, rows)
         if failed:
@@ -411,7 +421,14 @@ class SqliteShard:
     def arriving(self) -> Counter[RowState]:
         """Count by state the messages whose first row is written by the next commit."""
         rows = (self._rows.get(seq) for seq in self._arrived)
-        return Counter(row.state for row in rows if row is not None)
+        states = Counter(row.state for row in rows if row is not None)
+        if self._given_up:
+            states["dead"] += self._given_up
+        return states
+
+    def first_unwritten(self) -> int:
+        """Return the lowest seq that may be owed without having a row in the file."""
+        return min([self.position() + 1, *self._arrived])
 
     def lose(self) -> None:
         """Give up the shard: the subscription is gone."""
@@ -433,7 +450,7 @@ class SqliteShard:
     async def rows_written(self) -> None:
         """Wait for the rows that are on their way now; others may be before this ends."""
         self._require_owned()
-        if self._rows or self._writing:
+        if self._rows or self._given_up or self._writing:
             await self._commit_now()
 
     async def _commit_now(self) -> None:
