@@ -437,11 +437,11 @@ class Broker:
     async def set_paused(self, topic: str, name: str, reason: str | None) -> SubscriptionView:
         """Pause a subscription for a reason, or let it go on; return its view."""
         before = self.subscription(topic, name)
-        await self._replace(
-            before, replace(before, paused=reason is not None, paused_reason=reason)
-        )
-        action = "subscription_resumed" if reason is None else "subscription_paused"
-        subscription_changed(action, topic, name)
+        after = replace(before, paused=reason is not None, paused_reason=reason)
+        await self._replace(before, after)
+        if after.paused is not before.paused:
+            action = "subscription_paused" if after.paused else "subscription_resumed"
+            subscription_changed(action, topic, name)
         return await self.subscription_view(topic, name)
 
     async def pause_gone(self, subscription: Subscription, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from support.api import INSTANT_RETRY, Api, good
-from support.broker_process import BrokerProcess, StartBroker
+from support.broker_process import BrokerProcess, StartBroker, free_port
 from support.cloudevent import Json, event
 from support.endpoint import Answer, Endpoint
 from support.eventually import eventually
@@ -67,6 +67,7 @@ def test_nothing_is_told_where_nothing_changes(
     for _ in range(2):
         good(broker.api.put_topic("t"))
         broker.api.ok_subscribe("t", endpoint.url)
+        broker.api.resume("t")
         good(
             broker.api.http.post(
                 "/v1/topics/t/subscriptions/s/seek", json={"to": 1, "dry_run": True}
@@ -118,15 +119,51 @@ def test_endpoint_that_is_down_is_told_once_and_once_that_it_is_back(
     assert len(of(broker, "circuit_opened")) == 1
 
 
-def test_endpoint_that_is_gone_is_told(start_broker: StartBroker, endpoint: Endpoint) -> None:
-    endpoint.script = lambda request: Answer(410)
+def test_endpoint_that_is_gone_is_told_once(start_broker: StartBroker, endpoint: Endpoint) -> None:
+    endpoint.script = lambda request: Answer(410, delay_s=0.2)
     broker = start_broker()
     broker.api.ok_subscribe("t", endpoint.url)
-    broker.api.ok_publish("t", 1)
-
-    (gone,) = eventually(lambda: of(broker, "endpoint_gone"))
+    good(broker.api.publish_batch("t", [event(id=str(n)) for n in range(20)]))
     eventually(lambda: of(broker, "subscription_paused"))
+    eventually(lambda: broker.api.ok_status("t")["in_flight"] == 0)
+
+    (gone,) = of(broker, "endpoint_gone")
     assert gone.items() >= {("topic", "t"), ("subscription", "s")}
+    assert len(endpoint.requests) > 1
+    assert len(of(broker, "subscription_paused")) == 1
+
+
+def test_endpoint_that_rejects_all_does_not_fill_the_log(
+    start_broker: StartBroker, endpoint: Endpoint
+) -> None:
+    endpoint.script = lambda request: Answer(422)
+    broker = start_broker()
+    retry = {**INSTANT_RETRY, "max_attempts": 1}
+    broker.api.ok_subscribe("t", endpoint.url, retry=retry)
+    broker.api.ok_subscribe(
+        "t", endpoint.url, "b", retry=retry, when_exhausted="block", format="batch"
+    )
+    events = [event(id=str(n), partitionkey="k") for n in range(50)]
+    good(broker.api.publish_batch("t", events))
+    eventually(lambda: broker.api.ok_status("t")["dead_letters"] == 50)
+    eventually(lambda: of(broker, "blocked"))
+
+    assert len(of(broker, "dead_letter")) == 1
+    (blocked,) = of(broker, "blocked")
+    assert blocked["sequence"] == 1
+
+
+def test_endpoint_that_was_down_is_replaced(start_broker: StartBroker, endpoint: Endpoint) -> None:
+    broker = start_broker()
+    nobody = f"http://127.0.0.1:{free_port()}/hook"
+    broker.api.ok_subscribe("t", nobody, retry={**INSTANT_RETRY, "max_attempts": 0})
+    good(broker.api.publish_batch("t", [event(id=str(n)) for n in range(30)]))
+    eventually(lambda: of(broker, "circuit_opened"))
+
+    broker.api.ok_subscribe("t", endpoint.url)
+    eventually(lambda: broker.api.backlog("t") == 0)
+    (closed,) = of(broker, "circuit_closed")
+    assert closed["message"] == "t/s has another endpoint now."
 
 
 def test_messages_that_are_too_old_are_told_together(start_broker: StartBroker) -> None:

@@ -4,10 +4,16 @@ A failed attempt that will be repeated is no incident: the delivery's own histor
 """
 
 import logging
+from collections.abc import Callable
+from math import inf
 
+from broker.dispatch.lanes import Delivery
 from broker.subscription import Subscription
 
 log = logging.getLogger("broker.deliveries")
+
+TOLD_S = 60.0
+"""How long after one message that is given up the next is not told of, but counted."""
 
 
 def endpoint_down(subscription: Subscription, error: str) -> None:
@@ -31,6 +37,16 @@ def endpoint_back(subscription: Subscription) -> None:
     )
 
 
+def endpoint_replaced(subscription: Subscription) -> None:
+    """Tell that an endpoint that was down is not the subscription's any more."""
+    log.info(
+        "%s/%s has another endpoint now.",
+        subscription.topic,
+        subscription.name,
+        extra={**_of(subscription), "action": "circuit_closed"},
+    )
+
+
 def endpoint_gone(subscription: Subscription) -> None:
     """Tell that an endpoint wants nothing more."""
     log.warning(
@@ -38,27 +54,6 @@ def endpoint_gone(subscription: Subscription) -> None:
         subscription.topic,
         subscription.name,
         extra={**_of(subscription), "action": "endpoint_gone"},
-    )
-
-
-def given_up(
-    subscription: Subscription, sequence: int, attempts: int, reason: str, *, blocks: bool
-) -> None:
-    """Tell that there will be no further attempt by itself."""
-    log.warning(
-        "Message %d of %s is blocked at %s: %s."
-        if blocks
-        else "Message %d of %s is a dead letter of %s: %s.",
-        sequence,
-        subscription.topic,
-        subscription.name,
-        reason,
-        extra={
-            **_of(subscription),
-            "sequence": sequence,
-            "attempts": attempts,
-            "action": "blocked" if blocks else "dead_letter",
-        },
     )
 
 
@@ -75,3 +70,50 @@ def too_old(topic: str, subscription: str, count: int) -> None:
 
 def _of(subscription: Subscription) -> dict[str, object]:
     return {"topic": subscription.topic, "subscription": subscription.name}
+
+
+class Incidents:
+    """Tells of one subscription's messages that are given up, of a kind one a minute.
+
+    An endpoint that rejects all it gets would fill the log, and hide what else is in it. The next
+    line says how many were not told of; the dead letters themselves have all.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._told_at = {"dead_letter": -inf, "blocked": -inf}
+        self._untold = dict.fromkeys(self._told_at, 0)
+
+    def dead(self, subscription: Subscription, delivery: Delivery, reason: str) -> None:
+        """Tell of a dead letter."""
+        self._tell("dead_letter", "is a dead letter of", subscription, delivery, reason)
+
+    def blocked(self, subscription: Subscription, delivery: Delivery, reason: str) -> None:
+        """Tell of a message behind which its key waits for somebody to decide."""
+        self._tell("blocked", "blocks its key at", subscription, delivery, reason)
+
+    def _tell(
+        self, action: str, does: str, subscription: Subscription, delivery: Delivery, reason: str
+    ) -> None:
+        now = self._now()
+        if now - self._told_at[action] < TOLD_S:
+            self._untold[action] += 1
+            return
+        self._told_at[action] = now
+        untold, self._untold[action] = self._untold[action], 0
+        log.warning(
+            "Message %d of %s %s %s: %s.%s",
+            delivery.message.seq,
+            subscription.topic,
+            does,
+            subscription.name,
+            reason,
+            f" {untold} others were not told of." if untold else "",
+            extra={
+                **_of(subscription),
+                "sequence": delivery.message.seq,
+                "attempts": delivery.attempts,
+                **({"untold": untold} if untold else {}),
+                "action": action,
+            },
+        )

@@ -146,6 +146,8 @@ class Pump:
         if subscription.rate_limit != before.rate_limit:
             self._rate = RateLimit(subscription.rate_limit)
         if subscription.endpoint != before.endpoint:
+            if not self._circuit.closed:
+                incidents.endpoint_replaced(subscription)
             self._circuit = Circuit()
             self._hold(0.0)
         self._use(subscription)
@@ -586,7 +588,7 @@ class Pump:
         wait_s = hold_s(outcome, now)
         if wait_s and now + wait_s > self._hold_until:
             self._hold(now + wait_s)
-        if outcome.status == 410:
+        if outcome.status == 410 and not self.subscription.paused:
             self.subscription = replace(
                 self.subscription, paused=True, paused_reason=self._settlement.last_error
             )

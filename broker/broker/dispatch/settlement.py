@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from broker.dispatch import incidents
 from broker.dispatch.frames import Outcome
+from broker.dispatch.incidents import Incidents
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
@@ -48,6 +48,7 @@ class Settlement:
         self._now = now
         self.last_error: str | None = None
         self.tally = Tally()
+        self._incidents = Incidents(now)
         self._lease_s = 0.0
 
     def configure(self, subscription: Subscription) -> None:
@@ -213,14 +214,12 @@ class Settlement:
         """Put a delivery in the store; of each key the first is due, the others wait behind it."""
         lane = self._memory.lane_of(delivery)
         self.tally.retried += isinstance(decision, Retry)
-        if isinstance(decision, GiveUp):
-            self.tally.dead += 1
-            blocks = self.subscription.when_exhausted == "block"
-            self._tell_of(delivery, decision, blocks=blocks)
-            if not blocks:
-                self._ledger.put(delivery, "dead", reason=decision.reason)
-                self._memory.release(delivery)
-                return
+        self.tally.dead += isinstance(decision, GiveUp)
+        if isinstance(decision, GiveUp) and self.subscription.when_exhausted != "block":
+            self._incidents.dead(self.subscription, delivery, decision.reason)
+            self._ledger.put(delivery, "dead", reason=decision.reason)
+            self._memory.release(delivery)
+            return
         if lane is not None and lane in waiting and not isinstance(decision, Later):
             self._ledger.put(delivery, "held", reason=getattr(decision, "error", ""))
             return
@@ -230,6 +229,7 @@ class Settlement:
             self._ledger.put(delivery, "retry", decision.due_at, decision.error)
             held = self._memory.wait_in_store(delivery, decision.due_at)
         elif isinstance(decision, GiveUp):
+            self._incidents.blocked(self.subscription, delivery, decision.reason)
             self._ledger.put(delivery, "blocked", reason=decision.reason)
             held = self._memory.wait_in_store(delivery, None)
         else:
@@ -237,10 +237,6 @@ class Settlement:
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
         self._ledger.hold(held)
-
-    def _tell_of(self, delivery: Delivery, decision: GiveUp, *, blocks: bool) -> None:
-        sequence, attempts = delivery.message.seq, delivery.attempts
-        incidents.given_up(self.subscription, sequence, attempts, decision.reason, blocks=blocks)
 
 
 def from_row(due: Due) -> Delivery:
