@@ -110,6 +110,11 @@ class Keys:
         self._by_digest: Mapping[str, ApiKey] = {}
         self.used: dict[str, float] = {}
 
+    @property
+    def on(self) -> bool:
+        """Whether a key is needed at all."""
+        return self._on
+
     def use(self, keys: Iterable[ApiKey]) -> None:
         """Take these keys, besides the admin key, and no others."""
         self._by_digest = {key.digest: key for key in keys}
@@ -129,7 +134,10 @@ class Keys:
         """Say whose key it is. Raises Unauthorized."""
         if not self._on:
             return ANYONE
-        digest = sha256(key).hexdigest()
+        return self.caller_with(sha256(key).hexdigest(), now)
+
+    def caller_with(self, digest: str, now: float) -> Caller:
+        """Say whose key has a digest. Raises Unauthorized."""
         if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
             return Caller("admin", (ADMIN,))
         found = self._by_digest.get(digest)

@@ -14,11 +14,13 @@ from broker.api.asgi import AsgiApp, Front
 from broker.auth import Keys
 from broker.config import Settings, settings_from
 from broker.control import create_app
+from broker.dashboard import add_dashboard
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.sweeper import Sweeper
 from broker.dispatch.traced import TracedCouriers
 from broker.service import Broker
+from broker.sessions import Sessions
 from broker.store.opening import open_store
 from broker.store.port import Store
 from broker.tracing import Tracing, tracing_from
@@ -55,7 +57,7 @@ class Worker:
     def __init__(self, settings: Settings, keys: Keys) -> None:
         self._settings = settings
         self._keys = keys
-        self._keeping_use: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
         self._rpc: RpcServer | None = None
         self._store: Store | None = None
         self._tracing: Tracing | None = None
@@ -96,7 +98,10 @@ class Worker:
 
         self._rpc = RpcServer(broker, self._keys, settings)
         await self._rpc.start()
-        self._keeping_use = asyncio.create_task(broker.keys.keep_use(), name="keep use of keys")
+        self._keepers = [
+            asyncio.create_task(broker.keys.keep_use(), name="keep use of keys"),
+            asyncio.create_task(broker.history.keep(), name="keep history"),
+        ]
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -113,8 +118,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
-        if self._keeping_use is not None:
-            self._keeping_use.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         if self._rpc is not None:
             await self._rpc.stop()
         if self._sweeper is not None:
@@ -139,9 +144,11 @@ class Worker:
 def create_front(settings: Settings) -> Front:
     """Build the ASGI application."""
     keys = Keys(settings.admin_key, on=settings.api_keys)
+    sessions = Sessions(keys)
 
     def control(broker: Broker) -> AsgiApp:
         app = create_app(LoopBridge(broker, asyncio.get_running_loop()), keys)
+        add_dashboard(app, sessions)
         return WSGIMiddleware(app, workers=FLASK_THREADS)  # type: ignore[arg-type, return-value]
 
     if not settings.api_keys:
@@ -150,7 +157,7 @@ def create_front(settings: Settings) -> Front:
             "Set BROKER_API_KEYS=on and BROKER_ADMIN_KEY to change that.",
             extra={"action": "keys_off"},
         )
-    return Front(Worker(settings, keys), control, keys)
+    return Front(Worker(settings, keys), control, keys, sessions)
 
 
 def asgi_app() -> Front:

@@ -30,10 +30,13 @@ from broker.views import (
     AttemptView,
     DeadLetterView,
     DeliveryView,
+    Fate,
+    FateView,
     Unsettled,
     attempt_view,
     dead_letter_view,
     delivery_view,
+    fate_view,
 )
 
 T = TypeVar("T")
@@ -44,6 +47,7 @@ STATES: Mapping[Unsettled, Sequence[RowState]] = {
     "blocked": ("blocked",),
     "waiting": ("held",),
 }
+EVERY_STATE: Sequence[RowState] = ("retry", "held", "leased", "blocked", "dead")
 VERDICTS = ("ack", "retry", "dead-letter", "extend")
 MAX_SEQUENCES = 10_000
 DAY_S = 86400
@@ -96,6 +100,19 @@ class Deliveries:
             if not attempts:
                 await self._require_message(topic, sequence)
         return [attempt_view(each) for each in attempts]
+
+    async def fate(self, topic: str, name: str, sequence: int) -> FateView:
+        """Return what became of a message that is in the log."""
+        pump = self._pump(topic, name)
+        # First: what is owed no more after that has its row by then, if it gets one.
+        owed = pump.owes(sequence)
+        out = any(due.row.seq == sequence for due in pump.outstanding())
+        with self._still_there(topic, name):
+            rows = await self._store.rows(topic, name, EVERY_STATE, sequence - 1, 1)
+            attempts = await self._store.attempts(topic, name, sequence)
+        row = rows[0].row if rows and rows[0].row.seq == sequence else None
+        state = _fate(owed, out, None if row is None else row.state)
+        return fate_view(name, state, row, [attempt_view(each) for each in attempts])
 
     async def retry(self, topic: str, name: str, sequence: int) -> None:
         """Have a blocked or retrying delivery attempted now."""
@@ -223,6 +240,17 @@ class Deliveries:
             raise MessageNotFound("The subscription was deleted meanwhile.") from None
         except Unavailable:
             raise OutcomeUnknown from None
+
+
+def _fate(owed: bool, out: bool, state: RowState | None) -> Fate:
+    """Say what became of a message, by the state of its row and whether its request is out."""
+    if out:
+        return "in-flight"
+    if state == "dead":
+        return "dead"
+    if state is not None:
+        return next(fate for fate, states in STATES.items() if state in states)
+    return "owed" if owed else "settled"
 
 
 def _no_dead_letter(topic: str, name: str, sequence: int) -> MessageNotFound:

@@ -44,6 +44,7 @@ from broker.errors import (
     TopicInUse,
     TopicNotFound,
 )
+from broker.history import History, Totals
 from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
@@ -91,6 +92,7 @@ class Broker:
         self.refused: Counter[str] = Counter()
         self.deliveries = Deliveries(store, self)
         self.pulls = Pulls(self)
+        self.history = History(self._totals)
 
     def use(self, dispatcher: Dispatcher) -> None:
         """Have deliveries made."""
@@ -202,6 +204,15 @@ class Broker:
             {name: self._stats(name) for name in self.topics},
             subscriptions,
             self._store.measures(),
+        )
+
+    def _totals(self) -> Totals:
+        tallies = [] if self.dispatcher is None else self.dispatcher.tallies()
+        return Totals(
+            time.monotonic(),
+            self._published.total(),
+            sum(tally.acked for tally in tallies),
+            sum(sum(tally.failed.counts) for tally in tallies),
         )
 
     async def publish(
@@ -329,6 +340,14 @@ class Broker:
         """Yield messages after a sequence as they come, from now on for None."""
         self.topic(topic)
         return self._store.watch(topic, after, key, type_)
+
+    async def sequence_at(self, topic: str, at: str) -> int:
+        """Return the first sequence stored at or after an RFC 3339 time, else the next one."""
+        self.topic(topic)
+        time_ = parse_time(at)
+        if time_ is None:
+            raise InvalidRequest([Fault("at", "must be a time (RFC 3339)")])
+        return await self._store.locate(topic, time_)
 
     async def message(self, topic: str, sequence: int) -> Message:
         """Return one message."""

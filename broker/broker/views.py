@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from broker.auth import ApiKey
 from broker.cloudevents import attributes_of, rfc3339, structured
-from broker.model import Conclusion, FailedAttempt, Message, Result, Scheduled
+from broker.model import Conclusion, ExceptionRow, FailedAttempt, Message, Result, Scheduled
 from broker.store.port import Due, ShardStats, TopicStats
 from broker.subscription import (
     Format,
@@ -27,6 +27,7 @@ Amount: TypeAlias = Annotated[int, Meta(ge=0)]
 Place: TypeAlias = Annotated[int, Meta(ge=1)]
 State: TypeAlias = Literal["active", "paused", "circuit-open"]
 Unsettled: TypeAlias = Literal["retrying", "in-flight", "blocked", "waiting"]
+Fate: TypeAlias = Literal["owed", "retrying", "in-flight", "blocked", "waiting", "dead", "settled"]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 WantedBy: TypeAlias = Annotated[
     Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/Filter"})
@@ -182,6 +183,21 @@ class AttemptsView(Struct):
     """The failed attempts at a message, the oldest first."""
 
     attempts: list[AttemptView]
+
+
+class FateView(Struct):
+    """What became of a message for one subscription.
+
+    `settled` says that nothing is owed any more: it was delivered, or a filter, a seek or a start
+    passed it over.
+    """
+
+    subscription: str
+    state: Fate
+    attempt: Annotated[Place | None, Meta(description="The attempt that is out or comes next")]
+    next_attempt_at: Time | None
+    reason: str | None
+    failed_attempts: list[AttemptView]
 
 
 class DeadLetterView(Struct):
@@ -366,6 +382,21 @@ def delivery_view(state: Unsettled, due: Due) -> DeliveryView:
         key=row.key,
         id=str(event["id"]),
         type=str(event["type"]),
+    )
+
+
+def fate_view(
+    name: str, state: Fate, row: ExceptionRow | None, failed_attempts: list[AttemptView]
+) -> FateView:
+    """Render what became of a message for one subscription."""
+    failed = len(failed_attempts) if row is None else row.attempts
+    return FateView(
+        subscription=name,
+        state=state,
+        attempt=None if state in {"dead", "settled"} else failed + 1,
+        next_attempt_at=rfc3339(row.due_at) if row is not None and state == "retrying" else None,
+        reason=(row.reason or None) if row is not None else None,
+        failed_attempts=failed_attempts,
     )
 
 

@@ -137,6 +137,19 @@ async def test_position_is_below_the_lowest_that_is_not_settled(store: Store, sh
     assert await position_of(store) == 5
 
 
+async def test_shard_owes_what_is_not_fetched_and_what_is_neither_done_nor_put(
+    store: Store, shard: Shard
+) -> None:
+    await publish_keys(store, *[None] * 4)
+    assert [shard.owes(seq) for seq in (1, 2, 3, 4)] == [True] * 4
+
+    await shard.fetch(3)
+    await settle(shard, 2)
+    await put(shard, row(3, "retry"))
+
+    assert [shard.owes(seq) for seq in (1, 2, 3, 4)] == [True, False, False, True]
+
+
 async def test_shard_tells_the_position_that_its_next_commit_writes(
     home: Home, store: Store, shard: Shard
 ) -> None:

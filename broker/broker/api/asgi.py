@@ -18,6 +18,7 @@ from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Ca
 from broker.errors import BrokerError
 from broker.logs import asked
 from broker.service import Broker
+from broker.sessions import Sessions, id_in
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -47,11 +48,13 @@ class Front:
         lifespan: Lifespan,
         control: Callable[[Broker], AsgiApp],
         keys: Keys,
+        sessions: Sessions,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._lifespan = lifespan
         self._make_control = control
         self._keys = keys
+        self._sessions = sessions
         self.ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
@@ -75,7 +78,7 @@ class Front:
                 await self._control(scope, receive, _with_request_id(send, request_id))
                 return
             act, topic, name = place
-            caller = self._keys.caller(scope["headers"], self._now())
+            caller = self._caller(act, scope)
             if act == "publish":
                 caller.require(PUBLISH, topic)
                 answer = await publish(self._broker, topic, scope, receive)
@@ -101,6 +104,14 @@ class Front:
             log.exception("A request failed.")
             answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
         await _answer(send, answer, request_id)
+
+    def _caller(self, act: str, scope: Scope) -> Caller:
+        """Say who calls. A browser sends a stream no key, but the cookie of who has signed in."""
+        headers = scope["headers"]
+        if act == "stream" and all(name != b"authorization" for name, _ in headers):
+            cookies = (value for name, value in headers if name == b"cookie")
+            return self._sessions.caller(id_in(b";".join(cookies).decode("latin-1")))
+        return self._keys.caller(headers, self._now())
 
     async def _original(self, act: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
         caller.require(PUBLISH_ANY if act == "produce" else SUBSCRIBE_ANY, None)

@@ -18,7 +18,7 @@ from broker.api.problems import CONTENT_TYPE, Problem
 from broker.auth import ADMINISTER, OPEN, Forbidden, Needs, Unauthorized
 from broker.control.examples import EXAMPLES
 from broker.control.operation import JSON, OPERATIONS, Content, Operation, Ref, operation
-from broker.control.permissions import PERMISSIONS
+from broker.control.permissions import PAGES, PERMISSIONS
 from broker.errors import BrokerError, InvalidRequest, RouteNotFound
 from broker.event_schema import event_schema, stored_event_schema
 from broker.fields import Body
@@ -203,7 +203,9 @@ _TEMPLATE = "#/components/schemas/{name}"
 
 def _in_order(app: Flask) -> list[tuple[Rule, Operation]]:
     found = [
-        (rule, OPERATIONS[app.view_functions[rule.endpoint]]) for rule in app.url_map.iter_rules()
+        (rule, OPERATIONS[app.view_functions[rule.endpoint]])
+        for rule in app.url_map.iter_rules()
+        if not rule.endpoint.startswith(PAGES)
     ]
     order = list(TAGS)
     return sorted(found, key=lambda each: order.index(_tag(*each)))

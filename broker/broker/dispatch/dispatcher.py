@@ -10,6 +10,7 @@ from functools import partial
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.memory import share_of
 from broker.dispatch.pump import Pump
+from broker.dispatch.tally import Tally
 from broker.store.port import LeaseLost, Shard, Store
 from broker.subscription import Subscription
 
@@ -64,6 +65,10 @@ class Dispatcher:
     def pump(self, topic: str, subscription: str) -> Pump | None:
         """Return the pump at work for a subscription, if it is owned here."""
         return self._pumps.get((topic, subscription))
+
+    def tallies(self) -> list[Tally]:
+        """Return what each pump at work has counted."""
+        return [pump.tally for pump in self._pumps.values()]
 
     async def give_up_before(self, topic: str, subscription: str, seq: int, since: float) -> int:
         """See Interventions.give_up_before; 0 where the subscription is not owned here."""

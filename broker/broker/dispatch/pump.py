@@ -243,6 +243,10 @@ class Pump:
         """Return the requests that are out, the oldest first."""
         return list(self._in_flight.values())
 
+    def owes(self, seq: int) -> bool:
+        """Say whether a message that has no row is not done."""
+        return self._shard.owes(seq)
+
     def outstanding(self) -> list[Due]:
         """Return what is out, as rows that are leased without an end."""
         return [

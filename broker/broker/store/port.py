@@ -187,6 +187,9 @@ class Shard(Protocol):
     def position(self) -> int:
         """Return the position that the next commit writes."""
 
+    def owes(self, seq: int) -> bool:
+        """Say whether a message that has no row is not done: not fetched, or handed out."""
+
     def room(self) -> int:
         """Return how many more messages may be handed out and neither done nor put."""
 

@@ -93,6 +93,9 @@ class SqliteShard:
     def position(self) -> int:
         return next(iter(self._outstanding), self.fetched + 1) - 1
 
+    def owes(self, seq: int) -> bool:
+        return seq > self.fetched or seq in self._outstanding
+
     def room(self) -> int:
         return WINDOW - len(self._outstanding)
 

@@ -1,0 +1,85 @@
+"""`…/subscriptions/{name}/dead-letters`: what was given up, and giving it another chance."""
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, redirect, request, url_for
+from werkzeug.wrappers import Response
+
+from broker.control import bridge
+from broker.dashboard.page import page
+from broker.queries import AFTER
+from broker.views import DeadLetterView
+
+blueprint = Blueprint(
+    "dead_letters", __name__, url_prefix="/topics/<topic>/subscriptions/<name>/dead-letters"
+)
+LENGTH = 25
+ONE = "/<sequence:sequence>"
+
+
+@blueprint.get("")
+def list_dead_letters(topic: str, name: str) -> str:
+    """List what was given up."""
+    to = bridge()
+    after = request.args.get("after", 0, AFTER.read)
+    found, following = to.wait(to.broker.deliveries.dead_letters(topic, name, after, LENGTH))
+    return page(
+        "dead_letters.html",
+        topic=topic,
+        name=name,
+        letters=[(letter, _event(letter)) for letter in found],
+        after=after,
+        following=following,
+    )
+
+
+@blueprint.get("/replay")
+def ask_to_replay(topic: str, name: str) -> str:
+    """Ask before all of them are owed again."""
+    to = bridge()
+    view = to.wait(to.broker.subscription_view(topic, name))
+    return page("replay.html", view=view)
+
+
+@blueprint.post("/replay")
+def replay(topic: str, name: str) -> Response:
+    """Make one of them owed again, or all."""
+    to, sequence = bridge(), request.form.get("sequence")
+    body: dict[str, object] = {"all": True}
+    if sequence is not None:
+        body = {"sequences": [_sequence(sequence)]}
+    to.wait(to.broker.deliveries.replay(topic, name, body))
+    return _back(topic, name, "replayed")
+
+
+@blueprint.get(f"{ONE}/delete")
+def ask_to_delete_dead_letter(topic: str, name: str, sequence: int) -> str:
+    """Ask before one is forgotten."""
+    to = bridge()
+    letter = to.wait(to.broker.deliveries.dead_letter_of(topic, name, sequence))
+    return page(
+        "delete_dead_letter.html", topic=topic, name=name, letter=letter, event=_event(letter)
+    )
+
+
+@blueprint.post(f"{ONE}/delete")
+def delete_dead_letter(topic: str, name: str, sequence: int) -> Response:
+    """Forget one."""
+    to = bridge()
+    to.wait(to.broker.deliveries.delete_dead_letter(topic, name, sequence))
+    return _back(topic, name, "dropped")
+
+
+def _event(letter: DeadLetterView) -> dict[str, Any]:
+    event: dict[str, Any] = msgspec.json.decode(letter.message)
+    return event
+
+
+def _sequence(text: str) -> object:
+    """Return the number that a text says; the call itself refuses what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else text
+
+
+def _back(topic: str, name: str, done: str) -> Response:
+    return redirect(url_for(".list_dead_letters", topic=topic, name=name, done=done), 303)

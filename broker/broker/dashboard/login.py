@@ -1,0 +1,76 @@
+"""`/login`: a key for a session."""
+
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask.blueprints import BlueprintSetupState
+from werkzeug.wrappers import Response
+
+from broker import __version__
+from broker.auth import Unauthorized
+from broker.dashboard.admission import sessions
+from broker.dashboard.guesses import Guesses, TooManyGuesses
+from broker.sessions import COOKIE, LIFE_S
+
+blueprint = Blueprint("login", __name__)
+
+
+@blueprint.record_once
+def _know_guesses(state: BlueprintSetupState) -> None:
+    state.app.extensions["guesses"] = Guesses()
+
+
+@blueprint.get("/login")
+def show_login() -> str | Response:
+    """Ask for a key, where keys are on."""
+    if not sessions().required():
+        return redirect(url_for("dashboard.overview.overview"))
+    return _asked(None)
+
+
+@blueprint.post("/login")
+def log_in() -> Response | tuple[str, int, dict[str, str]]:
+    """Take a key, and go where somebody wanted to go."""
+    guesses: Guesses = current_app.extensions["guesses"]
+    address = request.remote_addr or ""
+    try:
+        guesses.require(address)
+        id_ = sessions().begin(request.form.get("key", "").strip())
+    except TooManyGuesses as refused:
+        return _asked(refused.detail), refused.status, {"Retry-After": str(refused.retry_after_s)}
+    except Unauthorized as refused:
+        guesses.wrong(address)
+        return _asked("This is no key of this broker."), refused.status, {}
+    answer = redirect(_within(request.form.get("next", "")), 303)
+    answer.set_cookie(
+        COOKIE,
+        id_,
+        max_age=int(LIFE_S),
+        secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
+        httponly=True,
+        samesite="Strict",
+    )
+    return answer
+
+
+@blueprint.post("/logout")
+def log_out() -> Response:
+    """Forget who it was."""
+    sessions().end(request.cookies.get(COOKIE, ""))
+    answer = redirect(url_for(".show_login"), 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="Strict")
+    return answer
+
+
+def _asked(refused: str | None) -> str:
+    wanted = request.values.get("next", "")
+    return render_template(
+        "dashboard/login.html", refused=refused, next=_within(wanted), version=__version__
+    )
+
+
+def _within(address: str) -> str:
+    """Return an address if it leads to a page of ours, else that of the first page.
+
+    A second slash, or a backslash that browsers read as one, would lead to another host.
+    """
+    plain = address.isascii() and address.isprintable() and "\\" not in address
+    return address if plain and address.startswith("/") and address[1:2] != "/" else "/"

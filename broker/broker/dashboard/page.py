@@ -1,0 +1,40 @@
+"""Rendering pages, and the parts of them that are asked for again."""
+
+from typing import Any
+
+from flask import g, render_template, request
+
+from broker import __version__
+from broker.dashboard.admission import may, sessions
+
+# What may stand behind `done` in an address, and what a page says then. Never the address's own
+# words: whoever makes a link would write on our pages.
+DONE = {
+    "paused": "Paused. What comes waits here until you resume it.",
+    "resumed": "Resumed.",
+    "deleted": "Deleted.",
+    "moved": "Moved. What it is owed from there is being delivered.",
+    "replayed": "The dead letters are owed again.",
+    "dropped": "The dead letter is deleted.",
+}
+
+
+def page(template: str, **values: Any) -> str:
+    """Render a page, or only its live part where that is what is asked for."""
+    return render_template(
+        f"dashboard/{template}",
+        layout="dashboard/part.html" if "HX-Request" in request.headers else "dashboard/base.html",
+        may=may,
+        who=g.caller,
+        signing_in=sessions().required(),
+        done=DONE.get(request.args.get("done", "")),
+        version=__version__,
+        **values,
+    )
+
+
+def pages_of(count: int, number: int, length: int) -> tuple[slice, int, int]:
+    """Return which rows page `number` has, the page it really is, and how many there are."""
+    last = max(1, -(-count // length))
+    number = min(max(1, number), last)
+    return slice((number - 1) * length, number * length), number, last

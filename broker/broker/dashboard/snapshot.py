@@ -1,0 +1,111 @@
+"""How everything stands, looked at once for all who watch."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from flask import current_app
+
+from broker.control import bridge
+from broker.history import Rates
+from broker.metrics import Measures, SubscriptionMeasures
+from broker.views import State
+
+FRESH_S = 1.0
+OLD_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A subscription in a list. `oldest_s` is the age of the oldest message it is owed."""
+
+    topic: str
+    name: str
+    state: State
+    backlog: int
+    oldest_s: float | None
+    in_flight: int
+    retrying: int
+    dead: int
+    blocked: int
+
+    @property
+    def troubles(self) -> list[str]:
+        """What somebody should look at, the worst first."""
+        told = {
+            "endpoint fails": self.state == "circuit-open",
+            "blocked": self.blocked > 0,
+            "dead letters": self.dead > 0,
+            "falls behind": self.oldest_s is not None and self.oldest_s > OLD_S,
+            "paused": self.state == "paused",
+        }
+        return [trouble for trouble, is_so in told.items() if is_so]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at a moment."""
+
+    measures: Measures
+    rates: Rates
+    standings: tuple[Standing, ...]
+
+
+class Snapshots:
+    """Looks when somebody asks, once a second at most, however many ask."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._latest: Snapshot | None = None
+        self._until = 0.0
+
+    def latest(self) -> Snapshot:
+        """Return how everything stands."""
+        with self._lock:
+            if self._latest is None or self._monotonic() >= self._until:
+                self._latest = _look()
+                self._until = self._monotonic() + FRESH_S
+            return self._latest
+
+
+def latest() -> Snapshot:
+    """Return how everything stands."""
+    snapshots: Snapshots = current_app.extensions["snapshots"]
+    return snapshots.latest()
+
+
+def worst_first(standings: Iterable[Standing]) -> list[Standing]:
+    """Put what somebody should look at first, then what is owed the most."""
+    return sorted(
+        standings,
+        key=lambda each: (-len(each.troubles), -each.backlog, each.topic, each.name),
+    )
+
+
+def _look() -> Snapshot:
+    to = bridge()
+
+    async def looked() -> tuple[Measures, Rates]:
+        return await to.broker.measures(), to.broker.history.rates()
+
+    measures, rates = to.wait(looked())
+    standings = tuple(_standing(each, measures.now) for each in measures.subscriptions)
+    return Snapshot(measures, rates, standings)
+
+
+def _standing(each: SubscriptionMeasures, now: float) -> Standing:
+    rows, oldest = each.standing.rows, each.standing.oldest_unsettled_at
+    open_ = each.circuit_open
+    return Standing(
+        topic=each.topic,
+        name=each.name,
+        state="paused" if each.paused else "circuit-open" if open_ else "active",
+        backlog=each.standing.backlog,
+        oldest_s=None if oldest is None else max(0.0, now - oldest),
+        in_flight=each.in_flight,
+        retrying=rows.get("retry", 0),
+        dead=rows.get("dead", 0),
+        blocked=rows.get("blocked", 0),
+    )
