@@ -16,6 +16,7 @@ def add_dashboard(app: Flask, sessions: Sessions) -> None:
     """Serve the pages beside the control plane."""
     from broker.dashboard import (
         dead_letters,
+        deliveries,
         login,
         messages,
         overview,
@@ -30,7 +31,7 @@ def add_dashboard(app: Flask, sessions: Sessions) -> None:
         static_folder="static",
         static_url_path="/static",
     )
-    for module in (overview, topics, subscriptions, messages, dead_letters, login):
+    for module in (overview, topics, subscriptions, messages, deliveries, dead_letters, login):
         pages.register_blueprint(module.blueprint)
     pages.before_request(admit)
     pages.after_request(protect)

@@ -14,6 +14,8 @@ DONE = {
     "resumed": "Resumed.",
     "deleted": "Deleted.",
     "moved": "Moved. What it is owed from there is being delivered.",
+    "retried": "It is attempted now.",
+    "given-up": "It is a dead letter now.",
     "replayed": "The dead letters are owed again.",
     "dropped": "The dead letter is deleted.",
 }

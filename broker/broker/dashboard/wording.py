@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SHOWN_DATA = 16 * 1024
-_NONE = "–"  # noqa: RUF001 the dash that stands for no value
+_NONE = "\N{EN DASH}"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
