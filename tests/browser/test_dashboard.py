@@ -230,7 +230,17 @@ def test_key_opens_the_pages_and_the_tail(
             guarded.api.ok_publish("order", "for the eyes of who has a key")
             expect(page.get_by_text("for the eyes of who has a key")).to_be_visible()
             page.get_by_role("button", name="Sign out").click()
-            page.goto("/")
             expect(page.get_by_label("API key")).to_be_visible()
+            page.get_by_label("API key").fill(ADMIN_KEY)
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+            page.context.clear_cookies()  # what is live notices by itself
+            expect(page.get_by_label("API key")).to_be_visible()
+            page.get_by_label("API key").fill(ADMIN_KEY)
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+            guarded.kill()
+            expect(page.get_by_text("The broker cannot be reached.")).to_be_visible()
         finally:
             page.close()
