@@ -13,6 +13,8 @@ from broker.api.problems import HttpRefusal, problem
 from broker.api_keys import KeyNameTaken, KeyNotFound
 from broker.auth import Forbidden, Unauthorized
 from broker.control.ops import NotReady
+from broker.dashboard.admission import CrossSite
+from broker.dashboard.guesses import TooManyGuesses
 from broker.errors import BrokerError, Fault, InvalidRequest
 from broker.pulls import NotPulled
 
@@ -24,6 +26,8 @@ REFUSALS = [
     KeyNameTaken("orders"),
     NotPulled("orders", "mail"),
     CannotConsume("Nobody named mail has subscribed."),
+    CrossSite(),
+    TooManyGuesses(17),
     NotReady("The courier is not running."),
     errors.MalformedRequest(),
     errors.RouteNotFound(),

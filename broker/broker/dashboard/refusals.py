@@ -1,8 +1,9 @@
 """What a page shows where the broker refuses."""
 
-from flask import Blueprint, current_app, g, render_template
+from flask import Blueprint, current_app, render_template
 from werkzeug.exceptions import HTTPException
 
+from broker.api.problems import HttpRefusal
 from broker.errors import BrokerError
 
 
@@ -15,14 +16,12 @@ def refuse_on(pages: Blueprint) -> None:
 
 def _refuse(error: BrokerError) -> tuple[str, int, dict[str, str]]:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    page = render_template("dashboard/refusal.html", error=error, signed_in="caller" in g)
+    page = render_template("dashboard/refusal.html", error=error)
     return page, error.status, headers
 
 
 def _refuse_http(error: HTTPException) -> tuple[str, int, dict[str, str]]:
-    refusal = BrokerError(error.description)
-    refusal.title, refusal.status = error.name, error.code or 500
-    return _refuse(refusal)
+    return _refuse(HttpRefusal(error.code or 500, error.description))
 
 
 def _fail(error: Exception) -> tuple[str, int, dict[str, str]]:
