@@ -16,9 +16,9 @@ CHROMIUM = shutil.which("chromium")
 WAIT_MS = 15_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser that all tests share."""
+    """A browser that the tests of a module share; while it is open, no other loop can run here."""
     if CHROMIUM is None:
         if os.environ.get("CI") == "true":
             raise FileNotFoundError("chromium: apt-get install chromium")
