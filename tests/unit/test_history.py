@@ -79,6 +79,7 @@ def test_numbers_are_written_for_people(written: str, expected: str) -> None:
         (b"\xff\x00\x01\x02\x03", "ff 00010203"),
         (b"[" * 100_000, "[" * 16384),
         (b"NaN", "NaN"),
+        (b'{"a":"' + b"x" * 2**20 + b'"}', '{"a":"' + "x" * 16378),
     ],
 )
 def test_data_is_shown_as_what_it_is(data: bytes | None, expected: str | None) -> None:

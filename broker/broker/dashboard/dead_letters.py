@@ -1,13 +1,13 @@
 """`…/subscriptions/{name}/dead-letters`: what was given up, and giving it another chance."""
 
-from typing import Any
-
 import msgspec
 from flask import Blueprint, redirect, request, url_for
+from msgspec import Struct
 from werkzeug.wrappers import Response
 
 from broker.control import bridge
 from broker.dashboard.page import page
+from broker.dashboard.wording import data_as_text
 from broker.queries import AFTER
 from broker.views import DeadLetterView
 
@@ -16,6 +16,13 @@ blueprint = Blueprint(
 )
 LENGTH = 25
 ONE = "/<sequence:sequence>"
+
+
+class Event(Struct):
+    """What a list tells of a message, whose data may be large."""
+
+    id: str
+    type: str
 
 
 @blueprint.get("")
@@ -28,7 +35,7 @@ def list_dead_letters(topic: str, name: str) -> str:
         "dead_letters.html",
         topic=topic,
         name=name,
-        letters=[(letter, _event(letter)) for letter in found],
+        letters=[(letter, _event(letter), data_as_text(bytes(letter.message))) for letter in found],
         after=after,
         following=following,
     )
@@ -71,9 +78,8 @@ def delete_dead_letter(topic: str, name: str, sequence: int) -> Response:
     return _back(topic, name, "dropped")
 
 
-def _event(letter: DeadLetterView) -> dict[str, Any]:
-    event: dict[str, Any] = msgspec.json.decode(letter.message)
-    return event
+def _event(letter: DeadLetterView) -> Event:
+    return msgspec.json.decode(letter.message, type=Event)
 
 
 def _sequence(text: str) -> object:

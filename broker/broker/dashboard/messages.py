@@ -92,13 +92,15 @@ def show_message(topic: str, sequence: int) -> str:
                 continue  # deleted meanwhile
         return found
 
+    found = to.wait(fates())
     return page(
         "message.html",
         topic=shown,
         message=_row(message),
         data=data_as_text(message.data),
         cut=_row(message).size > SHOWN_DATA,
-        fates=to.wait(fates()),
+        fates=found,
+        moving=any(fate.state not in {"settled", "dead"} for fate in found),
         count=len(names),
         number=number,
         last=last,

@@ -31,8 +31,15 @@ def page(template: str, **values: Any) -> str:
         signing_in=sessions().required(),
         done=DONE.get(request.args.get("done", "")),
         version=__version__,
+        home=home(),
         **values,
     )
+
+
+def home() -> str:
+    """Return the address of the broker as whoever looks has it, with a slash at its end."""
+    secure = request.headers.get("X-Forwarded-Proto") == "https"
+    return request.host_url.replace("http:", "https:", 1) if secure else request.host_url
 
 
 def pages_of(count: int, number: int, length: int) -> tuple[slice, int, int]:

@@ -8,14 +8,12 @@ from broker.control.permissions import PERMISSIONS, caller
 from broker.dashboard.page import page, pages_of
 from broker.dashboard.snapshot import latest, worst_first
 from broker.errors import BrokerError
-from broker.views import DeliveryView, Unsettled
+from broker.views import DeliveryView, SubscriptionView, Unsettled
 
 blueprint = Blueprint("subscriptions", __name__)
 ONE = "/topics/<topic>/subscriptions/<name>"
 LENGTH = 50
 SHOWN = 10
-# What is shown of what is owed, in the order of how much somebody may have to do about it.
-_STATES: tuple[Unsettled, ...] = ("blocked", "retrying", "in-flight", "waiting")
 
 
 @blueprint.get("/subscriptions")
@@ -49,7 +47,7 @@ def show_subscription(topic: str, name: str) -> str:
     to = bridge()
     view = to.wait(to.broker.subscription_view(topic, name))
     owed: dict[str, list[DeliveryView]] = {}
-    for state in _STATES if view.backlog else ():
+    for state in _states_of(view):
         owed[state], _ = to.wait(to.broker.deliveries.unsettled(topic, name, state, 0, SHOWN))
     return page("subscription.html", view=view, owed=owed, shown=SHOWN)
 
@@ -120,6 +118,18 @@ def delete_subscription(topic: str, name: str) -> Response:
     to = bridge()
     to.wait(to.broker.delete_subscription(topic, name))
     return redirect(url_for("dashboard.topics.show_topic", topic=topic, done="deleted"), 303)
+
+
+def _states_of(view: SubscriptionView) -> list[Unsettled]:
+    """Return in which states there may be deliveries, those that wait for somebody first."""
+    waits = view.retrying > 0 or view.blocked_keys > 0
+    may_be: dict[Unsettled, bool] = {
+        "blocked": view.backlog > 0 and view.when_exhausted == "block",
+        "retrying": view.retrying > 0,
+        "in-flight": view.in_flight > 0,
+        "waiting": waits and view.ordering == "key",
+    }
+    return [state for state, so in may_be.items() if so]
 
 
 def _seek(topic: str, name: str, place: str, *, dry_run: bool) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SHOWN_DATA = 16 * 1024
+_LAID_OUT = 256 * 1024  # JSON of more bytes is shown as it came: to lay it out would take long
 _NONE = "\N{EN DASH}"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -67,11 +68,12 @@ def data_as_text(data: bytes | None) -> str | None:
     """Write a message's data, as JSON, as text or in hexadecimal; None where there is none."""
     if data is None:
         return None
-    shown = data[:SHOWN_DATA]
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return shown.hex(" ", 4)
+        return data[:SHOWN_DATA].hex(" ", 4)
+    if len(data) > _LAID_OUT:
+        return text[:SHOWN_DATA]
     try:
         return pretty(json.loads(text))[:SHOWN_DATA]
     except (ValueError, RecursionError):
