@@ -46,7 +46,6 @@ PAGES = [
     "/topics/order/tail",
     "/subscriptions",
     "/topics/order/subscriptions/audit",
-    "/topics/order/subscriptions/pulled",
     "/topics/order/subscriptions/ledger",
     "/topics/order/subscriptions/billing/dead-letters",
     "/topics/order/subscriptions/billing/dead-letters/1/delete",
@@ -55,7 +54,6 @@ PAGES = [
     "/topics/order/subscriptions/billing/seek?to=beginning",
     "/topics/order/subscriptions/billing/delete",
     "/topics/order/subscriptions/audit/deliveries/1/dead-letter",
-    "/topics?q=nothing-of-the-kind",
 ]
 
 

@@ -144,11 +144,12 @@ def test_live_part_leads_there_as_well(visitor: Visitor) -> None:
 
 
 def test_key_is_taken_for_a_session_that_does_not_hold_it(
-    visitor: Visitor, key_of: dict[str, str]
+    guarded: BrokerProcess, visitor: Visitor, key_of: dict[str, str]
 ) -> None:
     page = sign_in(visitor, key_of["read"], "/topics/orders")
 
     assert page.title.startswith("orders")
+    assert '"action": "signed_in", "key_name": "read"' in guarded.log()
     (cookie,) = visitor.http.cookies.jar
     assert cookie.name == COOKIE
     assert cookie.value is not None
@@ -176,7 +177,10 @@ def test_wrong_key_is_refused(guarded: BrokerProcess, visitor: Visitor, key: str
     page = page_of(answer, 401)
     assert "This is no key of this broker." in page.text
     assert COOKIE not in visitor.http.cookies
-    assert '"level": "error"' not in guarded.log()
+    log = guarded.log()
+    assert '"action": "login_refused", "address": "127.0.0.1"' in log
+    assert '"level": "error"' not in log
+    assert not key or key not in log
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`/login`: a key for a session."""
 
+import logging
+
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response
@@ -9,6 +11,8 @@ from broker.auth import Unauthorized
 from broker.dashboard.admission import sessions
 from broker.dashboard.guesses import Guesses, TooManyGuesses
 from broker.sessions import COOKIE, LIFE_S
+
+log = logging.getLogger(__name__)
 
 blueprint = Blueprint("login", __name__)
 
@@ -38,7 +42,14 @@ def log_in() -> Response | tuple[str, int, dict[str, str]]:
         return _asked(refused.detail), refused.status, {"Retry-After": str(refused.retry_after_s)}
     except Unauthorized as refused:
         guesses.wrong(address)
+        log.warning(
+            "A wrong key was tried from %s.",
+            address,
+            extra={"action": "login_refused", "address": address},
+        )
         return _asked("This is no key of this broker."), refused.status, {}
+    name = sessions().caller(id_).name
+    log.info("Signed in: %s.", name, extra={"action": "signed_in", "key_name": name})
     answer = redirect(_within(request.form.get("next", "")), 303)
     answer.set_cookie(
         COOKIE,

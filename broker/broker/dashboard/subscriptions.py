@@ -124,7 +124,7 @@ def _states_of(view: SubscriptionView) -> list[Unsettled]:
     """Return in which states there may be deliveries, those that wait for somebody first."""
     waits = view.retrying > 0 or view.blocked_keys > 0
     may_be: dict[Unsettled, bool] = {
-        "blocked": view.backlog > 0 and view.when_exhausted == "block",
+        "blocked": view.when_exhausted == "block" or view.blocked_keys > 0,
         "retrying": view.retrying > 0,
         "in-flight": view.in_flight > 0,
         "waiting": waits and view.ordering == "key",
