@@ -62,6 +62,8 @@ def test_what_is_not_there_is_refused_with_the_brokers_words(
         (("dead-letters", "show", topic, "s", "7"), "has no dead letter 7"),
         (("deliveries", "retry", topic, "s", "7"), "no blocked or retrying delivery 7"),
         (("scheduled", "cancel", topic, "x", "--yes"), "x"),
+        (("keys", "show", "no-such"), 'There is no key with the id "no-such"'),
+        (("keys", "delete", "no-such", "--yes"), 'There is no key with the id "no-such"'),
     ):
         said = refused(broker, *arguments)
         assert said.startswith("broker ")
@@ -235,6 +237,8 @@ def test_broken_connection_is_told() -> None:
         ("messages", "list", "t", "--limit", "0"),
         ("deliveries", "list", "t", "s", "--state", "lost"),
         ("tail", "t", "--after", "1", "--last", "1"),
+        ("keys", "create", "shop"),
+        ("keys", "create", "shop", "admin", "--key-file", "/no/such/file"),
         ("replay", "t", "s"),
         ("replay", "t", "s", "1", "--all"),
         ("topics", "list", "--url", "ftp://x"),

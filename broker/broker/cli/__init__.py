@@ -32,6 +32,7 @@ SECTIONS = {
     },
     "Run a broker": {
         "serve": "serve",
+        "keys": "keys",
         "check": "check",
         "backup": "backup",
         "completion": "completion",

@@ -113,8 +113,15 @@ def complete_subscriptions(
     return _named(context, incomplete, "subscriptions", ("topics", topic, "subscriptions"))
 
 
+def complete_keys(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Name the ids of the running broker's API keys."""
+    return _named(context, incomplete, "keys", ("keys",), by="id")
+
+
 def _named(
-    context: click.Context, incomplete: str, member: str, parts: tuple[str, ...]
+    context: click.Context, incomplete: str, member: str, parts: tuple[str, ...], by: str = "name"
 ) -> list[CompletionItem]:
     """Ask for names; whoever presses a key wants no complaint, so none is made."""
     from broker.cli.connection import path_of
@@ -125,7 +132,7 @@ def _named(
         found = answer.document()[member]
     except (click.ClickException, ValueError, KeyError):
         return []
-    return [CompletionItem(each["name"]) for each in found if each["name"].startswith(incomplete)]
+    return [CompletionItem(each[by]) for each in found if each[by].startswith(incomplete)]
 
 
 def topic_argument(*, required: bool = True) -> Callable[[Command], Command]:
@@ -136,6 +143,11 @@ def topic_argument(*, required: bool = True) -> Callable[[Command], Command]:
 def subscription_argument() -> Callable[[Command], Command]:
     """Take the name of a subscription, behind that of its topic."""
     return click.argument("subscription", type=Name(), shell_complete=complete_subscriptions)
+
+
+def key_argument() -> Callable[[Command], Command]:
+    """Take the id of an API key."""
+    return click.argument("id_", metavar="ID", type=Name(), shell_complete=complete_keys)
 
 
 SEQUENCE = click.IntRange(min=1)
