@@ -9,7 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit bench lint lock protos clean
+.PHONY: help setup run test audit bench lint lock protos examples clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -42,6 +42,9 @@ lock: setup       ## compile every requirements.txt anew from its requirements.i
 
 protos: setup     ## generate the Python code of the gRPC interface anew
 	$(BIN)/python proto/generate.py
+
+examples: setup   ## play the examples of the API's description anew
+	cd tests && ../$(BIN)/python -m support.order_story
 
 lint: setup       ## style, types, import rules
 	$(BIN)/ruff check .

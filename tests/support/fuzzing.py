@@ -6,6 +6,8 @@ from typing import Any
 
 import schemathesis
 
+from support.order_story import CREATED
+
 EVENTS = {"application/cloudevents+json", "application/cloudevents-batch+json"}
 
 
@@ -23,6 +25,21 @@ def filter_case(_: schemathesis.HookContext, case: schemathesis.Case) -> bool:
         return True
     later = case.body.get("allow_later") is True  # what is stored may have at-most-once
     return not later and not _ends_before_it_begins(case.body.get("retry"))
+
+
+@schemathesis.hook
+def before_add_examples(
+    context: schemathesis.HookContext, examples: list[schemathesis.Case]
+) -> None:
+    """Have the description's own examples go together as well.
+
+    An id that an answer has is not put on other data; and no other hook sees these cases.
+    """
+    examples[:] = [
+        map_case(context, case)
+        for case in examples
+        if (case.headers or {}).get("ce-id") != CREATED["id"]
+    ]
 
 
 @schemathesis.hook

@@ -1,4 +1,4 @@
-"""What each call is given and answers, as it was with a real broker."""
+"""What each call is given and answers, as it was with a real broker: `make examples`."""
 
 import json
 from importlib.resources import files

@@ -242,7 +242,12 @@ def _described(rule: Rule, known: Operation, components: _Components) -> Json:
             "content": _content(known.body, examples.get("body"), components),
         }
     answers = {
-        str(status): _answer(status, content, examples.get("answer"), components)
+        str(status): _answer(
+            status,
+            content,
+            examples["answer"] if examples.get("status") == status else None,
+            components,
+        )
         for status, content in known.answers.items()
     }
     described["responses"] = {**answers, **components.refusals(_all_refusals(rule, known, needs))}
