@@ -15,7 +15,8 @@ from broker_client.errors import (
 from broker_client.event import Event
 from broker_client.inbox import Inbox
 from broker_client.outbox import Outbox
-from broker_client.publisher import Published, Publisher
+from broker_client.publisher import Publisher
+from broker_client.publishing import EventPublisher, Published
 from broker_client.pull_consumer import PullConsumer
 from broker_client.signatures import verify
 from broker_client.verdicts import DeadLetter, Later, Retry
@@ -29,6 +30,7 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Event",
+    "EventPublisher",
     "Inbox",
     "InvalidSignature",
     "Later",

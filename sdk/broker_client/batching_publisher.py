@@ -12,7 +12,7 @@ from broker_client.closing import Closing
 from broker_client.errors import BrokerRefused
 from broker_client.event import Event
 from broker_client.names import check_name
-from broker_client.publisher import MAX_BATCH, Published, Publisher
+from broker_client.publishing import MAX_BATCH, EventPublisher, Published
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """How large a request may become, unless a single event is larger."""
@@ -42,7 +42,7 @@ class BatchingPublisher(Closing):
     `close`.
     """
 
-    def __init__(self, publisher: Publisher, *, max_pending: int = 10_000) -> None:
+    def __init__(self, publisher: EventPublisher, *, max_pending: int = 10_000) -> None:
         if max_pending < 1:
             raise ValueError(f"max_pending must be 1 or more, not {max_pending!r}")
         self._publisher = publisher
@@ -69,7 +69,7 @@ class BatchingPublisher(Closing):
         return waiting.receipt
 
     def close(self) -> None:
-        """Publish what waits, and end; the `Publisher` stays open."""
+        """Publish what waits, and end; the publisher it was given stays open."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

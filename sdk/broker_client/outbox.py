@@ -11,7 +11,7 @@ from broker_client.background import Background, Failures, Pulse
 from broker_client.database import Database, Link, Source, Target, after_commit, join
 from broker_client.event import Event
 from broker_client.names import check_name
-from broker_client.publisher import Publisher
+from broker_client.publishing import EventPublisher
 from broker_client.relay import Relay
 from broker_client.tracing import stamped
 
@@ -37,7 +37,7 @@ class Outbox:
     def __init__(
         self,
         database: Source,
-        publisher: Publisher,
+        publisher: EventPublisher,
         *,
         table: str = "outbox",
         poll_s: float = 0.2,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from broker_client.batches import split_batches
 from broker_client.database import Link, Row, Transaction
 from broker_client.errors import BrokerRefused
-from broker_client.publisher import Publisher
+from broker_client.publishing import EventPublisher
 
 PAGE_ROWS = 100
 """How many rows are read, published and deleted at a time."""
@@ -61,7 +61,7 @@ class Relay:
     def __init__(
         self,
         statements: dict[str, str],
-        publisher: Publisher,
+        publisher: EventPublisher,
         *,
         owner: str,
         clock: Callable[[], float],

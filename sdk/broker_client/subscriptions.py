@@ -6,10 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker_client.answers import Answer
 from broker_client.background import Background, Failures, Pulse
 from broker_client.errors import BrokerRefused
 from broker_client.formats import dump_json
-from broker_client.transport import Answer, Transport
+from broker_client.transport import Transport
 
 RENEW_S = 60.0
 """How often each subscription is put again, should the broker have lost it."""

@@ -3,36 +3,15 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 import httpx
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
 
-from broker_client.errors import BrokerRefused, BrokerUnavailable
+from broker_client.answers import Answer, read_answer
+from broker_client.errors import BrokerUnavailable
+from broker_client.retries import Retries
 
-_NOT_NOW = frozenset({408, 429, 502, 503, 504, 507})
-_PATIENCE_S = 60.0
 # Shorter than the broker keeps idle connections, so that none is used just as it is closed.
 _KEEP_ALIVE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A successful answer: its HTTP status and its JSON body (None where it has none)."""
-
-    status: int
-    document: Any
 
 
 class Transport:
@@ -57,8 +36,7 @@ class Transport:
         self._base_url = base_url.rstrip("/")
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._timeout_s = timeout_s
-        self._max_attempts = max_attempts
-        self._backoff = wait_random_exponential(multiplier=min_backoff_s, max=max_backoff_s)
+        self._retries = Retries(max_attempts, min_backoff_s, max_backoff_s)
         self._sleep = sleep
         self._pool: httpx.Client | None = None
         self._pool_pid = os.getpid()
@@ -73,15 +51,12 @@ class Transport:
         max_attempts: int | None = None,
     ) -> Answer:
         """Send a request that may be repeated. Raises BrokerRefused, BrokerUnavailable."""
-        attempts = self._max_attempts if max_attempts is None else max_attempts
-        retrying = Retrying(
-            stop=stop_any(stop_after_attempt(attempts), _StopIfAskedTooLong()),
-            wait=self._wait_s,
-            retry=retry_if_exception(_may_pass),
+        headers = {"Content-Type": content_type}
+        return self._retries.call(
+            lambda: self._attempt(method, path, content, headers),
+            max_attempts=max_attempts,
             sleep=self._sleep,
-            reraise=True,
         )
-        return retrying(self._attempt, method, path, content, {"Content-Type": content_type})
 
     def close(self) -> None:
         """Close the connections; a further call opens new ones."""
@@ -95,7 +70,7 @@ class Transport:
         except httpx.RequestError as error:
             cause = str(error) or type(error).__name__
             raise BrokerUnavailable(f"no answer from {self._base_url}: {cause}") from error
-        return _read(response)
+        return read_answer(response)
 
     def _own_pool(self) -> httpx.Client:
         # A child that used its parent's sockets would mix its requests into the parent's.
@@ -112,87 +87,3 @@ class Transport:
             limits=httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S),
             trust_env=False,
         )
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        asked_s = _asked_s(state)
-        return self._backoff(state) if asked_s is None else asked_s
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, BrokerUnavailable) and (
-        error.status is None or error.status in _NOT_NOW
-    )
-
-
-def _asked_s(state: RetryCallState) -> float | None:
-    error = None if state.outcome is None else state.outcome.exception()
-    return error.retry_after_s if isinstance(error, BrokerUnavailable) else None
-
-
-class _StopIfAskedTooLong(stop_base):
-    """Stops where the broker wants a longer pause than a caller should be held up for."""
-
-    def __call__(self, state: RetryCallState) -> bool:
-        asked_s = _asked_s(state)
-        return asked_s is not None and asked_s > _PATIENCE_S
-
-
-def _read(response: httpx.Response) -> Answer:
-    """Turn a response into an answer, or the exception it means."""
-    if response.is_success:
-        return Answer(response.status_code, _document(response))
-    if response.is_client_error and response.status_code not in _NOT_NOW:
-        raise _refusal(response)
-    raise BrokerUnavailable(
-        f"the broker answered {response.status_code}: {_detail(response)}",
-        status=response.status_code,
-        retry_after_s=parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
-    )
-
-
-def _document(response: httpx.Response) -> Any:
-    if not response.content:
-        return None
-    try:
-        return response.json()
-    except ValueError as error:
-        raise BrokerUnavailable(
-            "something other than the broker answered: no JSON", status=response.status_code
-        ) from error
-
-
-def _refusal(response: httpx.Response) -> BrokerRefused:
-    problem = _problem(response)
-    errors = problem.get("errors")
-    return BrokerRefused(
-        response.status_code,
-        str(problem.get("code", "unknown")),
-        _detail(response),
-        [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else [],
-    )
-
-
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    try:
-        document = response.json()
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _detail(response: httpx.Response) -> str:
-    problem = _problem(response)
-    return str(problem.get("detail") or problem.get("title") or response.reason_phrase)
-
-
-def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds a Retry-After header asks for; None where it asks for nothing readable."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from broker_client.transport import Transport, parse_retry_after
+from broker_client.answers import parse_retry_after
+from broker_client.transport import Transport
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
