@@ -58,6 +58,30 @@ def split_document(document: object) -> Parts:
     return attributes, _from_base64(encoded)
 
 
+def write_data(content_type: str | None, data: Any) -> bytes | None:
+    """Write data as the bytes that it travels in by itself; None is no data.
+
+    They are those that the broker keeps of the same data in the JSON format.
+    """
+    if data is None or isinstance(data, bytes):
+        return data
+    if isinstance(data, str) and content_type is not None and not _JSON_TYPE.match(content_type):
+        return data.encode()
+    return dump_json(data).encode()
+
+
+def read_data(content_type: str | None, content: bytes | None) -> Any:
+    """Read data from its bytes; what is not the JSON that it is said to be stays bytes."""
+    if content is None:
+        return None
+    if content_type is None or _JSON_TYPE.match(content_type):
+        try:
+            return json.loads(content)
+        except ValueError:
+            return content
+    return _binary_data(content_type, content)
+
+
 def read_batch(body: bytes) -> list[Parts]:
     """Take a batch in the JSON format apart. Raises MalformedEvent."""
     documents = _load_json(body)

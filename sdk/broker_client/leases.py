@@ -12,10 +12,11 @@ logger = logging.getLogger("broker_client.leases")
 
 
 class Leases:
-    """The leases of one pull, extended in a thread of its own until they are ended or lost.
+    """The leases of what was pulled, extended in a thread of its own until they are ended or lost.
 
-    They last `deadline_s` from now and from each extension. `extend` asks for that, and returns
-    those that have lapsed all the same; it may raise BrokerClientError. `clock` is monotonic.
+    Each lasts `deadline_s` from when it is added and from each extension. `extend` asks for that,
+    and returns those that have lapsed all the same; it may raise BrokerClientError. `clock` is
+    monotonic.
     """
 
     def __init__(
@@ -25,14 +26,14 @@ class Leases:
         extend: Callable[[Collection[str]], Collection[str]],
         clock: Callable[[], float],
     ) -> None:
-        self._held = set(ack_ids)
         self._deadline_s = deadline_s
         self._extend = extend
         self._clock = clock
-        self._until = clock() + deadline_s
+        self._until: dict[str, float] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+        self.add(ack_ids)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -47,30 +48,40 @@ class Leases:
         self._over.set()
         self._thread.join()
 
+    def add(self, ack_ids: Iterable[str]) -> None:
+        """Keep these from now on."""
+        until = self._clock() + self._deadline_s
+        with self._lock:
+            self._until.update(dict.fromkeys(ack_ids, until))
+
     def hold(self, ack_id: str) -> bool:
         """Say whether a lease is still ours."""
         with self._lock:
-            return ack_id in self._held and self._clock() < self._until
+            until = self._until.get(ack_id)
+            return until is not None and self._clock() < until
 
     def end(self, ack_id: str) -> None:
         """Extend a lease no more."""
         with self._lock:
-            self._held.discard(ack_id)
+            self._until.pop(ack_id, None)
 
     def _keep(self) -> None:
         while not self._over.wait(self._deadline_s / 3):
             with self._lock:
-                held = list(self._held)
+                held = list(self._until)
             if held:
                 self._extend_all(held)
 
     def _extend_all(self, held: Collection[str]) -> None:
-        asked_at = self._clock()
+        until = self._clock() + self._deadline_s
         try:
-            lost = self._extend(held)
+            lost = set(self._extend(held))
         except BrokerClientError as error:
             logger.warning("Leases could not be extended: %s", error, extra={"action": "failed"})
             return
         with self._lock:
-            self._until = asked_at + self._deadline_s
-            self._held.difference_update(lost)
+            for ack_id in held:
+                if ack_id in lost:
+                    self._until.pop(ack_id, None)
+                elif ack_id in self._until:
+                    self._until[ack_id] = until

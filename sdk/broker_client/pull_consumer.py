@@ -3,20 +3,19 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Self
 
 from broker_client.background import Background, Failures, Pulse
 from broker_client.closing import Closing
-from broker_client.delivery import Delivery, read_pulled
-from broker_client.errors import BrokerRefused, BrokerUnavailable, MalformedEvent
+from broker_client.delivery import read_pulled
+from broker_client.errors import BrokerRefused, BrokerUnavailable
 from broker_client.formats import dump_json
 from broker_client.handlers import Handler
 from broker_client.inbox import Inbox
 from broker_client.leases import Leases
-from broker_client.names import check_name
-from broker_client.reception import Outcome, Reception
+from broker_client.pull_subscription import PullSubscription, check_range, delay_of
+from broker_client.reception import Outcome
 from broker_client.transport import Transport
 
 Act = Literal["pull", "ack", "nack", "extend"]
@@ -25,8 +24,6 @@ MAX_PULLED = 1000
 """How many messages the broker gives in one answer."""
 MAX_WAIT_S = 30.0
 """How long the broker waits for a message, in seconds."""
-MAX_DELAY_S = 86400.0
-"""How long the broker waits at most before the next attempt that was asked for."""
 EMPTY_PAUSE_S = 0.05
 """How long to wait after an answer without a message: the broker may not have waited."""
 _MARGIN_S = 10.0  # what an answer may take beyond the wait that was asked for
@@ -34,17 +31,6 @@ _MAX_BACKOFF_S = 10.0
 _NOT_FOUND = 404
 
 logger = logging.getLogger("broker_client.pull_consumer")
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """One delivery of an answer; `ack_id` is None where handing it out has settled it.
-
-    `delivery` is None where the message is no event.
-    """
-
-    ack_id: str | None
-    delivery: Delivery | None
 
 
 class PullConsumer(Closing):
@@ -81,28 +67,23 @@ class PullConsumer(Closing):
         clock: Callable[[], float] = time.monotonic,
         **fields: Any,
     ) -> None:
-        check_name("topic", topic)
-        check_name("subscription", subscription)
-        _check_range("max_messages", max_messages, 1, MAX_PULLED)
-        _check_range("wait_s", wait_s, 0, MAX_WAIT_S)
-        if "endpoint" in fields:
-            raise ValueError("a subscription with an endpoint cannot be pulled from")
-        self._topic, self._name = topic, subscription
+        self._subscription = PullSubscription(
+            topic,
+            subscription,
+            handler,
+            inbox=inbox,
+            transaction=transaction,
+            fields=fields,
+            logger=logger,
+        )
+        check_range("max_messages", max_messages, 1, MAX_PULLED)
+        check_range("wait_s", wait_s, 0, MAX_WAIT_S)
         self._path = f"/v1/topics/{topic}/subscriptions/{subscription}"
-        self._fields = {**_default_fields(inbox), **fields}
         self._wanted = {"max_messages": max_messages, "wait_s": wait_s}
         self._clock = clock
         self._transport = Transport(base_url, api_key=api_key, timeout_s=wait_s + _MARGIN_S)
-        if transaction is None:
-            transaction = nullcontext if inbox is None else inbox.transaction
-        self._reception = Reception(
-            inbox,
-            f"{topic}/{subscription}",
-            transaction,
-            lambda delivery, session: handler(delivery.event, session),
-        )
         self._deadline_s: float | None = None  # of the subscription, once it is known to be there
-        self._background = Background(f"pull {topic}/{subscription}", self._run)
+        self._background = Background(f"pull {self._subscription}", self._run)
 
     def start(self) -> None:
         """Pull in a thread of its own, unless that has begun in this process."""
@@ -133,7 +114,7 @@ class PullConsumer(Closing):
         return self
 
     def _run(self, pulse: Pulse) -> None:
-        failures = Failures(logger, f"Pulling from {self._topic}/{self._name}", _MAX_BACKOFF_S)
+        failures = Failures(logger, f"Pulling from {self._subscription}", _MAX_BACKOFF_S)
         while not pulse.stopping:
             try:
                 pulled, _ = self._once()
@@ -154,7 +135,7 @@ class PullConsumer(Closing):
 
     def _subscribe(self) -> float:
         """Create the subscription unless it is there; return its `ack_deadline_s`."""
-        answer = self._call("PUT", self._path, self._fields)
+        answer = self._call("PUT", self._path, self._subscription.fields)
         try:
             return float(answer["ack_deadline_s"])
         except (KeyError, TypeError, ValueError):
@@ -162,72 +143,53 @@ class PullConsumer(Closing):
                 "something other than the broker answered: no ack_deadline_s"
             ) from None
 
-    def _pull(self) -> list[Pulled]:
+    def _pull(self) -> list[Mapping[str, Any]]:
         try:
             answer = self._tell("pull", self._wanted, max_attempts=1)
         except BrokerRefused as refusal:
             if refusal.status == _NOT_FOUND:
                 self._deadline_s = None
             raise
-        return [self._read(each) for each in _listed(answer, "deliveries")]
+        return _listed(answer, "deliveries")
 
-    def _read(self, document: Mapping[str, Any]) -> Pulled:
-        ack_id = document.get("ack_id")
-        try:
-            return Pulled(ack_id, read_pulled(self._topic, self._name, document))
-        except MalformedEvent as error:
-            logger.error(
-                "What came from topic %s is no event: %s",
-                self._topic,
-                error,
-                extra={"action": "failed"},
-            )
-            return Pulled(ack_id, None)
-
-    def _handle(self, pulled: Sequence[Pulled], deadline_s: float) -> int:
+    def _handle(self, pulled: Sequence[Mapping[str, Any]], deadline_s: float) -> int:
         done = 0
         failure: BrokerUnavailable | None = None
-        held = [each.ack_id for each in pulled if each.ack_id is not None]
+        held = [ack_id for each in pulled if (ack_id := each.get("ack_id")) is not None]
         with Leases(held, deadline_s, self._extend, self._clock) as leases:
             for each in pulled:
-                if each.ack_id is not None and not leases.hold(each.ack_id):
-                    self._log_lapsed()  # somebody else may have it, and what follows it, by now
+                ack_id = each.get("ack_id")  # None: handing it out has settled it
+                if ack_id is not None and not leases.hold(ack_id):
+                    # Somebody else may have it, and what follows it, by now.
+                    self._subscription.log_lapsed()
                     continue
                 outcome = self._take(each)
                 done += outcome.done
-                if each.ack_id is None:
+                if ack_id is None:
                     continue
-                leases.end(each.ack_id)
+                leases.end(ack_id)
                 try:
-                    self._settle(each.ack_id, outcome)
+                    self._settle(ack_id, outcome)
                 except BrokerUnavailable as error:  # the others are still ours, as long as they are
                     failure = error
         if failure is not None:
             raise failure
         return done
 
-    def _take(self, pulled: Pulled) -> Outcome:
-        return (
-            Outcome("failed") if pulled.delivery is None else self._reception.take(pulled.delivery)
-        )
+    def _take(self, pulled: Mapping[str, Any]) -> Outcome:
+        topic, name = self._subscription.topic, self._subscription.name
+        return self._subscription.take(lambda: read_pulled(topic, name, pulled))
 
     def _settle(self, ack_id: str, outcome: Outcome) -> None:
         body: dict[str, Any] = {"ack_ids": [ack_id]}
-        if not outcome.done and outcome.after_s is not None:
-            body["delay_s"] = min(max(0.0, outcome.after_s), MAX_DELAY_S)
+        delay_s = delay_of(outcome)
+        if not outcome.done and delay_s is not None:
+            body["delay_s"] = delay_s
         if _lapsed(self._tell("ack" if outcome.done else "nack", body)):
-            self._log_lapsed()
+            self._subscription.log_lapsed()
 
     def _extend(self, ack_ids: Collection[str]) -> Collection[str]:
         return _lapsed(self._tell("extend", {"ack_ids": list(ack_ids)}, max_attempts=1))
-
-    def _log_lapsed(self) -> None:
-        logger.warning(
-            "A message of %s/%s was out for longer than it may be, and comes again",
-            self._topic,
-            self._name,
-            extra={"action": "lapsed"},
-        )
 
     def _tell(self, act: Act, body: Mapping[str, Any], *, max_attempts: int | None = None) -> Any:
         return self._call("POST", f"{self._path}/{act}", body, max_attempts)
@@ -248,16 +210,6 @@ def _lapsed(answer: Any) -> list[str]:
     """Return the ack ids that were not settled: their leases are over."""
     results = _listed(answer, "results")
     return [each["ack_id"] for each in results if each.get("result") != "settled"]
-
-
-def _default_fields(inbox: Inbox | None) -> dict[str, Any]:
-    guarantee = "at-least-once" if inbox is None else "exactly-once"
-    return {"start": "beginning", "ordering": "key", "guarantee": guarantee}
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be {low:g} to {high:g}, not {value!r}")
 
 
 def _listed(document: Any, name: str) -> list[Mapping[str, Any]]:
