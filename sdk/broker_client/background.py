@@ -4,7 +4,8 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from broker_client.errors import BrokerClientError
 
@@ -15,6 +16,7 @@ class Pulse:
     def __init__(self) -> None:
         self._bell = threading.Event()
         self._stopping = threading.Event()
+        self._at_stop: list[Callable[[], None]] = []
 
     @property
     def stopping(self) -> bool:
@@ -41,6 +43,22 @@ class Pulse:
         """Tell the thread to end."""
         self._stopping.set()
         self._bell.set()
+        for act in list(self._at_stop):
+            act()
+
+    @contextmanager
+    def at_stop(self, act: Callable[[], None]) -> Iterator[None]:
+        """Have something done as soon as the thread is to end, for what does not hear the bell.
+
+        It may be done twice.
+        """
+        self._at_stop.append(act)
+        try:
+            if self.stopping:
+                act()
+            yield
+        finally:
+            self._at_stop.remove(act)
 
 
 class Background:

@@ -1,4 +1,4 @@
-"""The library works where Flask and SQLAlchemy are not installed."""
+"""The library works where Flask, SQLAlchemy and gRPC are not installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdk.loopback_broker import LoopbackBroker
 PROGRAM = """
 import sqlite3, sys
 from contextlib import closing
-for missing in ("flask", "werkzeug", "sqlalchemy", "psycopg"):
+for missing in ("flask", "werkzeug", "sqlalchemy", "psycopg", "grpc", "google.protobuf"):
     sys.modules[missing] = None
 
 from broker_client import Event, Inbox, Outbox, Publisher
@@ -32,7 +32,7 @@ with Publisher(url) as publisher:
 """
 
 
-def test_flask_and_sqlalchemy_are_optional(tmp_path: Path, broker: LoopbackBroker) -> None:
+def test_flask_sqlalchemy_and_grpc_are_optional(tmp_path: Path, broker: LoopbackBroker) -> None:
     command = [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path / "a.db"), broker.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
