@@ -1,6 +1,7 @@
 """Publish to the broker and receive from it: publisher, outbox, inbox, signatures."""
 
 from broker_client.ack_handle import AckHandle
+from broker_client.async_publisher import AsyncPublisher
 from broker_client.batching_publisher import BatchingPublisher
 from broker_client.delivery import Delivery
 from broker_client.errors import (
@@ -23,6 +24,7 @@ from broker_client.verdicts import DeadLetter, Later, Retry
 
 __all__ = [
     "AckHandle",
+    "AsyncPublisher",
     "BatchingPublisher",
     "BrokerClientError",
     "BrokerRefused",

@@ -56,7 +56,11 @@ class Retries:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> T:
         """Do the same on an event loop."""
-        return await AsyncRetrying(sleep=sleep, **self._rules(max_attempts))(attempt)
+
+        async def awaited() -> T:  # whatever is not written as a coroutine is not awaited there
+            return await attempt()
+
+        return await AsyncRetrying(sleep=sleep, **self._rules(max_attempts))(awaited)
 
     def _rules(self, max_attempts: int | None) -> dict[str, Any]:
         attempts = self.max_attempts if max_attempts is None else max_attempts

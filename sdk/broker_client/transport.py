@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import httpx
 
@@ -31,11 +32,7 @@ class Transport:
         max_backoff_s: float = 5.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"the broker's URL begins with http:// or https://, not {base_url!r}")
-        self._base_url = base_url.rstrip("/")
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._timeout_s = timeout_s
+        self._options = pool_options(base_url, api_key, timeout_s)
         self._retries = Retries(max_attempts, min_backoff_s, max_backoff_s)
         self._sleep = sleep
         self._pool: httpx.Client | None = None
@@ -68,22 +65,31 @@ class Transport:
         try:
             response = self._own_pool().request(method, path, content=content, headers=headers)
         except httpx.RequestError as error:
-            cause = str(error) or type(error).__name__
-            raise BrokerUnavailable(f"no answer from {self._base_url}: {cause}") from error
+            raise no_answer(error, self._options) from error
         return read_answer(response)
 
     def _own_pool(self) -> httpx.Client:
         # A child that used its parent's sockets would mix its requests into the parent's.
         if self._pool is None or self._pool_pid != os.getpid():
-            self._pool = self._connect()
+            self._pool = httpx.Client(**self._options)
             self._pool_pid = os.getpid()
         return self._pool
 
-    def _connect(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self._base_url,
-            headers=self._headers,
-            timeout=self._timeout_s,
-            limits=httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S),
-            trust_env=False,
-        )
+
+def pool_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Say how a pool of connections to one broker is made. Raises ValueError for what is no URL."""
+    if not base_url.startswith(("http://", "https://")):
+        raise ValueError(f"the broker's URL begins with http:// or https://, not {base_url!r}")
+    return {
+        "base_url": base_url.rstrip("/"),
+        "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+        "timeout": timeout_s,
+        "limits": httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S),
+        "trust_env": False,
+    }
+
+
+def no_answer(error: httpx.RequestError, options: Mapping[str, Any]) -> BrokerUnavailable:
+    """Say that a request made in such a pool got no answer."""
+    cause = str(error) or type(error).__name__
+    return BrokerUnavailable(f"no answer from {options['base_url']}: {cause}")
