@@ -14,13 +14,13 @@ from broker_client.closing import Closing
 from broker_client.cloud_event import from_cloud_event
 from broker_client.delivery import Delivery
 from broker_client.delivery_stream import DeliveryStream
-from broker_client.errors import BrokerClientError, BrokerUnavailable
+from broker_client.errors import BrokerClientError
 from broker_client.generated import broker_pb2 as pb
 from broker_client.grpc_channel import GrpcChannel
 from broker_client.handlers import Handler
 from broker_client.inbox import Inbox
 from broker_client.leases import Leases
-from broker_client.pull_subscription import PullSubscription, check_range, delay_of
+from broker_client.pull_subscription import PullSubscription, check_range, delay_of, is_lost
 from broker_client.reception import Outcome
 
 MAX_OUTSTANDING = 1000
@@ -28,7 +28,6 @@ MAX_OUTSTANDING = 1000
 STOP_S = 40.0
 _PAUSE_S = 0.2  # after a stream that the broker has ended, or many would be opened
 _MAX_BACKOFF_S = 10.0
-_EXTENDED = frozenset({"settled", "extended"})
 
 logger = logging.getLogger("broker_client.grpc_subscriber")
 
@@ -147,10 +146,9 @@ class GrpcSubscriber(Closing):
         )
         request.config.update(self._subscription.fields)
         answer = self._channel.call("PutSubscription", request, max_attempts=1)
-        deadline_s = answer.subscription.fields["ack_deadline_s"].number_value
-        if deadline_s <= 0:
-            raise BrokerUnavailable("something other than the broker answered: no ack_deadline_s")
-        return float(deadline_s)
+        return self._subscription.deadline_s(
+            answer.subscription.fields["ack_deadline_s"].number_value
+        )
 
     def _handle(self, delivery: pb.Delivery, stream: DeliveryStream, leases: Leases) -> None:
         ack_id = delivery.ack_id  # empty: handing it out has settled it
@@ -236,7 +234,7 @@ class GrpcSubscriber(Closing):
 
     def _settled(self, results: Iterable[pb.AckResult]) -> None:
         for each in results:
-            if self._unconfirmed.confirm(each.ack_id) and each.result != "settled":
+            if self._unconfirmed.confirm(each.ack_id) and is_lost(each.result):
                 self._subscription.log_lapsed()
 
     def _extend(self, ack_ids: Collection[str]) -> Collection[str]:
@@ -244,7 +242,7 @@ class GrpcSubscriber(Closing):
             topic=self._subscription.topic, subscription=self._subscription.name, ack_ids=ack_ids
         )
         answer = self._channel.call("Extend", request, max_attempts=1)
-        return [each.ack_id for each in answer.results if each.result not in _EXTENDED]
+        return [each.ack_id for each in answer.results if is_lost(each.result)]
 
 
 class _Unconfirmed:

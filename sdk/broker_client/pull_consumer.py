@@ -14,7 +14,7 @@ from broker_client.formats import dump_json
 from broker_client.handlers import Handler
 from broker_client.inbox import Inbox
 from broker_client.leases import Leases
-from broker_client.pull_subscription import PullSubscription, check_range, delay_of
+from broker_client.pull_subscription import PullSubscription, check_range, delay_of, is_lost
 from broker_client.reception import Outcome
 from broker_client.transport import Transport
 
@@ -136,12 +136,9 @@ class PullConsumer(Closing):
     def _subscribe(self) -> float:
         """Create the subscription unless it is there; return its `ack_deadline_s`."""
         answer = self._call("PUT", self._path, self._subscription.fields)
-        try:
-            return float(answer["ack_deadline_s"])
-        except (KeyError, TypeError, ValueError):
-            raise BrokerUnavailable(
-                "something other than the broker answered: no ack_deadline_s"
-            ) from None
+        if not isinstance(answer, Mapping):
+            raise BrokerUnavailable("something other than the broker answered: no subscription")
+        return self._subscription.deadline_s(answer.get("ack_deadline_s"))
 
     def _pull(self) -> list[Mapping[str, Any]]:
         try:
@@ -209,7 +206,7 @@ class PullConsumer(Closing):
 def _lapsed(answer: Any) -> list[str]:
     """Return the ack ids that were not settled: their leases are over."""
     results = _listed(answer, "results")
-    return [each["ack_id"] for each in results if each.get("result") != "settled"]
+    return [str(each.get("ack_id")) for each in results if is_lost(each.get("result"))]
 
 
 def _listed(document: Any, name: str) -> list[Mapping[str, Any]]:

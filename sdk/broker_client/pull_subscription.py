@@ -14,6 +14,9 @@ from broker_client.reception import Outcome, Reception
 
 MAX_DELAY_S = 86400.0
 """How long the broker waits at most before the next attempt that was asked for."""
+DEADLINE_S = 30.0
+"""How long what was pulled is leased where nobody says otherwise."""
+_LOST = frozenset({"lapsed", "unknown"})
 
 
 class PullSubscription:
@@ -66,6 +69,13 @@ class PullSubscription:
             return Outcome("failed")
         return self._reception.take(delivery)
 
+    def deadline_s(self, told: object) -> float:
+        """Return how long leases last: as the broker tells, as was asked for, or by default."""
+        for each in (told, self.fields.get("ack_deadline_s")):
+            if isinstance(each, (int, float)) and each > 0:
+                return float(each)
+        return DEADLINE_S
+
     def log_lapsed(self) -> None:
         """Say that a message was lost to somebody else."""
         self._logger.warning(
@@ -73,6 +83,14 @@ class PullSubscription:
             self,
             extra={"action": "lapsed"},
         )
+
+
+def is_lost(result: object) -> bool:
+    """Say whether the broker's word on an acknowledgement is that it came too late.
+
+    A word of a newer broker's is none of those.
+    """
+    return isinstance(result, str) and result in _LOST
 
 
 def delay_of(outcome: Outcome) -> float | None:

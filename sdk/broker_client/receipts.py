@@ -29,7 +29,7 @@ def read_receipts(answer: Answer, count: int) -> list[Published]:
 
 def _receipt(answer: Answer, message: Any) -> Published:
     try:
-        return Published(message["id"], message["sequence"], message.get("duplicate", False))
+        return Published(message["id"], message.get("sequence"), message.get("duplicate", False))
     except (KeyError, TypeError, AttributeError):
         raise _not_a_receipt(answer) from None
 
