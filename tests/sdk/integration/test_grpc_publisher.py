@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +23,7 @@ from broker_client import (
 from broker_client.grpc_publisher import GrpcPublisher
 from sdk.databases import Site
 from sdk.loopback_rpc import Failure, LoopbackRpc, in_turn, pause, reason
+from sdk.readme import EXAMPLES, README
 from sdk.tls_front import TlsFront
 from support.api import good
 from support.broker_process import BrokerProcess, StartBroker
@@ -418,3 +420,14 @@ def test_a_closed_publisher_opens_a_new_channel(rpc: LoopbackRpc, scripted: Grpc
 
     scripted.publish("order", event())
     assert len(rpc.requests) == 2
+
+
+def test_readme_s_example_runs(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    [code] = [each for each in EXAMPLES if "GrpcPublisher" in each]
+    code = code.replace("localhost:50051", f"127.0.0.1:{broker.grpc_port}")
+
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, str(README), "exec"), namespace)
+
+    assert [each.sequence for each in (namespace["first"], *namespace["others"])] == [1, 2]

@@ -15,6 +15,7 @@ import pytest
 
 from broker_client import DeadLetter, Event, Inbox, Publisher, Retry
 from broker_client.grpc_subscriber import GrpcSubscriber
+from sdk.readme import EXAMPLES, README
 from sdk.tls_front import TlsFront
 from support.broker_process import BrokerProcess, StartBroker
 from support.endpoint import SELF_SIGNED
@@ -413,3 +414,23 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         GrpcSubscriber("localhost:1", TOPIC, NAME, pack, **options)
+
+
+def test_readme_s_example_runs(
+    broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [code] = [each for each in EXAMPLES if "GrpcSubscriber" in each]
+    code = code.replace("localhost:50051", f"127.0.0.1:{broker.grpc_port}")
+    monkeypatch.chdir(tmp_path)
+    with Publisher(broker.base_url) as publisher:
+        for data in ({"order_id": 7}, {"order_id": 8, "address": "Elm Street"}):
+            publisher.publish_data(TOPIC, data, type="order.created", key=str(data["order_id"]))
+
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, str(README), "exec"), namespace)
+    with namespace["labels"]:
+        eventually(lambda: broker.api.ok_status(TOPIC, "labels")["backlog"] == 1)
+
+    assert len(broker.api.deliveries(TOPIC, "retrying", "labels")) == 1
+    with namespace["inbox"].transaction() as connection:
+        assert list(connection.execute("SELECT address FROM label")) == [("Elm Street",)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 from collections import defaultdict
@@ -22,10 +21,10 @@ from broker_client import (
     PullConsumer,
     Retry,
 )
+from sdk.readme import EXAMPLES, README
 from support.broker_process import BrokerProcess, StartBroker
 from support.eventually import eventually
 
-README = Path(__file__).parents[3] / "sdk" / "README.md"
 TOPIC, NAME = "order", "packing"
 
 
@@ -268,8 +267,7 @@ def test_subscription_that_was_deleted_is_made_again(broker: BrokerProcess, inbo
 def test_readme_s_example_runs(
     broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    examples = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    [code] = [example for example in examples if "PullConsumer" in example]
+    [code] = [example for example in EXAMPLES if "PullConsumer" in example]
     monkeypatch.chdir(tmp_path)
     with Publisher(broker.base_url) as publisher:
         publisher.publish_data(TOPIC, {"order_id": 7}, type="order.created", key="7")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,11 +19,9 @@ from werkzeug.test import TestResponse
 from broker_client import Event
 from broker_client.signatures import sign
 from sdk.loopback_broker import LoopbackBroker
+from sdk.readme import EXAMPLES, README
 from sdk.webhook import SECRET, binary, signed
 from support.eventually import eventually
-
-README = Path(__file__).parents[3] / "sdk" / "README.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 
 Run = Callable[[str], dict[str, Any]]
 
@@ -215,5 +215,35 @@ def test_many_events_are_published_in_few_requests(broker: LoopbackBroker, run: 
     assert len(broker.requests) < 500
 
 
+def test_events_are_published_from_a_loop(broker: LoopbackBroker, run: Run) -> None:
+    namespace = run("AsyncPublisher")
+
+    assert len(namespace["receipts"]) == 19
+    stored = [each["data"]["order_id"] for each in broker.messages["order"]]
+    assert (stored[0], sorted(stored)) == (0, list(range(20)))
+
+
 def test_every_example_has_its_test() -> None:
-    assert len(EXAMPLES) == 11  # the one of PullConsumer is run against the broker itself
+    assert (
+        len(EXAMPLES) == 14
+    )  # those that pull, or come by gRPC, are run against the broker itself
+
+
+def test_examples_are_well_typed(tmp_path: Path) -> None:
+    for number, example in enumerate(EXAMPLES):
+        (tmp_path / f"example_{number}.py").write_text(example)
+
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--config-file=", "--check-untyped-defs"),
+            *("--follow-imports=silent", "--no-error-summary", "--cache-dir", tmp_path / "cache"),
+            *sorted(tmp_path.glob("*.py")),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(README.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stdout) == (0, "")
