@@ -175,7 +175,7 @@ class GrpcSubscriber(Closing):
             subscription=self._subscription.name,
             sequence=delivery.message.sequence,
             attempt=delivery.attempt or 1,
-            replayed=False,
+            replayed=delivery.replay,
             webhook_id="",
         )
 

@@ -249,6 +249,19 @@ def test_pulled_messages_are_acked_nacked_and_kept(door: RpcDoor, topic: str) ->
     assert (again.message.sequence, again.attempt) == (3, 2)
 
 
+def test_what_comes_again_for_a_seek_is_told(door: RpcDoor, topic: str) -> None:
+    place = {"topic": topic, "subscription": "s"}
+    door.publish(topic, {})
+    door.stub.PutSubscription(pb.PutSubscriptionRequest(**place, config={"start": "beginning"}))
+    (first,) = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
+    door.stub.Ack(pb.AckRequest(**place, ack_ids=[first.ack_id]))
+
+    door.stub.Seek(pb.SeekRequest(**place, place="beginning"))
+    (again,) = door.stub.Pull(pb.PullRequest(**place, wait_s=10)).deliveries
+
+    assert (first.replay, again.replay) == (False, True)
+
+
 def test_watch_shows_what_was_and_what_comes(door: RpcDoor, topic: str) -> None:
     publish(door, topic, 2)
     watching = door.stub.Watch(pb.WatchRequest(topic=topic, after=1))

@@ -283,6 +283,7 @@ class Calls:
                 else self._broker.pulls.ack_id(of.topic, of.subscription, each.claim),
                 attempt=each.attempt,
                 message=render_message(each.message),
+                replay=each.replayed,
             )
             for each in pulled
         ]

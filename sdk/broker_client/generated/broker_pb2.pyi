@@ -344,14 +344,16 @@ class PullResponse(_message.Message):
     def __init__(self, deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("ack_id", "attempt", "message")
+    __slots__ = ("ack_id", "attempt", "message", "replay")
     ACK_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
     ack_id: str
     attempt: int
     message: Message
-    def __init__(self, ack_id: _Optional[str] = ..., attempt: _Optional[int] = ..., message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
+    replay: bool
+    def __init__(self, ack_id: _Optional[str] = ..., attempt: _Optional[int] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., replay: _Optional[bool] = ...) -> None: ...
 
 class AckRequest(_message.Message):
     __slots__ = ("topic", "subscription", "ack_ids")
