@@ -118,7 +118,11 @@ class ApiKeys:
             try:
                 await self._write(used)
             except BrokerError as error:
-                log.warning("When keys were used is not written: %s", error)
+                log.warning(
+                    "When keys were used is not written: %s",
+                    error,
+                    extra={"action": "use_not_written"},
+                )
 
     def _used(self) -> dict[str, ApiKey]:
         """Return all keys with the time of their last use."""

@@ -39,6 +39,7 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
+    StorageFull,
     StoreUnavailable,
     SubscriptionNotFound,
     TopicInUse,
@@ -89,7 +90,8 @@ class Broker:
         self.dispatcher: Dispatcher | None = None
         self._published: Counter[str] = Counter()
         self._repeated: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        # Of codes that tell of the store there is a 0 before the first, or a rate would miss it.
+        self.refused = Counter({StorageFull.code: 0, OutcomeUnknown.code: 0})
         self.deliveries = Deliveries(store, self)
         self.pulls = Pulls(self)
         self.history = History(self._totals)

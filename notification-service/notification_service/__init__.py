@@ -52,7 +52,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["journal"] = journal
     app.extensions["subscriber"] = subscriber
     app.extensions["background"] = [
-        Traces("notification-service"),
+        Traces("notification-service", environment),
         *sender_loops(settings, database),
         Loop("inbox", partial(purge_inbox, inbox)),
         subscriber,

@@ -46,7 +46,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["publisher"] = publisher
     app.extensions["orders"] = book
     app.extensions["background"] = [
-        Traces("order-service"),
+        Traces("order-service", environment),
         outbox,
         *demo_loops(settings, book),
     ]

@@ -11,6 +11,7 @@ from broker_client.formats import BATCH, STRUCTURED
 from broker_client.publishing import Published, check_count, data_event
 from broker_client.receipts import messages_path, read_receipt, read_receipts
 from broker_client.retries import Retries
+from broker_client.tracing import stamped
 
 
 class AsyncPublisher:
@@ -44,14 +45,17 @@ class AsyncPublisher:
 
     async def publish(self, topic: str, event: Event) -> Published:
         """Publish one event."""
+        content = stamped(topic, event).to_json().encode()
         answer = await self._transport.call(
-            "POST", messages_path(topic), content=event.to_json().encode(), content_type=STRUCTURED
+            "POST", messages_path(topic), content=content, content_type=STRUCTURED
         )
         return read_receipt(answer)
 
     async def publish_batch(self, topic: str, events: Sequence[Event]) -> list[Published]:
         """Publish up to 1,000 events in one request, all or none; return receipts in order."""
-        return await self.publish_encoded(topic, [event.to_json() for event in events])
+        return await self.publish_encoded(
+            topic, [stamped(topic, event).to_json() for event in events]
+        )
 
     async def publish_encoded(
         self, topic: str, events: Sequence[str], *, max_attempts: int | None = None

@@ -13,6 +13,7 @@ from broker_client.errors import BrokerRefused
 from broker_client.event import Event
 from broker_client.names import check_name
 from broker_client.publishing import MAX_BATCH, EventPublisher, Published
+from broker_client.tracing import stamped
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """How large a request may become, unless a single event is larger."""
@@ -59,7 +60,7 @@ class BatchingPublisher(Closing):
         Or it raises BrokerRefused or BrokerUnavailable. Raises TypeError or ValueError here for an
         event that JSON cannot say, RuntimeError after `close`.
         """
-        waiting = Waiting(check_name("topic", topic), event.to_json())
+        waiting = Waiting(check_name("topic", topic), stamped(topic, event).to_json())
         with self._changed:
             self._changed.wait_for(self._takes_more)
             if self._closed:

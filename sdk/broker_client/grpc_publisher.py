@@ -16,6 +16,7 @@ from broker_client.grpc_channel import GrpcChannel
 from broker_client.names import check_name
 from broker_client.publishing import EventPublisher, Published, check_count
 from broker_client.retries import Retries
+from broker_client.tracing import stamped
 
 
 class GrpcPublisher(EventPublisher):
@@ -52,11 +53,11 @@ class GrpcPublisher(EventPublisher):
 
     def publish(self, topic: str, event: Event) -> Published:
         """Publish one event."""
-        return self._publish(topic, [to_cloud_event(event)])[0]
+        return self._publish(topic, [to_cloud_event(stamped(topic, event))])[0]
 
     def publish_batch(self, topic: str, events: Sequence[Event]) -> list[Published]:
         """Publish up to 1,000 events in one request, all or none; return receipts in order."""
-        return self._publish(topic, [to_cloud_event(event) for event in events])
+        return self._publish(topic, [to_cloud_event(stamped(topic, event)) for event in events])
 
     def publish_encoded(
         self, topic: str, events: Sequence[str], *, max_attempts: int | None = None

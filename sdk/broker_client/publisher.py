@@ -7,6 +7,7 @@ from broker_client.event import Event
 from broker_client.formats import BATCH, STRUCTURED
 from broker_client.publishing import EventPublisher, Published, check_count
 from broker_client.receipts import messages_path, read_receipt, read_receipts
+from broker_client.tracing import stamped
 from broker_client.transport import Transport
 
 
@@ -47,14 +48,15 @@ class Publisher(EventPublisher):
 
     def publish(self, topic: str, event: Event) -> Published:
         """Publish one event."""
+        content = stamped(topic, event).to_json().encode()
         answer = self._transport.call(
-            "POST", messages_path(topic), content=event.to_json().encode(), content_type=STRUCTURED
+            "POST", messages_path(topic), content=content, content_type=STRUCTURED
         )
         return read_receipt(answer)
 
     def publish_batch(self, topic: str, events: Sequence[Event]) -> list[Published]:
         """Publish up to 1,000 events in one request, all or none; return receipts in order."""
-        return self.publish_encoded(topic, [event.to_json() for event in events])
+        return self.publish_encoded(topic, [stamped(topic, event).to_json() for event in events])
 
     def publish_encoded(
         self, topic: str, events: Sequence[str], *, max_attempts: int | None = None

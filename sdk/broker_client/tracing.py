@@ -84,7 +84,7 @@ def _origin(delivery: Delivery) -> Context | None:
     made = _context_of(delivery.event.extensions)
     current = trace.get_current_span().get_span_context()
     known = trace.get_current_span(made).get_span_context()
-    if current.is_valid and current.trace_id == known.trace_id:
+    if current.is_valid and (not known.is_valid or current.trace_id == known.trace_id):
         return None
     sent = _context_of(delivery.trace)
     return sent if trace.get_current_span(sent).get_span_context().is_valid else made

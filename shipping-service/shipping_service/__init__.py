@@ -55,7 +55,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> Flask:
     app.extensions["depot"] = depot
     app.extensions["subscriber"] = subscriber
     app.extensions["background"] = [
-        Traces("shipping-service"),
+        Traces("shipping-service", environment),
         outbox,
         Loop("shipments", depot.step),
         Loop("inbox", partial(purge_inbox, inbox)),

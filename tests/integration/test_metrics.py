@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 
+import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import INSTANT_RETRY, SLOW_RETRY, Api
+from support.broker_process import StartBroker
+from support.doors import Refused, RpcDoor
 from support.endpoint import Answer, Endpoint, always, by_attempt
 from support.eventually import eventually
 
@@ -32,22 +36,32 @@ def value(api: Api, sample: str, **labels: str) -> float:
 
 
 def test_publishes_are_counted(api: Api, topic: str) -> None:
-    before = scrape(api)
     for id_ in ("a", "b", "a"):
         api.ok_publish(topic, {}, id=id_)
-    api.publish_event(topic, {})
 
     assert value(api, "broker_messages_published_total", topic=topic) == 2
     assert value(api, "broker_messages_repeated_total", topic=topic) == 1
     assert value(api, "broker_topic_messages", topic=topic) == 2
     assert value(api, "broker_topic_bytes", topic=topic) == api.get_topic(topic).json()["bytes"]
-    refused = partial(value, api, "broker_publish_refused_total", code="invalid_request")
-    told = [
-        each
-        for each in before["broker_publish_refused"].samples
-        if each.labels["code"] == "invalid_request"
-    ]
-    assert refused() == (told[0].value if told else 0) + 1
+
+
+def test_refused_publishes_are_counted_and_other_refusals_are_not(
+    start_broker: StartBroker,
+) -> None:
+    broker = start_broker()
+    api = broker.api
+    refused = partial(value, api, "broker_publish_refused_total")
+    assert refused(code="storage_full") == 0
+    assert any(each.labels for each in scrape(api)["broker_publish_refused"].samples)
+
+    api.publish_event("t", {})
+    api.http.put("/v1/topics/t", json={"nonsense": 1})
+    with closing(RpcDoor(broker.grpc_port)) as door, pytest.raises(Refused):
+        door.publish("t")
+    api.http.post("/v1/topics/t/subscriptions/s/pull", json={"max_messages": "many"})
+
+    counted = scrape(api)["broker_publish_refused"].samples
+    assert sum(each.value for each in counted if each.name.endswith("_total")) == 2
 
 
 def test_deliveries_are_counted_by_outcome(api: Api, topic: str, endpoint: Endpoint) -> None:

@@ -52,7 +52,8 @@ class BrokerProcess:
 
     @staticmethod
     def _clean_environment() -> dict[str, str | None]:
-        return {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+        own = ("BROKER_", "OTEL_")
+        return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
     def _defaults(self) -> dict[str, str | None]:
         return {

@@ -26,6 +26,7 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 _TOPICS = "/v1/topics/"
+_PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 _PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 
@@ -72,6 +73,7 @@ class Front:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_id(scope)
         asked.set(request_id)
+        place = None
         try:
             place = _place(scope)
             if place is None:
@@ -97,11 +99,12 @@ class Front:
                 answer = await self._original(act, caller, scope, receive)
         except BrokerError as error:
             answer = refusal(error)
-            self._broker.refused[error.code] += 1
+            if place is not None and place[0] in _PUBLISHING:
+                self._broker.refused[error.code] += 1
         except Disconnected:
             return
         except Exception:
-            log.exception("A request failed.")
+            log.exception("A request failed.", extra={"action": "request_failed"})
             answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
         await _answer(send, answer, request_id)
 

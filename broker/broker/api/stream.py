@@ -60,7 +60,7 @@ async def stream(
         await asyncio.gather(*tasks, return_exceptions=True)
         await watching.aclose()
     if sending.done() and not sending.cancelled() and (error := sending.exception()) is not None:
-        log.error("A stream failed.", exc_info=error, extra={"request_id": request_id.decode()})
+        log.error("A stream failed.", exc_info=error, extra={"action": "stream_failed"})
     if not leaving.done() or leaving.cancelled():
         await send({"type": "http.response.body", "body": b""})
 

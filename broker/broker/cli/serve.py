@@ -14,7 +14,7 @@ from broker.logs import configure_logging
 
 # Shorter than the time a stop may take, which one idle connection would otherwise use up.
 KEEP_ALIVE_S = 3
-STOP_MARGIN_S = 10
+STOP_MARGIN_S = 15
 BACKLOG = 2048
 _HEARTBEAT_FOLDER = "/dev/shm"  # noqa: S108 in memory: no heartbeat waits for a disk
 

@@ -132,6 +132,7 @@ class Calls:
             caller.require(PUBLISH, request.topic)
             return pb.PublishStreamResponse(published=await self.publish(request, caller))
         except BrokerError as error:
+            self._broker.refused[error.code] += 1
             return pb.PublishStreamResponse(refused=refusal_of(error))
 
     # -- topics ------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """The gRPC server: who may call what, refusals, health, reflection."""
 
 import asyncio
+import itertools
 import logging
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from broker.auth import Caller, Keys
 from broker.config import Settings
 from broker.errors import BrokerError
+from broker.logs import asked
 from broker.rpc.calls import NEEDS, Calls
 from broker.rpc.generated import broker_pb2
 from broker.rpc.refusals import refuse
@@ -37,7 +40,10 @@ class RpcServer:
     """Serves the broker's calls on a port of their own, on the worker's event loop."""
 
     def __init__(self, broker: Broker, keys: Keys, settings: Settings) -> None:
+        self._broker = broker
         self._keys = keys
+        prefix = secrets.token_hex(6)
+        self._ids = (f"{prefix}-{n}".encode() for n in itertools.count(1))
         self._ended = asyncio.Event()
         self._calls = Calls(broker, self._ended)
         size = settings.max_batch_bytes + _OVERHEAD_BYTES
@@ -97,9 +103,12 @@ class RpcServer:
         self, name: str, call: Callable[[Any, Caller], Awaitable[Any]]
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: Any) -> Any:
+            asked.set(next(self._ids))
             try:
                 return await call(request, self._admit(name, request, context))
             except BrokerError as error:
+                if name == "Publish":
+                    self._broker.refused[error.code] += 1
                 await refuse(context, error)
             except Exception:
                 log.exception("A call failed.", extra={"action": "call_failed"})
@@ -111,6 +120,7 @@ class RpcServer:
         self, name: str, call: Callable[[Any, Caller], AsyncIterator[Any]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Any) -> AsyncIterator[Any]:
+            asked.set(next(self._ids))
             try:
                 async for response in call(requests, self._admit(name, requests, context)):
                     yield response

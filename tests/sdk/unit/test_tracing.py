@@ -111,8 +111,11 @@ def test_handler_goes_on_with_the_request_or_else_with_the_event(
     assert span.status.status_code is trace.StatusCode.UNSET
 
 
-def test_request_that_is_traced_already_is_gone_on_with(spans: InMemorySpanExporter) -> None:
-    delivery = delivered(event(traceparent=TRACEPARENT))
+@pytest.mark.parametrize("extensions", [{}, {"traceparent": TRACEPARENT}])
+def test_request_that_is_traced_already_is_gone_on_with(
+    spans: InMemorySpanExporter, extensions: dict[str, str]
+) -> None:
+    delivery = delivered(event(**extensions))
     outer = tracing._context_of({"traceparent": f"00-{TRACE}-{SENT}-01"})
     with (
         tracing._tracer.start_as_current_span("POST /webhooks/order", outer) as request,
