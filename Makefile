@@ -9,7 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit bench lint lock protos examples clean
+.PHONY: help setup run test audit bench lint lock protos examples secrets clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -51,6 +51,11 @@ lint: setup       ## style, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd tests && ../$(BIN)/lint-imports ../pyproject.toml --no-cache
+
+secrets:          ## make the random keys that compose.keys.yml gives to the broker and the services
+	@umask 077 && mkdir -p secrets && cd secrets && for name in admin order shipping notification; do \
+	    test -s $${name}_key || $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $${name}_key || exit 1; \
+	    chmod 444 $${name}_key; done  # a container reads them under another user; the folder is yours alone
 
 clean:            ## remove what the tasks made; the data of `make run` stays
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

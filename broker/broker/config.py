@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from broker.secret_files import UnusableSecret, with_secrets
 from broker.targets import AllowedTargets, parse_allowed_targets
 
 T = TypeVar("T")
@@ -41,10 +42,15 @@ class Settings:
 def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read every `BROKER_…` variable; raise WrongSetting that tells all faults at once.
 
-    A variable that is absent or empty has its default.
+    A variable that is absent or empty has its default. `BROKER_ADMIN_KEY_FILE` names a file with
+    the admin key.
     """
     values: dict[str, object] = {}
     faults: list[str] = []
+    try:
+        environ = with_secrets(environ, "BROKER_ADMIN_KEY")
+    except UnusableSecret as unusable:
+        faults.append(str(unusable))
     for variable, (name, parse, allowed) in _VARIABLES.items():
         text = environ.get(variable, "").strip()
         if not text:
@@ -54,7 +60,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         except ValueError:
             shown = "…" if name == "admin_key" else text
             faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
-    if values.get("api_keys") and not environ.get("BROKER_ADMIN_KEY", "").strip():
+    if values.get("api_keys") and not _names_admin_key(environ):
         faults.append(
             "BROKER_ADMIN_KEY is not set; allowed: a key of at least 16 characters, "
             "needed because BROKER_API_KEYS is on"
@@ -62,6 +68,11 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     if faults:
         raise WrongSetting("\n".join(faults))
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _names_admin_key(environ: Mapping[str, str]) -> bool:
+    names = ("BROKER_ADMIN_KEY", "BROKER_ADMIN_KEY_FILE")
+    return any(environ.get(name, "").strip() for name in names)
 
 
 def sqlite_path(store: str) -> str:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from broker_client.secret_files import UnusableSecret, with_secrets
+
 SECRETS = frozenset({"BROKER_API_KEY", "BROKER_WEBHOOK_SECRET", "NOTIFY_URLS"})
 
 HttpUrl = Annotated[str, Field(pattern="^https?://.+")]
@@ -64,8 +66,13 @@ class Settings(BaseModel):
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings; a variable that is set to nothing counts as absent.
 
+    A secret may be in a file that `<variable>_FILE` names, as containers are given them.
     Raises WrongSetting, which names every wrong variable, its value and what is allowed.
     """
+    try:
+        environment = with_secrets(environment, *SECRETS)
+    except UnusableSecret as unusable:
+        raise WrongSetting(str(unusable)) from None
     given = {name: value for name, value in environment.items() if value != ""}
     try:
         return Settings.model_validate(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -46,7 +46,9 @@ class ComposeStack:
 
     name = "compose"
 
-    def __init__(self, engine: docker.DockerClient) -> None:
+    def __init__(
+        self, engine: docker.DockerClient, files: Sequence[str] = (), **settings: str
+    ) -> None:
         ports = {service: free_port() for service in Service}
         self.urls: Mapping[Service, str] = {
             service: f"http://127.0.0.1:{port}" for service, port in ports.items()
@@ -58,12 +60,14 @@ class ComposeStack:
             *(*COMPOSE, "--ansi=never"),
             *("--project-name", self._project),
             *("--env-file", os.devnull),
+            *(f"--file={file}" for file in files),
         )
         self._environment = {
             **os.environ,
             **DEFAULTS,
             **{service.port_variable: str(port) for service, port in ports.items()},
             "BROKER_GRPC_PORT": str(self.grpc_port),
+            **settings,
         }
 
     def build(self) -> None:

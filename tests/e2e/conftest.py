@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 
+import docker
 import pytest
 
 from e2e.compose_stack import ComposeStack, NoEngine, connect
@@ -45,19 +46,24 @@ def open_processes(request: pytest.FixtureRequest) -> Iterator[Stack]:
     yield from running(ProcessStack(folders.mktemp("stack")))
 
 
-def open_compose(_: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Build the images and run them; a laptop without an engine skips, CI fails."""
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Reach the Docker engine; a laptop without one skips, CI fails."""
     try:
-        engine = connect()
+        reached = connect()
     except NoEngine as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
+    with closing(reached):
+        yield reached
 
-    with closing(engine):
-        stack = ComposeStack(engine)
-        stack.build()
-        yield from running(stack)
+
+def open_compose(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Build the images and run them."""
+    stack = ComposeStack(request.getfixturevalue("engine"))
+    stack.build()
+    yield from running(stack)
 
 
 def running(stack: Stack) -> Iterator[Stack]:

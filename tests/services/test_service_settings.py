@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -73,6 +74,26 @@ def test_wrong_setting_is_named_with_its_value_and_what_is_allowed(
 def test_wrong_setting_of_one_service_is_named(module: ModuleType, name: str, value: str) -> None:
     with pytest.raises(module.WrongSetting, match=f"^{name}={value!r}: "):
         module.read_settings({name: value})
+
+
+MODULES = (order_service.settings, shipping_service.settings, notification_service.settings)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_key_may_be_in_a_file(module: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("brk_the-key\n")
+    settings = module.read_settings({"BROKER_API_KEY_FILE": str(file)})
+    assert settings.broker_api_key == "brk_the-key"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_file_that_is_not_there_is_named(module: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    with pytest.raises(
+        module.WrongSetting, match=f'^BROKER_API_KEY_FILE is "{file}", which cannot'
+    ):
+        module.read_settings({"BROKER_API_KEY_FILE": str(file)})
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,30 @@ def test_wrong_admin_key_is_not_called_missing() -> None:
 )
 def test_fourth_slash_makes_the_path_absolute(store: str, path: str) -> None:
     assert sqlite_path(store) == path
+
+
+def test_admin_key_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "admin_key"
+    file.write_text(f"{KEY}\n")
+    taken = settings_from({"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY_FILE": str(file)})
+    assert taken.admin_key == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        (None, {}, "which cannot be read: No such file or directory"),
+        (b"", {}, "which is empty"),
+        (b"\xff\xfe", {}, "which cannot be read: it is not text"),
+        (KEY.encode(), {"BROKER_ADMIN_KEY": KEY}, "are both set; allowed: one"),
+    ],
+)
+def test_file_that_has_no_key_is_refused(
+    tmp_path: Path, content: bytes | None, more: dict[str, str], told: str
+) -> None:
+    file = tmp_path / "admin_key"
+    if content is not None:
+        file.write_bytes(content)
+    (line,) = refusal({"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY_FILE": str(file), **more})
+    assert "BROKER_ADMIN_KEY_FILE" in line
+    assert line.endswith(told)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from broker.secret_files import UnusableSecret, with_secrets
+
 if TYPE_CHECKING:
     from broker.cli.connection import Connection
 
@@ -21,7 +23,10 @@ class Remote:
 
     def __init__(self, context: click.Context) -> None:
         kept = context.meta
-        environ = os.environ
+        try:
+            environ = with_secrets(os.environ, "BROKER_API_KEY")
+        except UnusableSecret as unusable:
+            raise click.UsageError(str(unusable)) from None
         self._url = kept.get(_KEPT + "url") or environ.get("BROKER_URL") or DEFAULT_URL
         self._api_key = kept.get(_KEPT + "api_key") or environ.get("BROKER_API_KEY")
         self.as_json = bool(kept.get(_KEPT + "as_json"))
@@ -53,7 +58,7 @@ def remote_options(function: Decorated) -> Decorated:
             metavar="KEY",
             expose_value=False,
             callback=_keep,
-            help="Who asks, where the broker wants to know; BROKER_API_KEY.",
+            help="Who asks, where the broker wants to know; BROKER_API_KEY or BROKER_API_KEY_FILE.",
         ),
         click.option(
             "--json",
