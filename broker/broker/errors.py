@@ -122,6 +122,13 @@ class MessageTooLarge(BrokerError):
     code = "message_too_large"
 
 
+class RequestTooSlow(BrokerError):
+    """The request's body did not come in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class UnsupportedContent(BrokerError):
     """The request's Content-Type is not one this call takes."""
 

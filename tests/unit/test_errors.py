@@ -41,6 +41,7 @@ REFUSALS = [
     errors.EditConflict(),
     errors.IdReused(),
     errors.MessageTooLarge(),
+    errors.RequestTooSlow(),
     errors.UnsupportedContent(),
     InvalidRequest([Fault("retry.max_attempts", "must be a whole number from 0 to 1000")]),
     errors.OutcomeUnknown(),

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from broker.api.original import PATHS, consume, produce, subscribe
 from broker.api.problems import CONTENT_TYPE, problem
-from broker.api.publish import Answer, Disconnected, Receive, Scope, publish
+from broker.api.publish import Answer, Disconnected, Receive, Scope, publish, read_body
 from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
@@ -26,6 +26,7 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 _TOPICS = "/v1/topics/"
+MAX_CONTROL_BYTES = 1024 * 1024
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 _PROBLEM = (b"content-type", CONTENT_TYPE.encode())
@@ -77,7 +78,10 @@ class Front:
         try:
             place = _place(scope)
             if place is None:
-                await self._control(scope, receive, _with_request_id(send, request_id))
+                # Here, and not in one of the few threads, which whoever sends slowly would hold.
+                body = await read_body(receive, _length_of(scope), MAX_CONTROL_BYTES)
+                sending = _with_request_id(send, request_id)
+                await self._control(scope, _given(body), sending)
                 return
             act, topic, name = place
             caller = self._caller(act, scope)
@@ -179,6 +183,20 @@ async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:
     headers += ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _length_of(scope: Scope) -> int:
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+
+
+def _given(body: bytes) -> Receive:
+    """Return what receives a body that has come already."""
+    events = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        return next(events, {"type": "http.disconnect"})
+
+    return receive
 
 
 def _with_request_id(send: Send, request_id: bytes) -> Send:

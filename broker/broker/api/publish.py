@@ -1,5 +1,6 @@
 """`POST /v1/topics/{topic}/messages`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -7,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge
+from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge, RequestTooSlow
 from broker.model import Appended, NewMessage
 from broker.names import path_segment
 from broker.service import Broker
@@ -17,6 +18,8 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 MAX_ID = 1024
+BODY_S = 30.0
+"""How long a request's body may take to come. 16 MiB need 4.5 Mbit/s."""
 _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
 
@@ -74,15 +77,19 @@ async def read_body(receive: Receive, length: int, limit: int) -> bytes:
         return body
     parts = [body]
     size = len(body)
-    while event.get("more_body"):
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise Disconnected
-        part = event.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(size, limit)
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            while event.get("more_body"):
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise Disconnected
+                part = event.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise _too_large(size, limit)
+                parts.append(part)
+    except TimeoutError:
+        raise RequestTooSlow(f"The body did not come within {BODY_S:.0f} seconds.") from None
     return b"".join(parts)
 
 

@@ -5,10 +5,13 @@ for one. The C parser keeps 64 KiB of such bytes and forgets the rest, and gunic
 connection, without a word that it would: one in four requests of 1 MiB failed so.
 """
 
+import asyncio
+
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
+HEAD_S = 10.0  # until a new connection has sent the head of a request
 PIECE = 64 * 1024  # what the parser keeps behind the end of a request
 
 
@@ -40,6 +43,11 @@ class Parser(H1CProtocol):  # type: ignore[misc]
 
 class Protocol(ASGIProtocol):  # type: ignore[misc]
     """One connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Give the first request's head some time; gunicorn gives it to the following ones only."""
+        super().connection_made(transport)
+        self._keepalive_handle = self.worker.loop.call_later(HEAD_S, self._keepalive_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and read no more for now once some are held back."""

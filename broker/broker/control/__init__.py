@@ -10,12 +10,10 @@ from broker.api.problems import CONTENT_TYPE, HttpRefusal, problem
 from broker.auth import Keys
 from broker.control.permissions import admit
 from broker.control.sequences import SequenceConverter
-from broker.errors import BrokerError, MessageTooLarge, MethodNotAllowed, RouteNotFound
+from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
 from broker.service import Broker
 
 T = TypeVar("T")
-
-MAX_BODY_BYTES = 1024 * 1024
 
 
 class Bridge(Protocol):
@@ -51,7 +49,6 @@ def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
     )
 
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["sequence"] = SequenceConverter
@@ -97,8 +94,6 @@ def _refuse_http(error: HTTPException) -> Response:
         response = _refuse(MethodNotAllowed(f"{request.path} takes {', '.join(allowed)}."))
         response.headers["Allow"] = ", ".join(allowed)
         return response
-    if error.code == 413:
-        return _refuse(MessageTooLarge(f"The body of this call may have {MAX_BODY_BYTES} bytes."))
     return _refuse(HttpRefusal(error.code or 500, error.description))
 
 

@@ -24,6 +24,7 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
+    RequestTooSlow,
     StorageFull,
     StoreUnavailable,
 )
@@ -157,7 +158,7 @@ def extend(topic: str, name: str) -> None:
     body=Content({JSON: Produced}, required=True),
     answers={200: TEXT},
     refuses=(
-        *(MalformedRequest, MessageTooLarge, InvalidRequest),
+        *(MalformedRequest, RequestTooSlow, MessageTooLarge, InvalidRequest),
         *(*OF_TOPIC, OutcomeUnknown, StorageFull),
     ),
 )
@@ -183,7 +184,7 @@ def subscribe() -> None:
     tag="original",
     query=SUBSCRIBER,
     answers={200: Content({JSON: {}})},
-    refuses=(CannotConsume, MessageTooLarge, OutcomeUnknown, StoreUnavailable),
+    refuses=(CannotConsume, RequestTooSlow, MessageTooLarge, OutcomeUnknown, StoreUnavailable),
 )
 def consume() -> None:
     """Hand out the data of the subscriber's next message, as the original example has it.

@@ -21,6 +21,7 @@ from broker.errors import (
     MalformedRequest,
     MessageTooLarge,
     OutcomeUnknown,
+    RequestTooSlow,
     RouteNotFound,
     StoreUnavailable,
     SubscriptionNotFound,
@@ -41,7 +42,10 @@ OF_TOPIC: Refusals = (TopicNotFound,)
 OF_SUBSCRIPTION: Refusals = (TopicNotFound, SubscriptionNotFound)
 OF_WRITING: Refusals = (OutcomeUnknown, StoreUnavailable)
 OF_EDITING: Refusals = (EditConflict, *OF_WRITING)
-OF_READING: Refusals = (MalformedRequest, MessageTooLarge, UnsupportedContent, InvalidRequest)
+OF_READING: Refusals = (
+    *(MalformedRequest, RequestTooSlow, MessageTooLarge),
+    *(UnsupportedContent, InvalidRequest),
+)
 
 # Nothing is read from the body of these calls, which still has to be a JSON object.
 NOTHING = Body("Nothing", {}, also={"additionalProperties": True})
