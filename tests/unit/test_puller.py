@@ -8,6 +8,7 @@ import pytest
 
 from broker.dispatch.policy import ACK
 from broker.dispatch.puller import Pulled
+from broker.dispatch.verdicts import LateVerdict
 from broker.store.port import Due
 from unit.pump_world import PumpWorld, with_fields
 
@@ -47,6 +48,37 @@ async def test_key_waits_for_its_lease_through_any_number_of_seeks(world: PumpWo
     assert seqs(await pull(world)) == [2]
     assert await ack(world, first) == [False]
     assert seqs(await pull(world)) == [1]
+
+
+@pulled_from
+async def test_lease_that_is_cut_short_ends_then_though_nobody_pulls(world: PumpWorld) -> None:
+    await world.publish("a")
+    (first,) = await pull(world)
+    assert first.claim is not None
+
+    def cut_short(rows: Sequence[Due]) -> None:
+        world.pump.settlement.extend(rows, LateVerdict("extend", ack_deadline_s=1))
+
+    claims = [first.claim]
+    assert await world.perform(lambda acts: acts.settle_pulled(claims, cut_short)) == [True]
+    await world.wait(1)
+
+    _, rows = world.durable()
+    assert (rows[1].state, rows[1].attempts) == ("retry", 1)
+
+
+@with_fields(allow_later=True, ack_deadline_s=30)
+async def test_lease_of_before_it_was_pulled_from_ends_though_nobody_pulls(
+    world: PumpWorld,
+) -> None:
+    await world.publish("a")
+    await world.answer(1, 202, **{"webhook-verdict": "later"})
+    await world.configure(endpoint=None)
+    assert world.durable()[1][1].state == "leased"
+    await world.wait(30)
+
+    _, rows = world.durable()
+    assert (rows[1].state, rows[1].attempts) == ("retry", 1)
 
 
 @pulled_from

@@ -77,7 +77,6 @@ class Puller:
         self._settlement = settlement
         self._now = now
         self._waiting: deque[Pull] = deque()
-        self._lapse_at: float | None = None
         self.wanted = 0
 
     def add(self, pull: Pull) -> None:
@@ -109,16 +108,19 @@ class Puller:
 
     def lapses_at(self) -> float | None:
         """Return when to look for leases that have lapsed."""
-        return self._lapse_at
+        return self._settlement.next_lapse_at
 
     async def look_for_leases(self) -> None:
         """Learn when the first lease lapses, and rest a while before the next look at all."""
+        self._settlement.look_for_lapses()
         first = min((lease.until for lease in await self._shard.leases()), default=None)
-        self._lapse_at = None if first is None else max(first, self._now() + LAPSES_EVERY_S)
+        if first is not None:
+            self._settlement.will_lapse(max(first, self._now() + LAPSES_EVERY_S))
 
     async def end_lapsed(self) -> None:
         """Have leases that have lapsed count as failed attempts, whether or not anybody pulls."""
-        if self._lapse_at is not None and self._lapse_at <= self._now():
+        lapses_at = self.lapses_at()
+        if lapses_at is not None and lapses_at <= self._now():
             self._ledger.commit()
             await self._intake.end_lapsed(await self._shard.leases())
             self._ledger.commit()
@@ -167,7 +169,7 @@ class Puller:
         if at_most_once:
             self._settle(batch)
         else:
-            self._lease(batch, until)
+            self._settlement.lease(batch, until)
         try:
             committed = self._ledger.commit(soon=True)
             if committed is not None:
@@ -185,11 +187,6 @@ class Puller:
         seq, attempt = delivery.message.seq, delivery.attempts + 1
         claim = Claim(self._shard.id, self._shard.generation, [seq], [attempt]) if leased else None
         return Pulled(delivery.message, attempt, delivery.replayed_at is not None, claim)
-
-    def _lease(self, batch: Sequence[Delivery], until: float) -> None:
-        self._settlement.lease(batch, until)
-        if self._lapse_at is None or until < self._lapse_at:
-            self._lapse_at = until
 
     def _settle(self, batch: Sequence[Delivery]) -> None:
         """Have the position pass what is handed out; what it would leave behind gets rows."""

@@ -32,7 +32,10 @@ NO_ANSWER = Outcome(0, 0)
 
 
 class Settlement:
-    """Settles the deliveries of one shard."""
+    """Settles the deliveries of one shard.
+
+    Of the leases none lapses before `next_lapse_at`, as far as they are known.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Settlement:
         self.tally = Tally()
         self._incidents = Incidents(now)
         self._lease_s = 0.0
+        self.next_lapse_at: float | None = None
 
     def configure(self, subscription: Subscription) -> None:
         """Settle by this configuration from now on."""
@@ -76,9 +80,19 @@ class Settlement:
 
     def lease(self, deliveries: Sequence[Delivery], until: float) -> None:
         """Somebody has pulled them and will answer before `until`."""
+        self.will_lapse(until)
         for delivery in deliveries:
             self._ledger.put(delivery, "leased", until)
             self._ledger.hold(self._memory.wait_in_store(delivery, until))
+
+    def look_for_lapses(self) -> None:
+        """What is known of when leases lapse is about to be read anew."""
+        self.next_lapse_at = None
+
+    def will_lapse(self, at: float) -> None:
+        """A lease lapses at this time."""
+        if self.next_lapse_at is None or at < self.next_lapse_at:
+            self.next_lapse_at = at
 
     def let_position_pass(self, out: Iterable[Delivery]) -> None:
         """Give rows to what is `out` and to what is in memory."""
@@ -154,9 +168,10 @@ class Settlement:
         return self.singled_out(verdict.positions, deliveries)
 
     def extend(self, rows: Sequence[Due], verdict: LateVerdict) -> None:
-        """Let leases end later."""
+        """Let leases end so many seconds from now, which may be earlier than before."""
         seconds = verdict.ack_deadline_s
         until = self._now() + (self.subscription.ack_deadline_s if seconds is None else seconds)
+        self.will_lapse(until)
         for due in rows:
             self._ledger.put(from_row(due), "leased", until, due.row.reason)
             self._memory.due(until)
@@ -234,6 +249,7 @@ class Settlement:
             held = self._memory.wait_in_store(delivery, None)
         else:
             lapses_at = self._now() + self._lease_s
+            self.will_lapse(lapses_at)
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
         self._ledger.hold(held)
