@@ -120,6 +120,7 @@ class Worker:
         """Finish what is out, then close the store."""
         for keeper in self._keepers:
             keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
         if self._rpc is not None:
             await self._rpc.stop()
         if self._sweeper is not None:

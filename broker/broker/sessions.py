@@ -16,6 +16,7 @@ from broker.auth import Caller, Keys, Unauthorized, digest_of
 COOKIE: Final = "broker_session"
 LIFE_S = 12 * 3600.0
 MOST_SESSIONS = 1000
+MOST_OF_A_KEY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,24 @@ class Sessions:
     def begin(self, key: str) -> str:
         """Return an id to come back with. Raises Unauthorized."""
         self._keys.caller_of(key.encode(), self._now())
-        id_ = secrets.token_urlsafe(32)
+        id_, digest, now = secrets.token_urlsafe(32), digest_of(key), self._now()
         with self._lock:
-            while len(self._by_digest) >= MOST_SESSIONS:
-                del self._by_digest[next(iter(self._by_digest))]
-            self._by_digest[digest_of(id_)] = Session(digest_of(key), self._now() + LIFE_S)
+            self._make_room(digest, now)
+            self._by_digest[digest_of(id_)] = Session(digest, now + LIFE_S)
         return id_
+
+    def _make_room(self, digest: str, now: float) -> None:
+        """Drop what is over, then the oldest of the same key: nobody signs out holders of others.
+
+        Only the holders of fifty keys together fill all there is.
+        """
+        for id_ in [each for each, session in self._by_digest.items() if session.until <= now]:
+            del self._by_digest[id_]
+        own = [each for each, session in self._by_digest.items() if session.digest == digest]
+        for id_ in own[: max(len(own) - MOST_OF_A_KEY + 1, 0)]:
+            del self._by_digest[id_]
+        while len(self._by_digest) >= MOST_SESSIONS:
+            del self._by_digest[next(iter(self._by_digest))]
 
     def caller(self, id_: str | None) -> Caller:
         """Say who comes back with an id. Raises Unauthorized."""
@@ -64,10 +77,19 @@ class Sessions:
             self._by_digest.pop(digest_of(id_), None)
 
 
-def id_in(cookies: str) -> str | None:
+def cookie_name(*, secure: bool) -> str:
+    """Return what the cookie is called: over HTTPS by a name that no other host can set.
+
+    Source: RFC 6265bis, section 4.1.3.2, The "__Host-" Prefix.
+    """
+    return f"__Host-{COOKIE}" if secure else COOKIE
+
+
+def id_in(cookies: str, *, secure: bool) -> str | None:
     """Find the id in a Cookie header."""
+    wanted = cookie_name(secure=secure)
     for pair in cookies.split(";"):
         name, _, value = pair.strip().partition("=")
-        if name == COOKIE:
+        if name == wanted:
             return value
     return None

@@ -49,9 +49,12 @@ class AsyncTransport:
         )
 
     async def aclose(self) -> None:
-        """Close the connections; a further call opens new ones."""
+        """Close the connections; a further call opens new ones.
+
+        Those of a loop that is over are over already.
+        """
         pool, self._pool = self._pool, None
-        if pool is not None:
+        if pool is not None and self._loop is asyncio.get_running_loop():
             await pool.aclose()
 
     async def _attempt(

@@ -1,5 +1,6 @@
 """One stream of deliveries over gRPC: they come on it, and acknowledgements go."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -8,6 +9,8 @@ from typing import Any
 import grpc
 
 from broker_client.generated import broker_pb2 as pb
+
+logger = logging.getLogger("broker_client.delivery_stream")
 
 
 class DeliveryStream:
@@ -69,6 +72,8 @@ class DeliveryStream:
                     self._deliveries.put(delivery)
         except grpc.RpcError as error:
             self.error = error
+        except Exception:
+            logger.exception("A stream of deliveries failed", extra={"action": "failed"})
         finally:
             self._over.set()
             self._requests.put(None)  # or the thread that sends them would wait for ever

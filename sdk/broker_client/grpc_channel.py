@@ -86,6 +86,8 @@ class GrpcChannel:
             return call(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self.meaning_of(error) from error
+        except ValueError as error:  # somebody has closed the channel since
+            raise BrokerUnavailable(f"no answer from {self._target}: {error}") from error
 
     def _own_stub(self) -> Any:
         with self._lock:

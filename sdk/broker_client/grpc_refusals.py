@@ -3,10 +3,12 @@
 Source: google/rpc/error_details.proto.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -60,7 +62,7 @@ def read_failure(error: grpc.RpcError) -> Failure:
     call: Any = error  # every error that a call raises is a grpc.Call as well
     try:
         status = rpc_status.from_call(call)
-    except ValueError:  # details of something else, or none that can be read
+    except (ValueError, DecodeError):  # details of something else, or none that can be read
         status = None
     info, wrong, pause = (
         error_details_pb2.ErrorInfo(),
@@ -68,10 +70,11 @@ def read_failure(error: grpc.RpcError) -> Failure:
         error_details_pb2.RetryInfo(),
     )
     asked = False
-    for each in () if status is None else status.details:
-        each.Unpack(info)
-        each.Unpack(wrong)
-        asked = each.Unpack(pause) or asked
+    with suppress(DecodeError):
+        for each in () if status is None else status.details:
+            each.Unpack(info)
+            each.Unpack(wrong)
+            asked = each.Unpack(pause) or asked
     return Failure(
         call.code(),
         call.details() or "",

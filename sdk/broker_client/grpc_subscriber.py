@@ -199,7 +199,7 @@ class GrpcSubscriber(Closing):
             delay_s=delay_s,
         )
         try:
-            self._channel.call("Nack", request)
+            self._channel.call("Nack", request, max_attempts=1)  # else its lease ends by itself
         except BrokerClientError as error:
             logger.warning(
                 "The delay of a message of %s is not known to the broker: %s",

@@ -166,6 +166,8 @@ def test_key_is_taken_for_a_session_that_does_not_hold_it(
         headers={"Sec-Fetch-Site": "same-origin", "X-Forwarded-Proto": "https"},
     ).headers["set-cookie"]
     assert "Secure" in behind_tls
+    assert behind_tls.startswith(f"__Host-{COOKIE}=")
+    assert "Path=/" in behind_tls
 
 
 @pytest.mark.parametrize("key", ["", "brk_wrong", "\u00e9\u0000", "x" * 100_000])

@@ -210,6 +210,22 @@ def test_revoked_key_opens_nothing_any_more(guarded: BrokerProcess, admin: httpx
     assert read_problem(admin.delete(f"/v1/keys/{made['id']}"), 404).code == "key_not_found"
 
 
+def test_stream_ends_with_its_key(guarded: BrokerProcess, admin: httpx.Client) -> None:
+    made = create(admin, "watcher", ["read:orders"])
+    with (
+        client(guarded, made["key"]) as watcher,
+        watcher.stream("GET", "/v1/topics/orders/stream") as answer,
+    ):
+        lines = answer.iter_lines()
+        admin.post("/v1/topics/orders/messages", json="seen")
+        while '"seen"' not in next(lines):
+            pass
+        assert admin.delete(f"/v1/keys/{made['id']}").status_code == 204
+        admin.post("/v1/topics/orders/messages", json="not for them")
+
+        assert not any("not for them" in line for line in lines)
+
+
 def test_keys_outlive_a_kill(tmp_path: Path) -> None:
     broker = BrokerProcess(tmp_path, BROKER_API_KEYS="on", BROKER_ADMIN_KEY=ADMIN_KEY)
     with closing(broker.start()):

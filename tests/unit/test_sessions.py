@@ -6,7 +6,7 @@ import pytest
 
 from broker.auth import ADMIN, ApiKey, Caller, Keys, Unauthorized, digest_of
 from broker.dashboard.guesses import MOST, WITHIN_S, Guesses, TooManyGuesses
-from broker.sessions import COOKIE, LIFE_S, MOST_SESSIONS, Sessions, id_in
+from broker.sessions import COOKIE, LIFE_S, MOST_OF_A_KEY, MOST_SESSIONS, Sessions, id_in
 
 
 class Clock:
@@ -65,13 +65,19 @@ def test_nobody_comes_with_an_id_that_is_none(clock: Clock, keys: Keys, id_: str
         sessions.caller(id_)
 
 
-def test_sessions_beyond_the_most_end_the_oldest(clock: Clock, keys: Keys) -> None:
+def test_sessions_beyond_the_most_of_a_key_end_its_oldest(clock: Clock, keys: Keys) -> None:
     sessions = Sessions(keys, clock)
-    first, second, *_ = [sessions.begin("brk_mine") for _ in range(MOST_SESSIONS + 1)]
+    mine = ApiKey("1", "mine", (ADMIN,), digest_of("brk_mine"), 0.0)
+    keys.use([mine, ApiKey("2", "other", (ADMIN,), digest_of("brk_other"), 0.0)])
+    other = sessions.begin("brk_other")
+    first, second, *_ = [sessions.begin("brk_mine") for _ in range(MOST_OF_A_KEY + 1)]
 
     with pytest.raises(Unauthorized):
         sessions.caller(first)
     assert sessions.caller(second).name == "mine"
+    for _ in range(MOST_SESSIONS):
+        sessions.begin("brk_mine")
+    assert sessions.caller(other).name == "other"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,13 @@ def test_sessions_beyond_the_most_end_the_oldest(clock: Clock, keys: Keys) -> No
     ],
 )
 def test_id_is_found_among_cookies(cookies: str, expected: str | None) -> None:
-    assert id_in(cookies) == expected
+    assert id_in(cookies, secure=False) == expected
+
+
+def test_over_https_another_host_cannot_set_the_cookie() -> None:
+    cookies = f"{COOKIE}=of-another; __Host-{COOKIE}=own"
+    assert id_in(cookies, secure=True) == "own"
+    assert id_in(f"{COOKIE}=of-another", secure=True) is None
 
 
 def test_guesses_are_counted_by_address_and_forgotten_after_a_while(clock: Clock) -> None:

@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from broker.api.original import PATHS, consume, produce, subscribe
@@ -89,8 +90,11 @@ class Front:
                 caller.require(PUBLISH, topic)
                 answer = await publish(self._broker, topic, scope, receive)
             elif act == "stream":
-                caller.require(READ, topic)
-                await stream(self._broker, topic, scope, receive, send, request_id, self.ending)
+                admit = partial(self._admit_to_stream, topic, scope)
+                admit()
+                await stream(
+                    self._broker, topic, scope, receive, send, request_id, self.ending, admit
+                )
                 return
             elif act in ACTS:
                 caller.require(SUBSCRIBE, topic)
@@ -115,10 +119,15 @@ class Front:
     def _caller(self, act: str, scope: Scope) -> Caller:
         """Say who calls. A browser sends a stream no key, but the cookie of who has signed in."""
         headers = scope["headers"]
-        if act == "stream" and all(name != b"authorization" for name, _ in headers):
-            cookies = (value for name, value in headers if name == b"cookie")
-            return self._sessions.caller(id_in(b";".join(cookies).decode("latin-1")))
+        if act == "stream" and not any(map(_is_bearer, headers)):
+            cookies = b";".join(value for name, value in headers if name == b"cookie")
+            secure = (b"x-forwarded-proto", b"https") in headers
+            return self._sessions.caller(id_in(cookies.decode("latin-1"), secure=secure))
         return self._keys.caller(headers, self._now())
+
+    def _admit_to_stream(self, topic: str, scope: Scope) -> None:
+        """Let in whoever may read. Raises Unauthorized, Forbidden."""
+        self._caller("stream", scope).require(READ, topic)
 
     async def _original(self, act: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
         caller.require(PUBLISH_ANY if act == "produce" else SUBSCRIBE_ANY, None)
@@ -183,6 +192,11 @@ async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:
     headers += ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_bearer(header: tuple[bytes, bytes]) -> bool:
+    # A proxy before the pages may ask for a password of its own, and pass that on.
+    return header[0] == b"authorization" and header[1][:7].lower() == b"bearer "
 
 
 def _length_of(scope: Scope) -> int:

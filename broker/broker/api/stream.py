@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from broker.api.departure import departed
 from broker.api.publish import Receive, Scope
 from broker.cloudevents import structured
-from broker.errors import Fault, InvalidRequest
+from broker.errors import BrokerError, Fault, InvalidRequest
 from broker.model import Message
 from broker.queries import FROM, STREAM, read_query, require_only
 from broker.service import Broker
@@ -38,9 +38,11 @@ async def stream(
     send: Send,
     request_id: bytes,
     ended: asyncio.Event,
+    admit: Callable[[], None],
 ) -> None:
     """Send messages until the client goes away, the topic is deleted, or the broker stops.
 
+    It ends as well once `admit`, asked before each part, raises: the key may have been revoked.
     A reader that is slow is waited for: what it has not taken yet stays in the log.
     """
     after, key, type_ = _wanted(scope)
@@ -48,7 +50,7 @@ async def stream(
     headers = [*_HEADERS, (b"x-request-id", request_id)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await _send(send, b": the stream begins\n\n")
-    sending = asyncio.ensure_future(_send_all(watching, send))
+    sending = asyncio.ensure_future(_send_all(watching, send, admit))
     leaving = asyncio.ensure_future(departed(receive))
     ending = asyncio.ensure_future(ended.wait())
     tasks = (sending, leaving, ending)
@@ -65,11 +67,15 @@ async def stream(
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_all(watching: Any, send: Send) -> None:
+async def _send_all(watching: Any, send: Send, admit: Callable[[], None]) -> None:
     following = asyncio.ensure_future(anext(watching, None))
     try:
         while True:
             done, _ = await asyncio.wait((following,), timeout=KEEP_ALIVE_S)
+            try:
+                admit()
+            except BrokerError:
+                return
             if not done:
                 await _send(send, _KEEP_ALIVE)
                 continue

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from broker.auth import Unauthorized
 from broker.control.permissions import PAGES, PERMISSIONS, caller
 from broker.errors import BrokerError
-from broker.sessions import COOKIE, Sessions
+from broker.sessions import Sessions, cookie_name
 
 # The call of the HTTP interface whose rule a page has. What is not named here is open.
 CALLS: Mapping[str, str] = {
@@ -54,6 +54,11 @@ PROTECTION = {
 }
 
 
+def over_https() -> bool:
+    """Say whether the browser came over HTTPS, which a proxy ends."""
+    return request.is_secure or request.headers.get("X-Forwarded-Proto") == "https"
+
+
 class CrossSite(BrokerError):
     """This did not come from a page of this broker."""
 
@@ -76,7 +81,7 @@ def admit() -> Response | None:
         return None
     needs = PERMISSIONS[CALLS[page]]
     try:
-        g.caller = sessions().caller(request.cookies.get(COOKIE))
+        g.caller = sessions().caller(request.cookies.get(cookie_name(secure=over_https())))
     except Unauthorized:
         return _to_login()
     g.caller.require(needs, str((request.view_args or {}).get("topic", "")))

@@ -52,10 +52,10 @@ def ask_to_replay(topic: str, name: str) -> str:
 @blueprint.post("/replay")
 def replay(topic: str, name: str) -> Response:
     """Make one of them owed again, or all."""
-    to, sequence = bridge(), request.form.get("sequence")
-    body: dict[str, object] = {"all": True}
-    if sequence is not None:
-        body = {"sequences": [_sequence(sequence)]}
+    to, all_ = bridge(), request.form.get("all") == "true"
+    body: dict[str, object] = (
+        {"all": True} if all_ else {"sequences": [_sequence(request.form.get("sequence", ""))]}
+    )
     to.wait(to.broker.deliveries.replay(topic, name, body))
     return _back(topic, name, "replayed")
 

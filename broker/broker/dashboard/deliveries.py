@@ -4,6 +4,7 @@ from flask import Blueprint, redirect, url_for
 from werkzeug.wrappers import Response
 
 from broker.control import bridge
+from broker.control.permissions import PERMISSIONS, caller
 from broker.dashboard.page import page
 
 blueprint = Blueprint(
@@ -18,7 +19,7 @@ def retry(topic: str, name: str, sequence: int) -> Response:
     """Attempt it now."""
     to = bridge()
     to.wait(to.broker.deliveries.retry(topic, name, sequence))
-    return _back(topic, sequence, "retried")
+    return _back(topic, name, sequence, "retried")
 
 
 @blueprint.get("/dead-letter")
@@ -34,9 +35,14 @@ def dead_letter(topic: str, name: str, sequence: int) -> Response:
     """Give it up."""
     to = bridge()
     to.wait(to.broker.deliveries.dead_letter(topic, name, sequence))
-    return _back(topic, sequence, "given-up")
+    return _back(topic, name, sequence, "given-up")
 
 
-def _back(topic: str, sequence: int, done: str) -> Response:
-    address = url_for("dashboard.messages.show_message", topic=topic, sequence=sequence, done=done)
-    return redirect(address, 303)
+def _back(topic: str, name: str, sequence: int, done: str) -> Response:
+    if caller().may(PERMISSIONS["messages.get_message"].actions, topic):
+        place = url_for(
+            "dashboard.messages.show_message", topic=topic, sequence=sequence, done=done
+        )
+    else:
+        place = url_for("dashboard.subscriptions.show_subscription", topic=topic, name=name)
+    return redirect(place, 303)

@@ -8,9 +8,9 @@ from werkzeug.wrappers import Response
 
 from broker import __version__
 from broker.auth import Unauthorized
-from broker.dashboard.admission import sessions
+from broker.dashboard.admission import over_https, sessions
 from broker.dashboard.guesses import Guesses, TooManyGuesses
-from broker.sessions import COOKIE, LIFE_S
+from broker.sessions import LIFE_S, cookie_name
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,13 @@ def log_in() -> Response | tuple[str, int, dict[str, str]]:
     name = sessions().caller(id_).name
     log.info("Signed in: %s.", name, extra={"action": "signed_in", "key_name": name})
     answer = redirect(_within(request.form.get("next", "")), 303)
+    secure = over_https()
+    sessions().end(request.cookies.get(cookie_name(secure=secure), ""))
     answer.set_cookie(
-        COOKIE,
+        cookie_name(secure=secure),
         id_,
         max_age=int(LIFE_S),
-        secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
+        secure=secure,
         httponly=True,
         samesite="Strict",
     )
@@ -65,9 +67,11 @@ def log_in() -> Response | tuple[str, int, dict[str, str]]:
 @blueprint.post("/logout")
 def log_out() -> Response:
     """Forget who it was."""
-    sessions().end(request.cookies.get(COOKIE, ""))
+    secure = over_https()
+    name = cookie_name(secure=secure)
+    sessions().end(request.cookies.get(name, ""))
     answer = redirect(url_for(".show_login"), 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="Strict")
+    answer.delete_cookie(name, secure=secure, httponly=True, samesite="Strict")
     return answer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from broker.cloudevents import attributes_of, rfc3339
+from broker.cloudevents import attributes_of, parse_time, rfc3339
 from broker.control import bridge
 from broker.control.permissions import PERMISSIONS, caller
 from broker.dashboard.page import page, pages_of
@@ -124,7 +124,7 @@ def _begin(topic: str, given: Mapping[str, str], shown: TopicView) -> int:
         return _read(given["after"], "after")
     if given["at"]:
         to = bridge()
-        at = given["at"] if given["at"][-1:] in "zZ" or "+" in given["at"] else f"{given['at']}Z"
+        at = given["at"] if parse_time(given["at"]) is not None else f"{given['at']}Z"
         return to.wait(to.broker.sequence_at(topic, at)) - 1
     if given["key"] or given["type"]:
         return shown.first_sequence - 1

@@ -60,14 +60,23 @@ class Snapshots:
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
         self._until = 0.0
+        self._looking = False
 
     def latest(self) -> Snapshot:
-        """Return how everything stands."""
+        """Return how everything stands; while one looks, the others have what was seen last."""
         with self._lock:
-            if self._latest is None or self._monotonic() >= self._until:
-                self._latest = _look()
-                self._until = self._monotonic() + FRESH_S
-            return self._latest
+            old = self._latest
+            if old is not None and (self._looking or self._monotonic() < self._until):
+                return old
+            self._looking = True
+        try:
+            seen = _look()
+        finally:
+            with self._lock:
+                self._looking = False
+        with self._lock:
+            self._latest, self._until = seen, self._monotonic() + FRESH_S
+        return seen
 
 
 def latest() -> Snapshot:

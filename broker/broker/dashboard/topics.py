@@ -23,12 +23,14 @@ _FORM = {"type": "", "partitionkey": "", "data": '{"hello": "world"}'}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A topic in the list; `backlog` is what its subscriptions are owed together."""
+    """A topic in the list; `backlog` is what its subscriptions are owed together,
+    None where that is not for the caller to know.
+    """
 
     name: str
     stats: TopicStats
     subscriptions: int
-    backlog: int
+    backlog: int | None
 
 
 @blueprint.get("")
@@ -101,13 +103,19 @@ def _shown(topic: str, given: Mapping[str, str], refused: BrokerError | None = N
 
 def _rows(snapshot: Snapshot) -> list[Row]:
     who, actions = caller(), PERMISSIONS["topics.get_topic"].actions
+    watching = PERMISSIONS["subscriptions.get_subscription"].actions
     counts: dict[str, int] = {}
     backlogs: dict[str, int] = {}
     for each in snapshot.standings:
         counts[each.topic] = counts.get(each.topic, 0) + 1
         backlogs[each.topic] = backlogs.get(each.topic, 0) + each.backlog
     return [
-        Row(name, stats, counts.get(name, 0), backlogs.get(name, 0))
+        Row(
+            name,
+            stats,
+            counts.get(name, 0),
+            backlogs.get(name, 0) if who.may(watching, name) else None,
+        )
         for name, stats in sorted(snapshot.measures.topics.items())
         if who.may(actions, name)
     ]
