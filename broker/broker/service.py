@@ -46,6 +46,7 @@ from broker.errors import (
     TopicNotFound,
 )
 from broker.history import History, Totals
+from broker.message_id import made_at_of
 from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
@@ -62,6 +63,8 @@ from broker.views import SecretView, SubscriptionView, TopicView, subscription_v
 
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 MAX_PAGE = 1000
+
+CLOCKS_DIFFER_S = 60.0
 
 
 class Broker:
@@ -330,11 +333,30 @@ class Broker:
     # -- messages ----------------------------------------------------------------------------------
 
     async def browse(
-        self, topic: str, after: int, limit: int, key: str | None, type_: str | None
+        self,
+        topic: str,
+        after: int,
+        limit: int,
+        key: str | None,
+        type_: str | None,
+        id_: str | None = None,
     ) -> tuple[Sequence[Message], int | None]:
         """Return messages after a sequence, oldest first, and where to read on."""
         self.topic(topic)
-        return await self._store.read(topic, after, limit, key, type_)
+        return await self._store.read(topic, after, limit, key, type_, id_)
+
+    async def find(self, topic: str, id_: str) -> tuple[Sequence[int], int]:
+        """Return where messages of an id are, and if that is not known, after which to look.
+
+        It is known of ids that publishers chose, within the deduplication window. Others that tell
+        their time (UUIDv7, as the broker makes them) are not stored much before it.
+        """
+        self.topic(topic)
+        known = await self._store.sequences_of(topic, id_)
+        made_at = None if known else made_at_of(id_)
+        if made_at is None:
+            return known, self._stats(topic).first_sequence - 1
+        return known, await self._store.locate(topic, made_at - CLOCKS_DIFFER_S) - 1
 
     def watch(
         self, topic: str, after: int | None, key: str | None = None, type_: str | None = None

@@ -9,6 +9,7 @@ import pytest
 from broker.store.port import IdTaken, Store
 from contract.homes import Home
 from contract.messages import (
+    SUBSCRIPTION,
     TOPIC,
     new_message,
     own,
@@ -349,6 +350,21 @@ async def test_locate_finds_the_first_stored_at_or_after_a_time(home: Home, stor
         assert await store.locate(TOPIC, time - 5) == stored[time][0]
     last = stored[times[-1]][-1]
     assert await store.locate(TOPIC, times[-1] + 1) == last + 1
+
+
+async def test_an_id_is_found_for_each_source_that_chose_it(store: Store) -> None:
+    sources = ["/shop", "/a", "/é", "/shop/2"]
+    await publish(store, *[new_message("other", source=each) for each in sources])
+    await publish(store, new_message())  # an id of the broker's own is not among them
+    first, second = await publish(
+        store, new_message("' OR 1 --", source="/é"), new_message("' OR 1 --", source="/a")
+    )
+    assert await store.sequences_of(TOPIC, "' OR 1 --") == [first, second]
+    assert await store.sequences_of(TOPIC, "made") == []
+    assert await store.sequences_of(TOPIC, "") == []
+    await store.drop_subscription(TOPIC, SUBSCRIPTION)  # or the messages are owed to it, and stay
+    assert await store.trim(TOPIC, second) == second
+    assert await store.sequences_of(TOPIC, "' OR 1 --") == [second]
 
 
 async def test_locate_in_an_empty_topic_is_one_past_the_last(store: Store) -> None:

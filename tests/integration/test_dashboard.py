@@ -154,6 +154,40 @@ def test_messages_are_found_by_place_key_type_and_time(
     assert "No message is like this" in visitor.send(search, key="k-9").text
 
 
+def test_message_is_found_by_its_id(visitor: Visitor, api: Api, topic: str) -> None:
+    for number in range(60):
+        api.ok_publish(topic, number)
+    chosen = api.ok_publish(topic, "chosen", id="o-17 <b>&", source="/shop")
+    made = api.ok_publish(topic, "made")
+    made_id = api.get_message(topic, made).json()["id"]
+    twice = [api.ok_publish(topic, n, id="twice", source=f"/{n}") for n in range(2)]
+    assert api.publish(topic, 1, id="waits", deliverat="2100-01-01T00:00:00Z").is_success
+    for number in range(60):
+        api.ok_publish(topic, number)
+    search = visitor.open(f"/topics/{topic}/messages").form("/messages")
+
+    assert visitor.send(search, id="o-17 <b>&").title.startswith(f"Message {chosen} ")
+    found = visitor.send(search, id=made_id)
+    assert {str(made), made_id} <= set(found.cells)
+    assert found.cells.count("order.created") <= 1
+    both = visitor.send(search, id="twice")
+    assert {str(each) for each in twice} <= set(both.cells)
+    assert str(chosen) not in both.cells
+    for none in ("waits", "o-17", "' OR 1 --", "00000000-0000-7000-8000-000000000000"):
+        assert "No message is like this" in visitor.send(search, id=none).text
+
+
+def test_id_that_nobody_remembers_is_looked_for_in_the_log(
+    visitor: Visitor, api: Api, topic: str
+) -> None:
+    api.put_topic(topic, dedup_window_s=1)
+    first = api.ok_publish(topic, "old", id="old")
+    search = visitor.open(f"/topics/{topic}/messages").form("/messages")
+    eventually(lambda: visitor.send(search, id="old").title.startswith("Messages"))
+
+    assert str(first) in visitor.send(search, id="old").cells
+
+
 def test_journey_tells_what_became_of_a_message_for_each_subscription(
     visitor: Visitor, api: Api, topic: str, endpoint: Endpoint
 ) -> None:

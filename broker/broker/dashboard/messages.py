@@ -35,7 +35,9 @@ class Row:
 @blueprint.get("/messages")
 def browse(topic: str) -> str | tuple[str, int] | Response:
     """Show a page of the log: its end, or what is looked for."""
-    given = {name: request.args.get(name, "").strip() for name in ("at", "key", "type", "after")}
+    given = {
+        name: request.args.get(name, "").strip() for name in ("at", "key", "type", "id", "after")
+    }
     to = bridge()
 
     async def view() -> TopicView:
@@ -49,9 +51,13 @@ def browse(topic: str) -> str | tuple[str, int] | Response:
         if sequence:
             return redirect(url_for(".show_message", topic=topic, sequence=_sequence(sequence)))
         after = _begin(topic, given, shown)
-        found, following = to.wait(
-            to.broker.browse(topic, after, LENGTH, given["key"] or None, given["type"] or None)
-        )
+        if given["id"] and not given["after"]:
+            known, after = to.wait(to.broker.find(topic, given["id"]))
+            if len(known) == 1:
+                return redirect(url_for(".show_message", topic=topic, sequence=known[0]))
+            after = min(known) - 1 if known else after
+        wanted = (given["key"] or None, given["type"] or None, given["id"] or None)
+        found, following = to.wait(to.broker.browse(topic, after, LENGTH, *wanted))
         rows = [_row(message) for message in found]
     except BrokerError as error:
         refused = error
@@ -60,7 +66,7 @@ def browse(topic: str) -> str | tuple[str, int] | Response:
         topic=shown,
         rows=rows,
         given=given,
-        narrowed=bool(given["key"] or given["type"]),
+        narrowed=bool(given["key"] or given["type"] or given["id"]),
         after=after,
         older=max(shown.first_sequence - 1, after - LENGTH),
         following=following,
@@ -126,7 +132,7 @@ def _begin(topic: str, given: Mapping[str, str], shown: TopicView) -> int:
         to = bridge()
         at = given["at"] if parse_time(given["at"]) is not None else f"{given['at']}Z"
         return to.wait(to.broker.sequence_at(topic, at)) - 1
-    if given["key"] or given["type"]:
+    if given["key"] or given["type"] or given["id"]:
         return shown.first_sequence - 1
     return max(shown.first_sequence - 1, shown.last_sequence - LENGTH)
 

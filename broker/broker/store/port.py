@@ -316,12 +316,25 @@ class Store(Protocol):
         """
 
     async def read(
-        self, topic: str, after: int, limit: int, key: str | None = None, type_: str | None = None
+        self,
+        topic: str,
+        after: int,
+        limit: int,
+        key: str | None = None,
+        type_: str | None = None,
+        id_: str | None = None,
     ) -> tuple[Sequence[Message], int | None]:
         """Return messages with seq > after, ascending, and where to read on, None at the end."""
 
     async def locate(self, topic: str, at: float) -> int:
         """Return the smallest seq stored at or after Unix time `at`; one past the last if none."""
+
+    async def sequences_of(self, topic: str, id: str) -> Sequence[int]:
+        """Return the seqs, ascending, of the log's messages with an id that publishers chose.
+
+        Only ids within the topic's deduplication window are known, of 1,000 sources at most, the
+        first in order. A message that waits for its time has no seq yet, and is left out.
+        """
 
     def topic_stats(self, topic: str) -> TopicStats:
         """Count what the topic holds, without reading it."""

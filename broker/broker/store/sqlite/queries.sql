@@ -9,6 +9,18 @@ VALUES (?, ?, ?, ?, ?, ?)
 -- name: find_publish_key
 SELECT seq, fingerprint, stored_at FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
+-- name: sequences_of_id
+-- Goes from source to source by the index: however many ids a source has, it costs two look-ups.
+WITH RECURSIVE each (source, number) AS (
+    SELECT min(source), 1 FROM publish_key WHERE topic = ?1
+    UNION ALL
+    SELECT (SELECT min(source) FROM publish_key WHERE topic = ?1 AND source > each.source), number + 1
+    FROM each WHERE source IS NOT NULL AND number < ?4
+)
+SELECT known.seq FROM each CROSS JOIN publish_key AS known
+WHERE known.topic = ?1 AND known.source = each.source AND known.id = ?2 AND known.seq >= ?3
+ORDER BY known.seq
+
 -- name: highest_publish_id
 SELECT max(id) FROM publish_key WHERE topic = ? AND source = ?
 

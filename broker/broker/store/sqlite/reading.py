@@ -35,13 +35,14 @@ class Reading:
         key: str | None,
         type_: str | None,
         room: float = inf,
+        id_: str | None = None,
     ) -> tuple[Sequence[Message], int | None]:
         """Return a page of messages with seq > after, and where to read on, None at the end.
 
         It ends with the message that brings it to `room` bytes.
         """
         first = max(after, topic.first_seq - 1)
-        scan = partial(self._scan, topic.id, first, limit, key, type_, room)
+        scan = partial(self._scan, topic.id, first, limit, key, type_, room, id_)
         return await asyncio.get_running_loop().run_in_executor(self._threads, scan)
 
     def _scan(
@@ -52,9 +53,10 @@ class Reading:
         key: str | None,
         type_: str | None,
         room: float,
+        id_: str | None,
     ) -> tuple[Sequence[Message], int | None]:
-        """Read in log order, looking at no more than SCAN_ROWS messages for a rare key or type."""
-        filtered = key is not None or type_ is not None
+        """Read in log order, looking at no more than SCAN_ROWS messages for what is rare."""
+        filtered = key is not None or type_ is not None or id_ is not None
         look_at = SCAN_ROWS if filtered else limit + 1
         found: list[Message] = []
         looked = 0
@@ -63,7 +65,7 @@ class Reading:
             for row in rows:
                 message = Message(*row)
                 looked += 1
-                if _is_wanted(message, key, type_):
+                if _is_wanted(message, key, type_, id_):
                     if len(found) == limit or room <= 0:
                         return found, found[-1].seq
                     found.append(message)
@@ -121,13 +123,17 @@ def _beginning(page: Sequence[Message], room: int) -> Sequence[Message]:
     return page
 
 
-def _is_wanted(message: Message, key: str | None, type_: str | None) -> bool:
-    return (key is None or message.key == key) and (type_ is None or _type_of(message) == type_)
+def _is_wanted(
+    message: Message, key: str | None, type_: str | None, id_: str | None = None
+) -> bool:
+    if key is not None and message.key != key:
+        return False
+    if type_ is None and id_ is None:
+        return True
+    named = msgspec.json.decode(message.attributes, type=_Named)
+    return (type_ is None or named.type == type_) and (id_ is None or named.id == id_)
 
 
-def _type_of(message: Message) -> str | None:
-    return msgspec.json.decode(message.attributes, type=_Typed).type
-
-
-class _Typed(msgspec.Struct):
+class _Named(msgspec.Struct):
     type: str
+    id: str

@@ -46,6 +46,8 @@ from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 log = logging.getLogger(__name__)
 
+FIND_SOURCES = 1_000
+
 
 class SqliteStore:
     """Implements broker.store.port.Store."""
@@ -186,9 +188,15 @@ class SqliteStore:
         return await self._log.append(self._topics[topic], messages)
 
     async def read(
-        self, topic: str, after: int, limit: int, key: str | None = None, type_: str | None = None
+        self,
+        topic: str,
+        after: int,
+        limit: int,
+        key: str | None = None,
+        type_: str | None = None,
+        id_: str | None = None,
     ) -> tuple[Sequence[Message], int | None]:
-        return await self._reading.read(self._topics[topic], after, limit, key, type_)
+        return await self._reading.read(self._topics[topic], after, limit, key, type_, id_=id_)
 
     async def watch(
         self, topic: str, after: int | None, key: str | None = None, type_: str | None = None
@@ -212,6 +220,11 @@ class SqliteStore:
             else:
                 high = middle
         return low
+
+    async def sequences_of(self, topic: str, id: str) -> Sequence[int]:
+        held = self._topics[topic]
+        wanted = (held.id, id, held.first_seq, FIND_SOURCES)
+        return [seq for (seq,) in await self._query("sequences_of_id", wanted)]
 
     def topic_stats(self, topic: str) -> TopicStats:
         held = self._topics[topic]
