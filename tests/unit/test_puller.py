@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,23 @@ async def test_many_leases_lapse_together(
     _, rows = world.durable()
     assert {(row.state, row.attempts) for row in rows.values()} == {("retry", 1)}
     assert len(rows) == 10
+
+
+@with_fields(endpoint=None, rate_limit=1)
+async def test_delivery_that_is_due_by_the_end_of_a_turn_is_pulled(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.publish("a", "b")
+    assert seqs(await pull(world)) == [1]
+    serve = world.pump._puller.serve
+
+    async def serve_slowly(*arguments: Any) -> None:
+        await serve(*arguments)
+        monkeypatch.undo()
+        world.home.clock.now += 5
+
+    monkeypatch.setattr(world.pump._puller, "serve", serve_slowly)
+    answer = world.pump.pull(1, patient=True)
+    await world.settle()
+
+    assert seqs(answer.result()) == [2]

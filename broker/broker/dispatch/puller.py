@@ -78,6 +78,7 @@ class Puller:
         self._now = now
         self._waiting: deque[Pull] = deque()
         self.wanted = 0
+        self.held_back = False  # by the rate limit, when it last served
 
     def add(self, pull: Pull) -> None:
         """Have a pull served once there is something for it."""
@@ -132,6 +133,7 @@ class Puller:
             pull = self._waiting[0]
             most = 1 if subscription.ordering == "topic" else pull.limit
             self.wanted = int(min(most, rate.available(monotonic)))
+            self.held_back = self.wanted < 1
             await self._intake.take()
             if pull.answer.done():  # the client went away meanwhile
                 continue

@@ -510,8 +510,8 @@ class Pump:
         if (lapses_at := self._puller.lapses_at()) is not None:
             waits.append(lapses_at - now)
         if self._may_be_pulled() and self._puller.waits():
-            if (wait_s := self._rate.until_next(monotonic)) > 0:
-                waits.append(wait_s)
+            if self._puller.held_back:
+                waits.append(self._rate.until_next(monotonic))
             elif self._memory.next_due_at is not None:
                 waits.append(self._memory.next_due_at - now)
         return waits

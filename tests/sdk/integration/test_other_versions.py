@@ -277,6 +277,7 @@ def test_a_subscriber_is_ready_whatever_more_is_told(broker: LoopbackBroker, vie
         sent = {n: v for n, v in webhook.headers.items() if n.lower() != "webhook-attempt"}
         answer = app.test_client().post("/webhooks/order", data=webhook.body, headers=sent)
         assert answer.status_code == 204
+    subscriber.stop()  # a request has begun it anew
 
     assert [each.event.data for each in seen] == [{"n": 1}] * 2
     assert [(each.attempt, each.sequence) for each in seen] == [(1, 1), (1, None)]
