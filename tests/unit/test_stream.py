@@ -61,7 +61,10 @@ async def watching(store: Store) -> AsyncIterator[Client]:
     client = Client()
     scope = {"headers": [], "query_string": b"after=0"}
     serving = asyncio.ensure_future(
-        stream(broker, TOPIC, scope, client.receive, client.send, b"id", asyncio.Event())
+        stream(
+            *(broker, TOPIC, scope, client.receive, client.send, b"id", asyncio.Event()),
+            admit=lambda: None,
+        )
     )
     try:
         yield client
