@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from broker_client.delivery import Delivery
 from broker_client.event import Event
 
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
-
 try:
     from opentelemetry import trace
+    from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError:  # the extra is not installed
     INSTALLED = False
@@ -91,8 +89,6 @@ def _origin(delivery: Delivery) -> Context | None:
 
 
 def _context_of(carrier: Mapping[str, object]) -> Context:
-    from opentelemetry.context import Context
-
     return _w3c.extract({n: str(carrier[n]) for n in ATTRIBUTES if n in carrier}, Context())
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from broker.api.original import PATHS, consume, produce, subscribe
 from broker.api.problems import CONTENT_TYPE, problem
-from broker.api.publish import Answer, Disconnected, Receive, Scope, publish, read_body
+from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
 from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
@@ -80,7 +80,7 @@ class Front:
             place = _place(scope)
             if place is None:
                 # Here, and not in one of the few threads, which whoever sends slowly would hold.
-                body = await read_body(receive, _length_of(scope), MAX_CONTROL_BYTES)
+                body = await read_body(receive, length_in(scope), MAX_CONTROL_BYTES)
                 sending = _with_request_id(send, request_id)
                 await self._control(scope, _given(body), sending)
                 return
@@ -197,10 +197,6 @@ async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:
 def _is_bearer(header: tuple[bytes, bytes]) -> bool:
     # A proxy before the pages may ask for a password of its own, and pass that on.
     return header[0] == b"authorization" and header[1][:7].lower() == b"bearer "
-
-
-def _length_of(scope: Scope) -> int:
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
 
 
 def _given(body: bytes) -> Receive:

@@ -63,6 +63,11 @@ def _location(topic: str, message: NewMessage, appended: Appended) -> str:
     return f"{place}?source={quote(message.source, safe='')}"
 
 
+def length_in(scope: Scope) -> int:
+    """Return how long a request says that its body is, 0 where it does not say."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+
+
 async def read_body(receive: Receive, length: int, limit: int) -> bytes:
     """Take in a request's body; refuse one that is too long before reading on."""
     if length > limit:

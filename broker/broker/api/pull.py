@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from broker.api.departure import unless_departed
-from broker.api.publish import Answer, Receive, Scope, read_body
+from broker.api.publish import Answer, Receive, Scope, length_in, read_body
 from broker.cloudevents import structured
 from broker.dispatch.puller import Pulled
 from broker.errors import MalformedRequest
@@ -58,11 +58,7 @@ def _rendered(pulls: Pulls, topic: str, name: str, pulled: Sequence[Pulled]) -> 
 
 
 async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:
-    length = 0
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            length = int(value)
-    body = await read_body(receive, length, MAX_BODY_BYTES)
+    body = await read_body(receive, length_in(scope), MAX_BODY_BYTES)
     if not body:
         return {}
     try:

@@ -98,13 +98,13 @@ def show_message(topic: str, sequence: int) -> str:
                 continue  # deleted meanwhile
         return found
 
-    found = to.wait(fates())
+    found, row = to.wait(fates()), _row(message)
     return page(
         "message.html",
         topic=shown,
-        message=_row(message),
+        message=row,
         data=data_as_text(message.data),
-        cut=_row(message).size > SHOWN_DATA,
+        cut=row.size > SHOWN_DATA,
         fates=found,
         moving=any(fate.state not in {"settled", "dead"} for fate in found),
         count=len(names),
