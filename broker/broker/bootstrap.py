@@ -11,8 +11,9 @@ from a2wsgi import WSGIMiddleware
 
 from broker import __version__
 from broker.api.asgi import AsgiApp, Front
+from broker.api.forwarding import Forwarding
 from broker.auth import Keys
-from broker.config import Settings, settings_from
+from broker.config import Settings, settings_from, shown_store
 from broker.control import create_app
 from broker.dashboard import add_dashboard
 from broker.dispatch.couriers import Couriers
@@ -59,7 +60,7 @@ class Worker:
         self._keys = keys
         self._keepers: list[asyncio.Task[None]] = []
         self._rpc: RpcServer | None = None
-        self._store: Store | None = None
+        self._store: Store = open_store(settings, self._fail)
         self._tracing: Tracing | None = None
         self._dispatcher: Dispatcher | None = None
         self._sweeper: Sweeper | None = None
@@ -68,16 +69,18 @@ class Worker:
         """Open the store, take over what it holds, begin to deliver."""
         gc.disable()  # what is made here stays; to look through it again and again takes long
         settings = self._settings
-        store = self._store = open_store(settings.store, self._fail)
+        store = self._store
         await store.open()
         self._tracing = tracing_from(os.environ, __version__)
         broker = Broker(store, settings, self._keys, tracing=self._tracing)
         broker.load()
         inherited = store.lock_descriptor()
         couriers = (
-            Couriers(settings.allowed_targets, inherited)
+            Couriers(settings.allowed_targets, inherited, store.may_send_until)
             if self._tracing is None
-            else TracedCouriers(settings.allowed_targets, inherited, self._tracing)
+            else TracedCouriers(
+                settings.allowed_targets, inherited, self._tracing, store.may_send_until
+            )
         )
         self._dispatcher = Dispatcher(
             store,
@@ -111,10 +114,22 @@ class Worker:
             __version__,
             settings.host,
             settings.port,
-            settings.store,
+            shown_store(settings.store),
             extra={"action": "started"},
         )
         return broker
+
+    async def standing_by(self) -> None:
+        """End when another broker owns the store, and this one has to wait."""
+        await self._store.standing_by()
+
+    def owner(self) -> str | None:
+        """Return the URL of the broker that owns the store instead, None where it is not known."""
+        return self._store.owner()
+
+    def fail(self, error: Exception) -> None:
+        """End the process: it cannot serve any more."""
+        self._fail(str(error))
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
@@ -127,8 +142,7 @@ class Worker:
             await self._sweeper.stop()
         if self._dispatcher is not None:
             await self._dispatcher.stop(self._settings.drain_s)
-        if self._store is not None:
-            await self._store.close()
+        await self._store.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)
         log.info("The broker has stopped.", extra={"action": "stopped"})
@@ -158,7 +172,9 @@ def create_front(settings: Settings) -> Front:
             "Set BROKER_API_KEYS=on and BROKER_ADMIN_KEY to change that.",
             extra={"action": "keys_off"},
         )
-    return Front(Worker(settings, keys), control, keys, sessions)
+    worker = Worker(settings, keys)
+    forwarding = Forwarding(worker.owner, settings.max_batch_bytes)
+    return Front(worker, control, keys, sessions, forwarding)
 
 
 def asgi_app() -> Front:

@@ -1,15 +1,19 @@
 """The broker's settings, read once from the environment."""
 
 import os
+import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from broker.nats_address import ALLOWED, SCHEME, parse_address
 from broker.secret_files import UnusableSecret, with_secrets
 from broker.targets import AllowedTargets, parse_allowed_targets
 
 T = TypeVar("T")
+_CREDENTIALS = re.compile(r"[^/,@]+@")
 _MIB = 1024 * 1024
 _TRUE, _FALSE = {"true", "on", "yes", "1"}, {"false", "off", "no", "0"}
 
@@ -25,6 +29,8 @@ class Settings:
     store: str = "sqlite:////data/broker.db"
     host: str = "0.0.0.0"  # noqa: S104 a container's own network; the compose file publishes it on loopback
     port: int = 8080
+    replica: str = "/data/replica"
+    own_url: str | None = None
     grpc_port: int = 50051
     public_url: str | None = None
     log_level: str = "info"
@@ -37,6 +43,11 @@ class Settings:
     max_batch_bytes: int = 16 * _MIB
     min_free_bytes: int = 256 * _MIB
     drain_s: float = 20.0
+
+    @property
+    def node_url(self) -> str:
+        """Where the other brokers of a cluster reach this one."""
+        return self.own_url or f"http://{socket.gethostname()}:{self.port}"
 
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
@@ -58,7 +69,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         try:
             values[name] = parse(text)
         except ValueError:
-            shown = "…" if name == "admin_key" else text
+            shown = "…" if name == "admin_key" else _CREDENTIALS.sub("…@", text)
             faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
     if values.get("api_keys") and not _names_admin_key(environ):
         faults.append(
@@ -75,18 +86,40 @@ def _names_admin_key(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name, "").strip() for name in names)
 
 
+def shown_store(store: str) -> str:
+    """Return what a log may say of a store: without credentials."""
+    return _CREDENTIALS.sub("…@", store) if store.startswith(SCHEME) else store
+
+
 def sqlite_path(store: str) -> str:
-    """Return the file that a `sqlite:///…` URL names; a fourth slash makes it absolute."""
+    """Return the file that a `sqlite:///…` URL names; a fourth slash makes it absolute.
+
+    Raises WrongSetting for a store that is not one file.
+    """
+    if not store.startswith("sqlite:///"):
+        raise WrongSetting(
+            "BROKER_STORE is on NATS JetStream, and not one file. Name the file of a broker's "
+            "copy, for example /data/replica/replica.db."
+        )
     return store.removeprefix("sqlite:///")
 
 
 def _store(text: str) -> str:
+    if text.startswith(SCHEME):
+        parse_address(text)
+        return text
     scheme, _, rest = text.partition("://")
     if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/") and not rest.endswith("/"):
         if os.path.basename(rest) in {"", ".", "..", ":memory:"}:
             raise ValueError(text)
         return text
     raise ValueError(text)
+
+
+def _folder(text: str) -> str:
+    if "\0" in text or not os.path.basename(text.rstrip("/")):
+        raise ValueError(text)
+    return text
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -154,8 +187,10 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
     "BROKER_STORE": (
         "store",
         _store,
-        "sqlite:///<path of a file>, for example sqlite:////data/broker.db",
+        f"sqlite:///<path of a file>, for example sqlite:////data/broker.db; or {ALLOWED}",
     ),
+    "BROKER_REPLICA": ("replica", _folder, "the path of a folder, for example /data/replica"),
+    "BROKER_NODE_URL": ("own_url", _url, "an http or https URL"),
     "BROKER_HOST": ("host", _host, "a host name or address to listen on"),
     "BROKER_PORT": ("port", _integer(1, 65535), "a whole number from 1 to 65535"),
     "BROKER_GRPC_PORT": ("grpc_port", _integer(1, 65535), "a whole number from 1 to 65535"),

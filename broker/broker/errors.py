@@ -147,6 +147,19 @@ class InvalidRequest(BrokerError):
         super().__init__(detail if detail is not None else f"Mend and send again: {told}.", faults)
 
 
+class NoOwner(BrokerError):
+    """No broker of the cluster owns the store at the moment."""
+
+    status = 503
+    code = "no_owner"
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No broker of the cluster can take this at the moment. Nothing was changed: repeat it."
+        )
+
+
 class OutcomeUnknown(BrokerError):
     """The store failed while writing."""
 

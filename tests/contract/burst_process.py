@@ -1,4 +1,4 @@
-"""A process that appends and settles in a burst until it is killed: `burst_process.py STORE_URL`.
+"""A process that appends and settles in a burst until it is killed, set by its environment.
 
 It says on its standard output what is durable, a line each: `stored SEQ DATA`, `settled SEQ`.
 """
@@ -6,10 +6,11 @@ It says on its standard output what is durable, a line each: `stored SEQ DATA`, 
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 from collections.abc import Sequence
 from itertools import count
 
+from broker.config import settings_from
 from broker.model import ExceptionRow, NewMessage
 from broker.store.opening import open_store
 from broker.store.port import Changes, Shard, Store
@@ -50,9 +51,9 @@ async def settle(shard: Shard) -> None:
             await asyncio.sleep(0)
 
 
-async def main(url: str) -> None:
+async def main() -> None:
     """Write until killed."""
-    store = open_store(url, print)
+    store = open_store(settings_from(os.environ), print)
     await store.open()
     if not store.documents(f"topic/{TOPIC}"):
         await store.create_topic(TOPIC, {})
@@ -63,4 +64,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main())

@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from broker.store.port import Store
-from contract.homes import Home, SqliteHome
+from contract.homes import Home, JetStreamHome, SqliteHome
 from contract.messages import SUBSCRIPTION, TOPIC
+from support.nats_server import NatsServer
 
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-HOMES = {"sqlite": SqliteHome}
+STORES = ("jetstream", "sqlite")
 
 
 @pytest.fixture
@@ -28,10 +29,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=sorted(HOMES))
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server that all tests of the contract share."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.configure()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture(params=STORES)
 async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Home]:
     """A place for a store, with nothing in it."""
-    home = HOMES[request.param](tmp_path)
+    home: Home
+    if request.param == "jetstream":
+        home = JetStreamHome(tmp_path, request.getfixturevalue("nats").address)
+    else:
+        home = SqliteHome(tmp_path)
     yield home
     await home.close()
 

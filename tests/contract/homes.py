@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+from broker.nats_address import parse_address
+from broker.store.jetstream import jetstream_store
+from broker.store.jetstream.lease import LeaseTimes
 from broker.store.port import Store
 from broker.store.sqlite import SqliteStore
 from broker.store.sqlite.commit_place import CommitPlace
@@ -30,8 +33,8 @@ class Home(Protocol):
     failures: list[str]
 
     @property
-    def url(self) -> str:
-        """What BROKER_STORE is for another process that opens the data."""
+    def environment(self) -> Mapping[str, str]:
+        """The settings with which another process opens the data."""
 
     async def open(self) -> Store:
         """Open a store on the data."""
@@ -75,9 +78,8 @@ class SqliteHome:
         return self._life / "broker.db"
 
     @property
-    def url(self) -> str:
-        """The present life's file as BROKER_STORE names it."""
-        return f"sqlite:///{self.path}"
+    def environment(self) -> Mapping[str, str]:
+        return {"BROKER_STORE": f"sqlite:///{self.path}"}
 
     def _next_life(self) -> None:
         self._life = self._folder / str(next(self._lives))
@@ -108,6 +110,73 @@ class SqliteHome:
         await self.close()
         shutil.rmtree(before.parent)
         return await self.open()
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+        self._open.clear()
+
+
+# Nobody else wants what a test has, so nothing is waited for and nothing lapses.
+AT_ONCE = LeaseTimes(lapse_s=0.0, beat_s=3600.0, margin_s=0.0)
+
+
+class JetStreamHome:
+    """A journal on a real server, and a folder for each life of a store that follows it.
+
+    After a crash another broker, with an empty folder, claims the journal: what the abandoned store
+    still writes is refused from then on.
+    """
+
+    _names = count()
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.clock = Clock()
+        self.failures: list[str] = []
+        self._folder = folder
+        self._lives = count()
+        self._url = f"nats://{server}/home{next(self._names)}"
+        self._open: list[SqliteStore] = []
+        self._next_life()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"BROKER_STORE": self._url, "BROKER_REPLICA": str(self._folder / "other")}
+
+    def _next_life(self) -> None:
+        self._life = self._folder / str(next(self._lives))
+
+    def store(self, failures: list[str]) -> SqliteStore:
+        """Make a store that follows the journal, not opened."""
+        failed: Callable[[str], None] = failures.append
+        return jetstream_store(
+            parse_address(self._url),
+            self._life,
+            "http://127.0.0.1:1",
+            now=self.clock,
+            failed=failed,
+            commit_place=OnTheLoop,
+            times=AT_ONCE,
+        )
+
+    async def open(self) -> Store:
+        store = self.store(self.failures)
+        await store.open()
+        self._open.append(store)
+        return store
+
+    async def reopen(self) -> Store:
+        await self.close()
+        return await self.open()
+
+    async def crash(self) -> Store:
+        abandoned, self._open = self._open, []
+        self._next_life()
+        self.failures = []
+        store = await self.open()
+        for each in abandoned:
+            await each.close()
+        return store
 
     async def close(self) -> None:
         for store in self._open:

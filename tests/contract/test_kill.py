@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,13 @@ pytestmark = pytest.mark.anyio
 SCRIPT = Path(__file__).with_name("burst_process.py")
 
 
-def killed_after(url: str, lines: int) -> list[list[str]]:
+def killed_after(environment: Mapping[str, str], lines: int) -> list[list[str]]:
     """Run the burst, kill it after so many lines, and return all it said."""
     with subprocess.Popen(
-        [sys.executable, SCRIPT, url], stdout=subprocess.PIPE, text=True
+        [sys.executable, SCRIPT],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]
@@ -33,7 +38,7 @@ async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(home: Home) -> No
     with_row: set[int] = set()
     settled: set[int] = set()
     for lines in (1, 150, 400, 37):
-        for word, seq, *data in killed_after(home.url, lines):
+        for word, seq, *data in killed_after(home.environment, lines):
             if word == "stored":
                 assert int(seq) not in stored, "a seq came twice"
                 stored[int(seq)] = data[0].encode()

@@ -31,8 +31,9 @@ from msgspec.structs import replace as with_fields
 
 from broker.model import ExceptionRow, RowState
 from broker.store.port import Changes, IdTaken, LeaseLost, Shard, Store
-from contract.homes import Home, SqliteHome
+from contract.homes import Home, JetStreamHome, SqliteHome
 from contract.messages import SUBSCRIPTION, TOPIC, new_message, own, read_all, seqs_of
+from support.nats_server import NatsServer
 
 T = TypeVar("T")
 WINDOW_S = 60.0
@@ -412,3 +413,22 @@ class SqliteMachine(StoreMachine):
 
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(max_examples=settings().max_examples // 3, stateful_step_count=40)
+
+
+class JetStreamMachine(StoreMachine):
+    """The store that follows a journal on JetStream."""
+
+    server = ""
+
+    def make_home(self, folder: Path) -> Home:
+        return JetStreamHome(folder, self.server)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(nats: NatsServer) -> None:
+    """Tell the machine, which takes no fixtures, where the server is."""
+    JetStreamMachine.server = nats.address
+
+
+TestJetStream = JetStreamMachine.TestCase
+TestJetStream.settings = settings(max_examples=settings().max_examples // 5, stateful_step_count=40)

@@ -132,12 +132,19 @@ class ComposeStack:
 
     def container(self, service: Service) -> Container:
         """Find a service's container, as the engine shows it now."""
+        (container,) = self.containers(service)
+        return container
+
+    def containers(self, service: str) -> Sequence[Container]:
+        """Find all of a service's containers, as the engine shows them now."""
         labels = [
             f"com.docker.compose.project={self._project}",
             f"com.docker.compose.service={service}",
         ]
-        (container,) = self._engine.containers.list(all=True, filters={"label": labels})
-        return container
+        found: Sequence[Container] = self._engine.containers.list(
+            all=True, filters={"label": labels}
+        )
+        return found
 
     def _running(self, service: Service) -> Container | None:
         container = self.container(service)

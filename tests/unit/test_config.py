@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("BROKER_PORT", "1", "port", 1),
     ("BROKER_PORT", "65535", "port", 65535),
     ("BROKER_GRPC_PORT", "50052", "grpc_port", 50052),
+    ("BROKER_STORE", "nats://a:4222,b/shop", "store", "nats://a:4222,b/shop"),
+    ("BROKER_REPLICA", "/data/copy/", "replica", "/data/copy/"),
+    ("BROKER_NODE_URL", "http://node-1:8080/", "own_url", "http://node-1:8080"),
     ("BROKER_PUBLIC_URL", "https://broker.example/x/", "public_url", "https://broker.example/x"),
     ("BROKER_LOG_LEVEL", "DEBUG", "log_level", "debug"),
     ("BROKER_LOG_FORMAT", "text", "log_format", "text"),
@@ -49,7 +53,11 @@ WRONG: dict[str, list[str]] = {
         "sqlite:///:memory:",
         "sqlite:////data/..",
         "postgres://localhost/broker",
+        "nats://",
+        "nats://a?replicas=9",
     ],
+    "BROKER_REPLICA": ["/", "a\0b"],
+    "BROKER_NODE_URL": ["node-1", "tcp://node-1"],
     "BROKER_HOST": ["http://0.0.0.0", "a b", "a/b"],
     "BROKER_PORT": ["0", "65536", "-1", "80.0", "http", "8080 8081"],
     "BROKER_GRPC_PORT": ["0", "grpc"],
@@ -113,6 +121,18 @@ def test_wrong_value_is_told_with_its_variable_and_what_is_allowed(
     assert line.startswith(f'{variable} is "')
     assert f"allowed: {_VARIABLES[variable][2]}" in line
     assert (text in line) == (variable != "BROKER_ADMIN_KEY")
+
+
+def test_credentials_of_a_store_are_not_shown() -> None:
+    (line,) = refusal({"BROKER_STORE": "nats://me:sesame@a,token@b/x/y"})
+    assert "sesame" not in line
+    assert "token" not in line
+    assert "@a," in line
+
+
+def test_brokers_reach_one_another_by_host_name() -> None:
+    assert settings_from({"BROKER_PORT": "81"}).node_url == f"http://{socket.gethostname()}:81"
+    assert settings_from({"BROKER_NODE_URL": "http://n:1"}).node_url == "http://n:1"
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from broker.api.forwarding import Forwarding
 from broker.api.original import PATHS, consume, produce, subscribe
 from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
@@ -30,6 +31,7 @@ _TOPICS = "/v1/topics/"
 MAX_CONTROL_BYTES = 1024 * 1024
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
+_JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 
 
@@ -39,8 +41,14 @@ class Lifespan(Protocol):
     async def start(self) -> Broker:
         """Start; raises with a sentence for the operator."""
 
+    async def standing_by(self) -> None:
+        """End when the start has to wait for another broker."""
+
+    def fail(self, error: Exception) -> None:
+        """Hear that a start which had to wait has failed."""
+
     async def stop(self) -> None:
-        """Stop in good order."""
+        """Stop in good order, or what was begun of the start."""
 
 
 class Front:
@@ -52,12 +60,15 @@ class Front:
         control: Callable[[Broker], AsgiApp],
         keys: Keys,
         sessions: Sessions,
+        forwarding: Forwarding,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._lifespan = lifespan
         self._make_control = control
         self._keys = keys
         self._sessions = sessions
+        self._forwarding = forwarding
+        self._begun = False
         self.ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
@@ -77,6 +88,9 @@ class Front:
         asked.set(request_id)
         place = None
         try:
+            if not self._begun:
+                await self._stand_by(scope, receive, send, request_id)
+                return
             place = _place(scope)
             if place is None:
                 # Here, and not in one of the few threads, which whoever sends slowly would hold.
@@ -145,17 +159,46 @@ class Front:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        try:
-            self._broker = await self._lifespan.start()
-        except Exception as error:
+        starting = asyncio.create_task(self._begin(), name="start")
+        waiting = asyncio.create_task(self._lifespan.standing_by(), name="standing by")
+        await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if starting.done() and (error := starting.exception()) is not None:
             log.critical("The broker cannot start. %s", error, extra={"action": "start_failed"})
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        self._control = self._make_control(self._broker)
+        starting.add_done_callback(self._started)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+        await self._forwarding.close()
         await self._lifespan.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _begin(self) -> None:
+        broker = await self._lifespan.start()
+        self._broker = broker
+        self._control = self._make_control(broker)
+        self._begun = True
+
+    def _started(self, starting: asyncio.Task[None]) -> None:
+        """Hear how a start ended, however long it had to wait."""
+        error = None if starting.cancelled() else starting.exception()
+        if isinstance(error, Exception):
+            self._lifespan.fail(error)
+
+    async def _stand_by(
+        self, scope: Scope, receive: Receive, send: Send, request_id: bytes
+    ) -> None:
+        """Serve a request while another broker owns the store."""
+        if scope["path"] == "/healthz":
+            await _answer(send, (200, [_JSON], b'{"status":"alive"}'), request_id)
+        elif scope["path"] == "/readyz" and self._forwarding.owner() is not None:
+            await _answer(send, (200, [_JSON], b'{"status":"standby"}'), request_id)
+        else:
+            await self._forwarding(scope, receive, send, request_id)
 
 
 def refusal(error: BrokerError) -> Answer:

@@ -35,6 +35,7 @@ SECTIONS = {
         "keys": "keys",
         "check": "check",
         "backup": "backup",
+        "migrate": "migrate",
         "completion": "completion",
     },
 }

@@ -28,6 +28,7 @@ from broker.dispatch.frames import (
     Forget,
     Job,
     Outcome,
+    Until,
     decode_for_courier,
     framed,
     split,
@@ -72,6 +73,7 @@ class Introduction(msgspec.Struct, frozen=True):
 
     allowed_targets: list[str]
     user_agent: str
+    may_send_until: float | None = None  # None is for ever
 
 
 class Transfer:
@@ -151,8 +153,12 @@ class Transfer:
 class Courier:
     """Takes jobs from the worker, tells it their outcomes."""
 
-    def __init__(self, peer: socket.socket, targets: AllowedTargets, user_agent: str) -> None:
+    def __init__(
+        self, peer: socket.socket, targets: AllowedTargets, user_agent: str, until: float | None
+    ) -> None:
         self._peer = peer
+        self._until = until
+        self._waiting: list[Job] = []
         self._targets = targets
         self._user_agent = user_agent
         self._endpoints: dict[int, Endpoint] = {}
@@ -223,13 +229,29 @@ class Courier:
             elif isinstance(frame, Forget):
                 self._endpoints.pop(frame.id, None)
                 self._free.pop(frame.id, None)
+            elif isinstance(frame, Until):
+                self._until = frame.time
+                waiting, self._waiting = self._waiting, []
+                self._start_all(waiting)
             else:
-                for job in frame.jobs:
-                    self._start(job)
+                self._start_all(frame.jobs)
         return bool(data)
 
+    def _start_all(self, jobs: list[Job]) -> None:
+        """Start jobs, or keep them until the worker may send again."""
+        until = self._until
+        for job in jobs:
+            # Asked each time: this process may have been stopped since the last.
+            if until is None or time.monotonic() < until:
+                self._start(job)
+            else:
+                self._waiting.append(job)
+
     def _start(self, job: Job) -> None:
-        endpoint = self._endpoints[job.endpoint]
+        endpoint = self._endpoints.get(job.endpoint)
+        if endpoint is None:  # forgotten while the job waited
+            self._peer.sendall(framed([Outcome(job.id, 0, "the subscription is gone")]))
+            return
         free = self._free[job.endpoint]
         transfer = free.pop() if free else self._new_transfer(endpoint)
         transfer.begin(job.id)
@@ -364,7 +386,9 @@ def main() -> None:
     told = msgspec.json.decode(introduction, type=Introduction)
     peer = socket.socket(fileno=int(descriptor))
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the worker was killed
-        Courier(peer, parse_allowed_targets(told.allowed_targets), told.user_agent).run()
+        Courier(
+            peer, parse_allowed_targets(told.allowed_targets), told.user_agent, told.may_send_until
+        ).run()
     os._exit(0)  # without collecting libcurl's handles, whose callbacks want a live interpreter
 
 

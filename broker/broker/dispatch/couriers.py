@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from broker.dispatch.frames import (
     Job,
     Jobs,
     Outcome,
+    Until,
     decode_outcomes,
     framed,
     split,
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_BUFFER_BYTES = 1 << 20
 RESTART_PAUSE_S = 0.1
+PROLONG_S = 0.25
 
 
 class Sender(Protocol):
@@ -51,8 +54,18 @@ class Sender(Protocol):
 class Couriers(asyncio.Protocol):
     """One courier process, replaced whenever it ends."""
 
-    def __init__(self, targets: AllowedTargets, inherited: int | None) -> None:
-        introduction = Introduction(targets.names(), f"broker/{__version__}")
+    def __init__(
+        self,
+        targets: AllowedTargets,
+        inherited: int | None,
+        may_send_until: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        self._may_send_until = may_send_until
+        limited = may_send_until() != math.inf
+        introduction = Introduction(
+            targets.names(), f"broker/{__version__}", 0.0 if limited else None
+        )
+        self._limited = limited
         self._introduction = msgspec.json.encode(introduction).decode()
         self._inherited = inherited
         self._senders: dict[int, Sender] = {}
@@ -88,6 +101,19 @@ class Couriers(asyncio.Protocol):
         self._transport = transport
         for endpoint in self._endpoints.values():
             transport.write(framed(endpoint))
+        if self._limited and not self._tasks:
+            self._keep(asyncio.create_task(self._prolong(), name="may send"))
+
+    async def _prolong(self) -> None:
+        """Tell the courier, again and again, until when it may begin requests."""
+        while True:
+            if self._transport is not None:
+                self._transport.write(framed(Until(self._may_send_until())))
+            await asyncio.sleep(PROLONG_S)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """End the process; its unanswered jobs stay unanswered."""
@@ -147,9 +173,7 @@ class Couriers(asyncio.Protocol):
         if self._stopping:
             return
         log.error("The courier ended; starting another.", extra={"action": "courier_restart"})
-        task = asyncio.create_task(self._replace(), name="courier restart")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(asyncio.create_task(self._replace(), name="courier restart"))
 
     async def _start_again(self) -> None:
         while True:

@@ -59,6 +59,12 @@ class Forget(Struct, frozen=True, array_like=True, tag="forget"):
     id: int
 
 
+class Until(Struct, frozen=True, array_like=True, tag="until"):
+    """When to begin no more requests, on the monotonic clock, unless another of these comes."""
+
+    time: float
+
+
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
     """How a request ended. `status` is 0 where no answer came, and `error` then says why.
 
@@ -74,7 +80,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     body: bytes = b""
 
 
-ToCourier: TypeAlias = Endpoint | Jobs | Forget
+ToCourier: TypeAlias = Endpoint | Jobs | Forget | Until
 
 encode = msgspec.msgpack.Encoder().encode
 decode_for_courier = msgspec.msgpack.Decoder(ToCourier).decode

@@ -1,6 +1,7 @@
 """Couriers whose requests become spans."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Item, Outcome
@@ -37,8 +38,14 @@ class TracedSender:
 class TracedCouriers(Couriers):
     """One courier process; attempts at messages that carry a trace are part of it."""
 
-    def __init__(self, targets: AllowedTargets, inherited: int | None, tracing: Tracing) -> None:
-        super().__init__(targets, inherited)
+    def __init__(
+        self,
+        targets: AllowedTargets,
+        inherited: int | None,
+        tracing: Tracing,
+        may_send_until: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        super().__init__(targets, inherited, may_send_until)
         self._tracing = tracing
 
     def send(

@@ -1,15 +1,21 @@
 """Which store a setting names."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from broker.config import sqlite_path
+from broker.config import Settings, sqlite_path
+from broker.nats_address import SCHEME, parse_address
+from broker.store.jetstream import jetstream_store
 from broker.store.port import Store
 from broker.store.sqlite import SqliteStore
 
 
-def open_store(url: str, failed: Callable[[str], None]) -> Store:
+def open_store(settings: Settings, failed: Callable[[str], None]) -> Store:
     """Return the store that `BROKER_STORE` names, not opened yet.
 
     `failed` is called once, with the reason, when it can take no more writes.
     """
-    return SqliteStore(sqlite_path(url), failed=failed)
+    if settings.store.startswith(SCHEME):
+        address = parse_address(settings.store)
+        return jetstream_store(address, Path(settings.replica), settings.node_url, failed=failed)
+    return SqliteStore(sqlite_path(settings.store), failed=failed)

@@ -431,7 +431,25 @@ class Store(Protocol):
     log_id: str  # tells this store's messages from those of every other
 
     async def open(self) -> None:
-        """Take ownership. Raises Locked or Unusable."""
+        """Take ownership. Raises Locked or Unusable.
+
+        Where several brokers share a store, this waits until it is this one's turn.
+        """
+
+    async def standing_by(self) -> None:
+        """End when `open` has to wait for another broker; never where there can be none."""
+
+    def owner(self) -> str | None:
+        """Return the URL of the broker that owns the store instead, while `open` waits.
+
+        None where it is not known, and where it is this one.
+        """
+
+    def may_send_until(self) -> float:
+        """Return when to begin no more requests, on the monotonic clock.
+
+        It is moved on while this broker owns the store; inf where nobody can take it away.
+        """
 
     async def close(self) -> None:
         """Commit what is pending and let go."""

@@ -83,13 +83,21 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for the one who writes it, at the newest schema."""
+def open_writer(path: Path, *, replica: bool = False) -> sqlite3.Connection:
+    """Open the file for the one who writes it, at the newest schema.
+
+    A replica has what it needs elsewhere as well, and its schema is not this broker's to choose.
+    """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
-        _migrate(connection)
+        if replica:
+            connection.execute("PRAGMA synchronous=NORMAL")  # consistent, if not the newest
+        else:
+            migrate(connection, newest_schema())
+            if connection.execute(SQL["log_id"]).fetchone() is None:
+                connection.execute(SQL["insert_log"], (secrets.token_hex(4), time.time()))
     except BaseException:
         connection.close()
         raise
@@ -155,10 +163,9 @@ def newest_schema() -> int:
     return max(number for number, _ in migrations())
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, schema: int) -> None:
+    """Bring a file to a schema. Raises Unusable where the file has one that is newer than known."""
     version = schema_of(connection)
     for number, script in migrations():
-        if number > version:
+        if version < number <= schema:
             connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
-    if connection.execute(SQL["log_id"]).fetchone() is None:
-        connection.execute(SQL["insert_log"], (secrets.token_hex(4), time.time()))

@@ -5,13 +5,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from broker.histogram import Histogram
-from broker.store.port import Unavailable
+from broker.store.port import LeaseLost, Unavailable
 from broker.store.sqlite.commit_place import CommitPlace
+from broker.store.sqlite.journal import Executes, Journal, Recorder
 from broker.store.sqlite.queries import SQL
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ IDLE_TURNS = 2
 class Writer(Protocol):
     """Something that has rows of its own to write with the next group."""
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write within the open transaction."""
 
     def written(self) -> None:
@@ -44,9 +45,8 @@ class Group:
         self.statements: list[tuple[str, tuple[Any, ...]]] = []
         self.waiters: list[asyncio.Future[None]] = []
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write everything but the COMMIT."""
-        connection.execute("BEGIN IMMEDIATE")
+    def write(self, connection: Executes) -> None:
+        """Write everything, within the open transaction."""
         for name, parameters in self.removals:
             connection.execute(SQL[name], parameters)
         if self.messages:
@@ -67,9 +67,14 @@ class GroupCommit:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, failed: Callable[[str], None], place: CommitPlace
+        self,
+        connection: sqlite3.Connection,
+        failed: Callable[[str], None],
+        place: CommitPlace,
+        journal: Journal | None = None,
     ) -> None:
         self._connection = connection
+        self._journal = journal
         self._failed = failed
         self._open = Group()
         self._bell = asyncio.Event()
@@ -142,7 +147,7 @@ class GroupCommit:
             await loop.run_in_executor(self._thread, self.writing.acquire)
         group, self._open = self._open, Group()
         try:
-            group.write(self._connection)
+            await self._write(group.write)
             await self._commit(len(group.waiters))
         except Exception as error:  # whatever it is, no waiter may hang
             self._fail(group, error)
@@ -155,6 +160,32 @@ class GroupCommit:
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    async def write_first(self, names: Sequence[str]) -> None:
+        """Execute statements before `run` begins, as a group of their own."""
+
+        def write(connection: Executes) -> None:
+            for name in names:
+                connection.execute(SQL[name])
+
+        await self._write(write)
+        self._connection.commit()
+
+    async def _write(self, write: Callable[[Executes], None]) -> None:
+        """Execute what a group has, up to the COMMIT, and have the journal keep it, if any does."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        if self._journal is None:
+            write(self._connection)
+            return
+        recorder = Recorder(self._connection)
+        write(recorder)
+        if executed := recorder.take():
+            await self._journal.append(self._connection, executed)
+
+    def lose(self, reason: str) -> None:
+        """Take no more writes: the journal is another broker's."""
+        if self.failure is None:
+            self._fail(Group(), LeaseLost(reason))
 
     async def _commit(self, waiters: int) -> None:
         started = time.perf_counter()

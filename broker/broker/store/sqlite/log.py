@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from broker.model import Appended, Message, NewMessage, size_of
 from broker.store.port import PAGE_BYTES
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
 
@@ -190,7 +191,7 @@ class Log:
         self._group.open.publish_keys.append(row)
         self._ids.add((row,))
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write the counts of the topics that have grown."""
         self._writing, self._written = self._written, []
         connection.executemany(

@@ -322,6 +322,12 @@ DELETE FROM document WHERE key >= ?1 || '/' AND key < ?1 || '0'
 -- name: insert_log
 INSERT INTO log (id, created_at) VALUES (?, ?)
 
+-- name: log_row
+SELECT id, created_at FROM log
+
+-- name: delete_log
+DELETE FROM log
+
 -- name: log_id
 SELECT id FROM log
 

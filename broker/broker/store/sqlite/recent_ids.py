@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from broker.model import NewMessage
 from broker.store.port import IdTaken
+from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 
 SOURCES_REMEMBERED = 10_000
@@ -58,7 +59,7 @@ class RecentIds:
         """Let an id be free whose row the open group removes."""
         self._open.forget((topic, source, id_))
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Begin a new group."""
         self._writing, self._open = self._open, Pending()
 

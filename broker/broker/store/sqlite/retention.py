@@ -7,7 +7,6 @@ millisecond, 2 MiB in large ones about three.
 import asyncio
 import contextlib
 import json
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 
 from broker.store.port import LogEntry, Unavailable
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
 from broker.store.sqlite.queries import SQL, Query
 from broker.store.sqlite.shard import SqliteShard
@@ -84,7 +84,7 @@ class Trim:
         await self._group.durable()
         return end
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write the counts as they are with everything that this group writes."""
         trimmed, self._trimmed = self._trimmed, {}
         connection.executemany(
@@ -219,7 +219,7 @@ class Purge:
         self._group.ring()
         await self._group.durable()
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write what cannot be told in one statement."""
         expired, self._expired = self._expired, []
         connection.executemany(SQL["delete_publish_key"], expired)

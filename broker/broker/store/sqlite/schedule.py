@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from broker.model import NewMessage, Scheduled, size_of
 from broker.store.port import Unavailable
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import RecentIds
@@ -81,7 +82,7 @@ class Schedule:
         self._recounted[topic.id] = topic
         self._group.open.writers[self] = None
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write what has been added, and the counts of its topics."""
         added, self._added = self._added, []
         recounted, self._recounted = self._recounted, {}

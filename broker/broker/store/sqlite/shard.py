@@ -17,6 +17,7 @@ from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.batches import Batches
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL, Query
 
@@ -362,7 +363,7 @@ class SqliteShard:
         """Hear that the topic has grown."""
         self.bell.set()
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Executes) -> None:
         """Write the position, and the rows that have changed."""
         if self.lost:
             return
@@ -383,9 +384,7 @@ class SqliteShard:
             connection.execute(SQL["update_position"], (position, self.id))
             self._written_position = position
 
-    def _write_rows(
-        self, connection: sqlite3.Connection, rows: dict[int, ExceptionRow | None]
-    ) -> None:
+    def _write_rows(self, connection: Executes, rows: dict[int, ExceptionRow | None]) -> None:
         put = [
             (self.id, seq, r.key, r.state, r.attempts, r.due_at, r.reason, r.replayed, r.since)
             for seq, r in rows.items()
@@ -397,9 +396,7 @@ class SqliteShard:
         if dropped:
             connection.executemany(SQL["drop_exception"], dropped)
 
-    def _write_attempts(
-        self, connection: sqlite3.Connection, failed: Sequence[FailedAttempt]
-    ) -> None:
+    def _write_attempts(self, connection: Executes, failed: Sequence[FailedAttempt]) -> None:
         connection.executemany(
             SQL["put_attempt"],
             [

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ from broker.store.sqlite.connection import (
 )
 from broker.store.sqlite.counting import Counting
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.journal import Journal
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.reading import SCAN_ROWS, Reading
@@ -59,29 +61,38 @@ class SqliteStore:
         now: Callable[[], float] = time.time,
         failed: Callable[[str], None] = lambda _: None,
         commit_place: Callable[[], CommitPlace] = CommitPlace,
+        journal: Journal | None = None,
     ) -> None:
         self._path = Path(path).absolute()
         self._now = now
         self._on_failure = failed
         self._commit_place = commit_place
+        self._journal = journal
         self._lock = FolderLock(self._path)
         self._topics: dict[str, TopicLog] = {}
         self._shards: dict[tuple[str, str], SqliteShard] = {}
         self._documents: dict[str, tuple[Document, int]] = {}
         self._claimable: asyncio.Queue[SqliteShard] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(1, "read")
-        self._connections: contextlib.ExitStack | None = None
+        self._connections: contextlib.AsyncExitStack | None = None
 
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        with contextlib.ExitStack() as undo, usable(self._path):
+        async with contextlib.AsyncExitStack() as undo:
+            undo.enter_context(usable(self._path))
             self._lock.acquire()
             undo.callback(self._lock.release)
+            if self._journal is not None:
+                undo.push_async_callback(self._journal.let_go)
+                await self._journal.take_over(self._path, self._lose)
             self._writer = undo.enter_context(contextlib.closing(open_writer(self._path)))
             self._reader = undo.enter_context(contextlib.closing(open_reader(self._path)))
             self._scanner = undo.enter_context(contextlib.closing(open_reader(self._path)))
-            self._group = GroupCommit(self._writer, self._on_failure, self._commit_place())
+            self._group = GroupCommit(
+                self._writer, self._on_failure, self._commit_place(), self._journal
+            )
+            await self._group.write_first(("finish_seeks", "seeks_finished", "resume_leased"))
             ids = RecentIds(self._reader)
             self._schedule = Schedule(self._group, self._reader, self._now, ids)
             self._log = Log(self._group, self._reader, self._now, ids, self._schedule)
@@ -111,6 +122,10 @@ class SqliteStore:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
+    def _lose(self, reason: str) -> None:
+        """Hear that the journal is another broker's."""
+        self._group.lose(reason)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         """End the worker, which recovers, rather than leave undone what a task would do."""
         error = None if task.cancelled() else task.exception()
@@ -124,10 +139,6 @@ class SqliteStore:
             self._on_failure(f"the task {task.get_name()} failed")
 
     def _load(self) -> None:
-        self._writer.execute("BEGIN IMMEDIATE")
-        for name in ("finish_seeks", "seeks_finished", "resume_leased"):
-            self._writer.execute(SQL[name])
-        self._writer.commit()
         (self.log_id,) = self._reader.execute(SQL["log_id"]).fetchone()
         self._last_topic, self._last_subscription = self._reader.execute(SQL["last_ids"]).fetchone()
         for key, body, revision in self._reader.execute(SQL["list_documents"]):
@@ -150,7 +161,7 @@ class SqliteStore:
     async def close(self) -> None:
         if self._connections is None:
             return
-        with self._connections:  # whatever fails, the folder is let go
+        async with self._connections:  # whatever fails, the folder is let go
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,6 +172,15 @@ class SqliteStore:
             self._checkpointer.stop()
             self._threads.shutdown()
         self._connections = None
+
+    async def standing_by(self) -> None:
+        await (asyncio.Event() if self._journal is None else self._journal.standing_by).wait()
+
+    def owner(self) -> str | None:
+        return None if self._journal is None else self._journal.owner()
+
+    def may_send_until(self) -> float:
+        return math.inf if self._journal is None else self._journal.may_send_until()
 
     def lock_descriptor(self) -> int:
         """Return the descriptor that a child inherits to keep the folder locked while it lives."""

@@ -1,0 +1,319 @@
+"""Several brokers on one JetStream: one owns the store, the others stand by and take over."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from broker.nats_address import parse_address
+from support.api import QUICK_RETRY, SLOW_RETRY, good
+from support.broker_process import BrokerProcess, StartBroker
+from support.cloudevent import event
+from support.command import run_broker
+from support.endpoint import Answer, Endpoint
+from support.eventually import eventually
+from support.nats_server import NatsCluster, NatsServer
+
+TAKEN_OVER_S = 30.0
+StartNode = Callable[[], BrokerProcess]
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server of the test's own."""
+    server = NatsServer(tmp_path / "nats")
+    server.configure()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def nats_cluster(tmp_path: Path) -> Iterator[NatsCluster]:
+    """Three servers of the test's own."""
+    cluster = NatsCluster(tmp_path / "nats")
+    yield cluster.start()
+    cluster.close()
+
+
+@pytest.fixture
+def start_node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartNode]:
+    """Start a broker of the cluster; the first one owns the store."""
+    name = "nats_cluster" if "nats_cluster" in request.fixturenames else "nats"
+    address = request.getfixturevalue(name).address
+    started: list[BrokerProcess] = []
+
+    def start() -> BrokerProcess:
+        folder = tmp_path / f"node-{len(started)}"
+        folder.mkdir()
+        node = BrokerProcess(
+            folder, BROKER_STORE=f"nats://{address}/drill", BROKER_REPLICA=str(folder / "replica")
+        )
+        node.set(BROKER_NODE_URL=node.base_url)
+        started.append(node)
+        return node.start()
+
+    yield start
+    for node in started:
+        node.close()
+        print(node.log()[-20_000:])
+
+
+def owns(node: BrokerProcess) -> bool:
+    """Say whether a broker owns the store."""
+    answer = httpx.get(f"{node.base_url}/readyz", trust_env=False)
+    return answer.status_code == 200 and answer.json()["status"] == "ready"
+
+
+class Publisher:
+    """Publishes numbers under a key, one after the other, and repeats what is not answered 201."""
+
+    def __init__(self, nodes: list[BrokerProcess], topic: str) -> None:
+        self.acknowledged: list[int] = []
+        self._nodes = itertools.cycle(nodes)
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=40) as client:
+            for number in itertools.count():
+                if self._stop.is_set():
+                    return
+                while not self._publish(client, number) and not self._stop.is_set():
+                    self._stop.wait(0.05)
+
+    def _publish(self, client: httpx.Client, number: int) -> bool:
+        node = next(self._nodes)
+        try:
+            answer = client.post(
+                f"{node.base_url}/v1/topics/{self._topic}/messages",
+                json=number,
+                headers={"ce-id": f"n-{number}", "ce-source": "/p", "ce-partitionkey": "k"},
+            )
+        except httpx.TransportError:
+            return False
+        assert answer.status_code in (201, 503), answer.text
+        if answer.status_code != 201:
+            return False
+        self.acknowledged.append(number)
+        return True
+
+
+def numbers_of(endpoint: Endpoint) -> list[int]:
+    """Return what an endpoint has got, repeats left out, in the order of the first deliveries."""
+    return list(dict.fromkeys(int(request.body) for request in list(endpoint.requests)))
+
+
+def assert_all_came_in_order(endpoint: Endpoint, publisher: Publisher) -> None:
+    """Check that nothing acknowledged is missing, and that first deliveries came in order."""
+    eventually(
+        lambda: set(publisher.acknowledged) <= set(numbers_of(endpoint)), within_s=TAKEN_OVER_S
+    )
+    assert numbers_of(endpoint) == sorted(numbers_of(endpoint))
+
+
+def wait_for(publisher: Publisher, more: int) -> None:
+    """Wait until some more have been acknowledged."""
+    reached = len(publisher.acknowledged) + more
+    eventually(lambda: len(publisher.acknowledged) >= reached, within_s=TAKEN_OVER_S)
+
+
+def test_a_broker_that_stands_by_hands_on_what_it_is_asked(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    owner, standby = start_node(), start_node()
+    assert owns(owner)
+    assert not owns(standby)
+
+    standby.api.ok_subscribe("t", endpoint.url)
+    sequence = standby.api.ok_publish("t", {"n": 1})
+
+    assert eventually(lambda: endpoint.requests)[0].headers["ce-sequence"] == str(sequence)
+    url = f"{standby.base_url}/v1/topics/t/messages/{sequence}"
+    here = httpx.get(url, trust_env=False)
+    there = httpx.get(url.replace(standby.base_url, owner.base_url), trust_env=False)
+    assert here.status_code == 200
+    assert here.json() == there.json()
+    refused = httpx.get(f"{standby.base_url}/v1/topics/none", trust_env=False)
+    assert refused.status_code == 404
+    assert refused.json()["code"] == "topic_not_found"
+
+
+def test_a_stream_passes_through_a_broker_that_stands_by(start_node: StartNode) -> None:
+    start_node()
+    standby = start_node()
+    standby.api.ok_publish("t", 1)
+
+    url = f"{standby.base_url}/v1/topics/t/stream"
+    with httpx.stream("GET", url, headers={"Last-Event-ID": "0"}, trust_env=False) as stream:
+        lines = stream.iter_lines()
+        assert "id: 1" in itertools.takewhile(bool, lines)
+        standby.api.ok_publish("t", 2)
+        assert any(line == "id: 2" for line in lines)
+
+
+def test_a_broker_that_stops_hands_over_at_once(start_node: StartNode, endpoint: Endpoint) -> None:
+    first, second = start_node(), start_node()
+    first.api.ok_subscribe("t", endpoint.url, ordering="key", retry=QUICK_RETRY)
+    with Publisher([first, second], "t") as publisher:
+        wait_for(publisher, 50)
+        assert first.stop() == 0
+        eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+        wait_for(publisher, 50)
+
+    assert_all_came_in_order(endpoint, publisher)
+
+
+def test_a_killed_brokers_work_is_taken_over(start_node: StartNode, endpoint: Endpoint) -> None:
+    first, second = start_node(), start_node()
+    first.api.ok_subscribe("t", endpoint.url, ordering="key", retry=QUICK_RETRY)
+    with Publisher([first, second], "t") as publisher:
+        wait_for(publisher, 100)
+        first.kill()
+        eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+        wait_for(publisher, 100)
+        first.launch()
+        eventually(first.is_ready, within_s=TAKEN_OVER_S)
+        second.kill()
+        eventually(lambda: owns(first), within_s=TAKEN_OVER_S)
+        wait_for(publisher, 100)
+
+    assert_all_came_in_order(endpoint, publisher)
+
+
+def test_a_frozen_broker_sends_nothing_once_it_goes_on(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    first, second = start_node(), start_node()
+    first.api.ok_subscribe("t", endpoint.url, ordering="key", retry=QUICK_RETRY)
+    with Publisher([first, second], "t") as publisher:
+        wait_for(publisher, 100)
+        os.killpg(first.process.pid, signal.SIGSTOP)
+        eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+        os.killpg(first.process.pid, signal.SIGCONT)
+        wait_for(publisher, 100)
+        eventually(lambda: first.is_ready() and not owns(first), within_s=TAKEN_OVER_S)
+
+    assert_all_came_in_order(endpoint, publisher)
+
+
+def test_publishes_outlive_a_server_that_is_killed(
+    start_node: StartNode, nats: NatsServer, endpoint: Endpoint
+) -> None:
+    node = start_node()
+    node.api.ok_subscribe("t", endpoint.url, ordering="key", retry=QUICK_RETRY)
+    with Publisher([node], "t") as publisher:
+        wait_for(publisher, 100)
+        nats.kill()
+        nats.start()
+        wait_for(publisher, 100)
+
+    assert_all_came_in_order(endpoint, publisher)
+
+
+def test_what_needs_a_server_that_is_gone_is_refused_and_hangs_nobody(
+    start_node: StartNode, nats: NatsServer
+) -> None:
+    node = start_node()
+    node.api.ok_publish("t", 1)
+    nats.kill()
+
+    answer = httpx.post(
+        f"{node.base_url}/v1/topics/t/messages", json=2, trust_env=False, timeout=40
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")
+    nats.start()
+    eventually(lambda: owns(node), within_s=TAKEN_OVER_S)
+    node.api.ok_publish("t", 3)
+
+
+def test_the_loss_of_a_leader_loses_nothing(
+    start_node: StartNode, nats_cluster: NatsCluster, endpoint: Endpoint
+) -> None:
+    first, second = start_node(), start_node()
+    first.api.ok_subscribe("t", endpoint.url, ordering="key", retry=QUICK_RETRY)
+    stream = parse_address("nats://x/drill").stream
+    with Publisher([first, second], "t") as publisher:
+        wait_for(publisher, 100)
+        for _ in range(2):
+            leader = nats_cluster.leader(stream)
+            leader.kill()
+            wait_for(publisher, 100)
+            leader.start()
+
+    assert_all_came_in_order(endpoint, publisher)
+
+
+def test_store_moves_from_its_file_with_everything_in_it(
+    start_broker: StartBroker, start_node: StartNode, nats: NatsServer, endpoint: Endpoint
+) -> None:
+    alone = start_broker()
+    endpoint.script = lambda request: Answer(422 if request.key == "dead" else 500)
+    alone.api.ok_subscribe("t", endpoint.url, retry=SLOW_RETRY)
+    alone.api.ok_publish("t", "a", key="dead")
+    alone.api.ok_publish("t", "b", key="waits")
+    later = {"id": "later", "source": "/p", "deliverat": "2100-01-01T00:00:00Z"}
+    good(alone.api.publish_event("t", event(**later)))
+    eventually(lambda: alone.api.dead_letters("t") and alone.api.ok_status("t")["retrying"])
+    alone.stop()
+    url = f"nats://{nats.address}/drill"
+
+    moved = run_broker("migrate", f"sqlite:///{alone.folder / 'broker.db'}", url)
+    again = run_broker("migrate", f"sqlite:///{alone.folder / 'broker.db'}", url)
+
+    assert (moved.returncode, moved.stderr) == (0, "")
+    assert again.returncode == 1, "there is something now"
+    endpoint.script = lambda request: Answer()
+    node = start_node()
+    assert [each["data"] for each in node.api.all_messages("t")] == ["a", "b"]
+    assert [each["sequence"] for each in node.api.dead_letters("t")] == [1]
+    assert [each["id"] for each in node.api.scheduled("t")] == ["later"]
+    assert node.api.ok_publish("t", "c", key="other") == 3
+    eventually(lambda: 3 in endpoint.sequences)
+    prefixes = {request.webhook_id.rpartition("_")[0] for request in list(endpoint.requests)}
+    assert len(prefixes) == 1, "messages have the names they had"
+
+
+def test_nothing_is_moved_while_a_broker_uses_it(
+    start_broker: StartBroker, nats: NatsServer
+) -> None:
+    store = f"sqlite:///{start_broker().folder / 'broker.db'}"
+    done = run_broker("migrate", store, f"nats://{nats.address}/drill")
+    assert done.returncode == 2
+    assert "Another broker" in done.stderr
+
+
+def test_a_broker_with_an_empty_folder_begins_with_a_snapshot(
+    start_node: StartNode, nats: NatsServer
+) -> None:
+    """64 MiB of writes make the owner put a snapshot into the object store."""
+    first = start_node()
+    half = "x" * (512 * 1024)
+    for n in range(140):
+        first.api.ok_publish("t", f"{n} {half}")
+    eventually(
+        lambda: "snapshot" in first.log() and not first.log().count("No snapshot"), within_s=60
+    )
+    second = start_node()
+    first.kill()
+    eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+
+    assert "made anew from a snapshot" in second.log()
+    numbers = [each["data"].split()[0] for each in second.api.all_messages("t", limit=10)]
+    assert numbers == [str(n) for n in range(140)]
