@@ -162,7 +162,7 @@ def test_a_stream_passes_through_a_broker_that_stands_by(start_node: StartNode) 
     url = f"{standby.base_url}/v1/topics/t/stream"
     with httpx.stream("GET", url, headers={"Last-Event-ID": "0"}, trust_env=False) as stream:
         lines = stream.iter_lines()
-        assert "id: 1" in itertools.takewhile(bool, lines)
+        assert any(line == "id: 1" for line in lines)
         standby.api.ok_publish("t", 2)
         assert any(line == "id: 2" for line in lines)
 

@@ -58,8 +58,6 @@ def test_journal_may_be_claimed_once_its_owner_has_let_go() -> None:
     assert watch.claimable()
     watch.heard()
     assert not watch.claimable()
-    watch.free()
-    assert watch.claimable()
 
 
 @given(

@@ -137,6 +137,7 @@ class JetStreamJournal:
     async def _follow(self, replica: Replica, path: Path, journal: str) -> None:
         """Do what the owner does until this broker owns the journal."""
         self._watch.heard()
+        self._owner = replica.claim
         while True:
             try:
                 entries = await self._stream.read(replica.seq)
@@ -147,12 +148,13 @@ class JetStreamJournal:
                 await self._apply(replica, entries)
             except OtherJournal:  # what comes next has been removed meanwhile
                 await self._begin_anew(replica, path, journal)
+                self._owner = replica.claim
                 continue
             if entries:
                 continue
-            if (replica.seq == 0 or self._watch.claimable()) and await self._claim(replica):
+            if self._claimable(replica) and await self._claim(replica):
                 return
-            if self._owner is not None and not self._is_mine(self._owner):
+            if self._owner is not None:
                 self._stand_by(self._owner.url)
             await asyncio.sleep(POLL_S)
 
@@ -180,12 +182,12 @@ class JetStreamJournal:
             self._owner = None
         if isinstance(record, Claimed):
             self._owner = record
-            if self._is_mine(record):
-                # The folder's lock is this process's, so what claimed it before is gone.
-                self._watch.free()
 
-    def _is_mine(self, claim: Claimed) -> bool:
-        return claim.owner.startswith(f"{self._node}-")
+    def _claimable(self, replica: Replica) -> bool:
+        if replica.seq == 0 or self._watch.claimable():
+            return True
+        # Where the owner was on this very folder, it is gone: the folder's lock is this process's.
+        return self._owner is not None and self._owner.owner.startswith(f"{self._node}-")
 
     async def _claim(self, replica: Replica) -> bool:
         """Try to become the owner, right behind what the replica has."""

@@ -56,10 +56,6 @@ class Watch:
         self._heard = self._monotonic()
         self._free = released
 
-    def free(self) -> None:
-        """Hear that nobody can be the owner."""
-        self._free = True
-
     def claimable(self) -> bool:
         """Say whether the journal may be claimed."""
         return self._free or self._monotonic() - self._heard >= self._times.lapse_s

@@ -1,7 +1,6 @@
 """A file that follows the journal."""
 
 import contextlib
-import json
 import secrets
 import sqlite3
 import time
@@ -9,17 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from broker.store.jetstream.records import Assembly, Claimed, Executed, Part, Record
+from broker.store.jetstream.records import (
+    Assembly,
+    Claimed,
+    Executed,
+    Part,
+    Record,
+    decode,
+    encode,
+)
 from broker.store.port import Unusable
 from broker.store.sqlite.connection import migrate, newest_schema, open_writer, schema_of
 from broker.store.sqlite.journal import Execution
 from broker.store.sqlite.queries import SQL
 
-# Beside the store's own tables, and no part of its schema: which journal the file follows, and how
-# far it has come.
+# Beside the store's own tables, and no part of its schema: which journal the file follows, how far
+# it has come, and the last claim that it has met.
 _PLACE = """
 CREATE TABLE IF NOT EXISTS replica (
-    journal TEXT NOT NULL, seq INTEGER NOT NULL, statements TEXT NOT NULL) STRICT
+    journal TEXT NOT NULL, seq INTEGER NOT NULL, claim BLOB) STRICT
 """
 
 
@@ -30,16 +37,16 @@ class OtherJournal(Exception):
 class Replica:
     """Executes what the owner executed.
 
-    `seq` is how far it has come in the journal: it includes records of which the file knows
-    nothing, because they change nothing.
+    `seq` is how far it has come in the journal, including records of which the file knows nothing
+    because they change nothing; `claim` is the last claim up to there.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._assembly = Assembly()
         self._connection: sqlite3.Connection | None = None
-        self._statements: Sequence[str] = ()
         self.seq = 0
+        self.claim: Claimed | None = None
 
     @staticmethod
     def adopt(path: Path, journal: str, seq: int) -> None:
@@ -47,7 +54,7 @@ class Replica:
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(_PLACE)
             connection.execute("DELETE FROM replica")
-            connection.execute("INSERT INTO replica VALUES (?, ?, '[]')", (journal, seq))
+            connection.execute("INSERT INTO replica VALUES (?, ?, NULL)", (journal, seq))
 
     def open(self, journal: str) -> None:
         """Go on with the file, or begin with none; one that follows another journal is removed."""
@@ -56,11 +63,12 @@ class Replica:
                 contextlib.closing(open_writer(self._path, replica=True))
             )
             connection.execute(_PLACE)
-            place = connection.execute("SELECT journal, seq, statements FROM replica").fetchone()
+            place = connection.execute("SELECT journal, seq, claim FROM replica").fetchone()
             if place is not None and place[0] == journal:
-                self.seq, self._statements = place[1], json.loads(place[2])
+                self.seq = place[1]
+                self.claim = None if place[2] is None else _claim_in(place[2])
             elif place is None and schema_of(connection) == 0:
-                connection.execute("INSERT INTO replica VALUES (?, 0, '[]')", (journal,))
+                connection.execute("INSERT INTO replica VALUES (?, 0, NULL)", (journal,))
             elif place is None:
                 raise Unusable(
                     f"{self._path} is a store of its own, and not a copy of one on JetStream. "
@@ -81,7 +89,7 @@ class Replica:
         """Remove the file, to begin anew."""
         self.close()
         self._assembly.forget()
-        self._statements, self.seq = (), 0
+        self.claim, self.seq = None, 0
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
@@ -107,15 +115,16 @@ class Replica:
         with _transaction(connection):
             connection.execute(SQL["delete_log"])
             connection.execute(SQL["insert_log"], (claim.log_id, claim.created_at))
-            placed = (seq, json.dumps(list(claim.statements)))
-            connection.execute("UPDATE replica SET seq = ?, statements = ?", placed)
-        self._statements = claim.statements
+            connection.execute("UPDATE replica SET seq = ?, claim = ?", (seq, encode(claim)))
+        self.claim = claim
 
     def _execute(self, seq: int, group: Sequence[Executed]) -> None:
-        connection = self._opened()
+        if self.claim is None:
+            raise OtherJournal(f"{self._path} met a group before a claim")
+        connection, statements = self._opened(), self.claim.statements
         with _transaction(connection):
             for number, rows in group:
-                connection.executemany(self._statements[number], rows)
+                connection.executemany(statements[number], rows)
             place(connection, seq)
 
     def claim_of(self, owner: str, url: str) -> Claimed:
@@ -153,6 +162,11 @@ def place_in(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         row: tuple[Any, ...] = connection.execute("SELECT seq FROM replica").fetchone()
         return int(row[0])
+
+
+def _claim_in(blob: bytes) -> Claimed | None:
+    record = decode(blob)
+    return record if isinstance(record, Claimed) else None
 
 
 @contextlib.contextmanager
