@@ -57,7 +57,7 @@ def parse_address(url: str) -> Address:
     if not all(map(_is_server, servers)) or not _NAME.fullmatch(name or DEFAULT_NAME):
         raise ValueError(f"{url} is not {ALLOWED}")
     replicas = min(len(servers) - (len(servers) + 1) % 2, MOST_REPLICAS)
-    for option, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+    for option, value in parse_qsl(query, keep_blank_values=True):
         if option != "replicas" or not value.isascii() or not value.isdigit():
             raise ValueError(f"{url} is not {ALLOWED}")
         replicas = int(value)

@@ -44,6 +44,7 @@ REFUSALS = [
     errors.RequestTooSlow(),
     errors.UnsupportedContent(),
     InvalidRequest([Fault("retry.max_attempts", "must be a whole number from 0 to 1000")]),
+    errors.NoOwner(),
     errors.OutcomeUnknown(),
     errors.StoreUnavailable(),
     errors.StorageFull(),
