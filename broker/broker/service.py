@@ -305,7 +305,14 @@ class Broker:
 
     def list_topics(self, shown: Callable[[str], bool] = lambda _: True) -> list[TopicView]:
         """Show every topic that is `shown`, in the order of names."""
-        return [self.topic_view(name) for name in sorted(self.topics) if shown(name)]
+        names: dict[str, list[str]] = {name: [] for name in sorted(self.topics) if shown(name)}
+        for topic, name in sorted(self.subscriptions):
+            if topic in names:
+                names[topic].append(name)
+        return [
+            topic_view(self.topic(topic), self._stats(topic), subscriptions)
+            for topic, subscriptions in names.items()
+        ]
 
     async def delete_topic(self, name: str, *, force: bool) -> None:
         """Remove a topic and all it holds; with subscriptions only by force."""
