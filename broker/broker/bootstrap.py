@@ -14,6 +14,7 @@ from broker.api.asgi import AsgiApp, Front
 from broker.api.forwarding import Forwarding
 from broker.auth import Keys
 from broker.config import Settings, settings_from, shown_store
+from broker.consent import origin_of
 from broker.control import create_app
 from broker.dashboard import add_dashboard
 from broker.dispatch.couriers import Couriers
@@ -88,7 +89,9 @@ class Worker:
             broker.subscriptions,
             self._fail,
             broker.pause_gone,
+            broker.keep_agreement,
             settings.public_url,
+            origin_of(settings.public_url),
         )
         broker.use(self._dispatcher)
         await self._dispatcher.start()

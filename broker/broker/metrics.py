@@ -36,6 +36,7 @@ class SubscriptionMeasures:
     in_flight: int
     paused: bool
     circuit_open: bool
+    no_consent: bool
     tally: Tally | None
 
 
@@ -130,6 +131,11 @@ def _of_subscriptions(measures: Measures) -> Iterator[Metric]:
             "circuit_open",
             "1 while its endpoint is left alone after failures.",
             [float(each.circuit_open) for each in every],
+        ),
+        (
+            "without_consent",
+            "1 while nothing is sent for want of its endpoint's consent.",
+            [float(each.no_consent) for each in every],
         ),
     ):
         samples = [

@@ -28,6 +28,7 @@ from broker.cloudevents import (
     read_structured,
 )
 from broker.config import Settings
+from broker.consent import Agreement
 from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
 from broker.errors import (
@@ -65,6 +66,7 @@ MAX_ATTRIBUTES_BYTES = 64 * 1024
 MAX_PAGE = 1000
 
 CLOCKS_DIFFER_S = 60.0
+NO_CONSENT = ("awaited", "refused")
 
 
 class Broker:
@@ -198,6 +200,7 @@ class Broker:
                     0 if pump is None else pump.in_flight(),
                     paused=subscription is not None and subscription.paused,
                     circuit_open=pump is not None and not pump.circuit_closed(),
+                    no_consent=pump is not None and pump.consent_state in NO_CONSENT,
                     tally=None if pump is None else pump.tally,
                 )
             )
@@ -498,6 +501,13 @@ class Broker:
         """Pause a subscription whose endpoint wants nothing more; what it is owed waits."""
         with contextlib.suppress(BrokerError):  # deleted meanwhile, or the store is failing
             await self.set_paused(subscription.topic, subscription.name, reason)
+
+    async def keep_agreement(self, subscription: Subscription, agreement: Agreement) -> None:
+        """Keep what an endpoint has agreed to; where that fails, it is asked again some time."""
+        with contextlib.suppress(BrokerError):  # deleted meanwhile, or the store is failing
+            before = self.subscription(subscription.topic, subscription.name)
+            if before.endpoint == agreement.endpoint and before.consent != "off":
+                await self._replace(before, replace(before, agreement=agreement))
 
     async def rotate_secret(self, topic: str, name: str, body: Mapping[str, object]) -> SecretView:
         """Replace a subscription's secret; return the new one, which is shown nowhere else."""

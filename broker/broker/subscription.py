@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from broker.cloudevents import parse_time
+from broker.consent import Agreement, Consent
 from broker.documents import known_fields
 from broker.errors import Fault, InvalidRequest
 from broker.fields import (
@@ -72,10 +73,12 @@ class Subscription:
     when_exhausted: WhenExhausted = "dead-letter"
     ack_deadline_s: float = 30.0
     allow_later: bool = False
+    consent: Consent = "off"
     max_backlog_age_s: float | None = 604800.0
     dead_letter_retention_s: float = 2592000.0
     headers: Mapping[str, str] = field(default_factory=dict)
     old_secrets: tuple[OldSecret, ...] = ()
+    agreement: Agreement | None = None
     paused: bool = False
     paused_reason: str | None = None
     created_at: float = 0.0
@@ -92,6 +95,8 @@ class Subscription:
         values["filters"] = tuple(values.get("filters", ()))
         old = [known_fields(OldSecret, each) for each in values.get("old_secrets", ())]
         values["old_secrets"] = tuple(OldSecret(**each) for each in old)
+        if (agreement := values.get("agreement")) is not None:
+            values["agreement"] = Agreement(**known_fields(Agreement, agreement))
         return cls(**values)
 
     def signing_keys(self, now: float) -> list[bytes]:
@@ -148,6 +153,8 @@ def updated(
     if after.allow_later and after.request_size() > MAX_LATER_BATCH:
         rule = f"must be at most {MAX_LATER_BATCH} with allow_later: the ack URL names each message"
         raise InvalidRequest([Fault("max_batch", rule)])
+    if after.endpoint != before.endpoint or after.consent == "off":
+        after = replace(after, agreement=None)
     signing = before.secret if secret is None else secret
     return rotated(after, signing, SECRET_OVERLAP_S, now), "now" if start is None else start
 
@@ -325,6 +332,11 @@ FIELDS = Body(
         "allow_later": flag().says(
             "Whether the endpoint may answer `later`; not with `at-most-once`, and only where "
             "BROKER_PUBLIC_URL is set"
+        ),
+        "consent": one_of(*get_args(Consent)).says(
+            "Whether the endpoint is asked before anything is sent there, as CloudEvents says of "
+            "webhooks: `required` waits until it agrees, `if-supported` also sends to one that "
+            "knows nothing of being asked"
         ),
         "max_backlog_age_s": seconds(1, YEARS_S).says(
             "An older message that is still owed becomes a dead letter; null: never"

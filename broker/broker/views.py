@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from broker.auth import ApiKey
 from broker.cloudevents import attributes_of, rfc3339, structured
+from broker.consent import Consent, ConsentState
 from broker.model import Conclusion, ExceptionRow, FailedAttempt, Message, Result, Scheduled
 from broker.store.port import Due, ShardStats, TopicStats
 from broker.subscription import (
@@ -96,6 +97,14 @@ class SubscriptionView(Struct):
     when_exhausted: WhenExhausted
     ack_deadline_s: Seconds
     allow_later: bool
+    consent: Consent
+    consent_state: Annotated[
+        ConsentState | None,
+        Meta(
+            description="What the endpoint says to being sent to; null where it is not asked. "
+            "While `awaited` or `refused` nothing is sent, and `last_error` says why"
+        ),
+    ]
     max_backlog_age_s: Seconds | None
     dead_letter_retention_s: Seconds
     filters: list[WantedBy]
@@ -114,7 +123,10 @@ class SubscriptionView(Struct):
     retrying: Annotated[Amount, Meta(description="Deliveries that wait for their next attempt")]
     dead_letters: Amount
     blocked_keys: Amount
-    last_error: Annotated[str | None, Meta(description="Why the last attempt failed that did")]
+    last_error: Annotated[
+        str | None,
+        Meta(description="Why the last attempt failed that did, or why there is no consent to any"),
+    ]
     secret: Annotated[
         str | UnsetType, Meta(description="Signs requests; in the answer to its creation only")
     ] = UNSET
@@ -287,6 +299,10 @@ class PumpView(Protocol):
     def in_flight(self) -> int:
         """Count the requests that are out."""
 
+    @property
+    def consent_state(self) -> ConsentState | None:
+        """How the endpoint stands to being sent to; None where it is not asked."""
+
     def circuit_closed(self) -> bool:
         """Say whether attempts are made as usual."""
 
@@ -338,6 +354,8 @@ def subscription_view(
         when_exhausted=subscription.when_exhausted,
         ack_deadline_s=subscription.ack_deadline_s,
         allow_later=subscription.allow_later,
+        consent=subscription.consent,
+        consent_state=pump.consent_state if pump is not None else None,
         max_backlog_age_s=subscription.max_backlog_age_s,
         dead_letter_retention_s=subscription.dead_letter_retention_s,
         filters=list(subscription.filters),

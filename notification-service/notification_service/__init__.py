@@ -71,6 +71,7 @@ def broker_config(settings: Settings) -> dict[str, object]:
         "BROKER_SUBSCRIBER_NAME": "notification-service",
         "BROKER_WEBHOOK_URL": settings.broker_webhook_url,
         "BROKER_WEBHOOK_SECRET": settings.broker_webhook_secret,
+        "BROKER_WEBHOOK_ORIGINS": settings.broker_webhook_origins,
         "BROKER_SUBSCRIBE": settings.broker_subscribe,
     }
 

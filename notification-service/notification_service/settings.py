@@ -58,6 +58,8 @@ class Settings(BaseModel):
     """Where the broker reaches this service."""
     broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None
     """What the broker signs its requests with; without it the service makes one and keeps it."""
+    broker_webhook_origins: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]+$|^\*$")] = "broker"
+    """Which brokers that ask for consent get it: their names with commas between, or *."""
     notify_urls: Annotated[tuple[str, ...], BeforeValidator(_notify_urls)] = ()
     """Where notifications are sent: Apprise URLs with spaces between; none: they are only kept."""
     log_format: Literal["text", "json"] = "text"

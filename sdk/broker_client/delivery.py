@@ -60,11 +60,10 @@ def read_deliveries(topic: str, headers: Mapping[str, str], body: bytes) -> list
 
 def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
     event, sequence = _take_sequence(event)
-    _, _, subscription = headers.get("webhook-subscription", "").partition("/")
     return Delivery(
         event=event,
         topic=topic,
-        subscription=subscription or None,
+        subscription=subscription_in(headers),
         sequence=sequence,
         attempt=_number(headers.get("webhook-attempt")) or 1,
         replayed=headers.get("webhook-replay", "").lower() == "true",
@@ -72,6 +71,12 @@ def _delivery(topic: str, headers: Mapping[str, str], event: Event) -> Delivery:
         ack_url=None if is_batch(headers) else headers.get("webhook-ack-url") or None,
         trace={name: headers[name] for name in ("traceparent", "tracestate") if name in headers},
     )
+
+
+def subscription_in(headers: Mapping[str, str]) -> str | None:
+    """Return the name of the subscription that a request names, if it does."""
+    _, _, name = headers.get("webhook-subscription", "").partition("/")
+    return name or None
 
 
 def read_pulled(topic: str, subscription: str, document: Mapping[str, Any]) -> Delivery:

@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeVar
 
 from flask import Flask, Response, g, request
 
-from broker_client.delivery import Delivery, is_batch, read_deliveries
+from broker_client.consent import reply_to_question
+from broker_client.delivery import Delivery, is_batch, read_deliveries, subscription_in
 from broker_client.errors import InvalidSignature, MalformedEvent
 from broker_client.formats import dump_json
 from broker_client.handlers import Handler, Handlers, Registration
@@ -46,7 +47,9 @@ class Subscriber:
     them. Settings in `app.config`: `BROKER_URL`, `BROKER_WEBHOOK_URL` (the base URL under which the
     broker reaches this application), and optionally `BROKER_SUBSCRIBER_NAME` (the application's
     name), `BROKER_API_KEY`, `BROKER_WEBHOOK_PATH` (`/webhooks`), `BROKER_WEBHOOK_SECRET` (one is
-    made and kept in the inbox's database, if there is one) and `BROKER_SUBSCRIBE` (true).
+    made and kept in the inbox's database, if there is one), `BROKER_WEBHOOK_ORIGINS` (names of the
+    brokers, with commas, that get consent where they ask for it, or `*`) and `BROKER_SUBSCRIBE`
+    (true).
     """
 
     _settings: SubscriberSettings
@@ -82,7 +85,13 @@ class Subscriber:
             self._known_secret()
         self._keeper = self._new_keeper() if self._settings.subscribe else None
         rule = f"{self._settings.webhook_path}/<topic>"
-        app.add_url_rule(rule, "broker_webhook", self._receive, methods=["POST"])
+        app.add_url_rule(
+            rule,
+            "broker_webhook",
+            self._receive,
+            methods=["POST", "OPTIONS"],
+            provide_automatic_options=False,
+        )
         app.extensions["broker_subscriber"] = self
         self.start()
 
@@ -180,7 +189,7 @@ class Subscriber:
 
     def _receive(self, topic: str) -> Response:
         self.start()  # a fork after init_app left the thread behind
-        reply = self._reply(topic)
+        reply = self._consent(topic) if request.method == "OPTIONS" else self._reply(topic)
         body = None if reply.document is None else dump_json(reply.document)
         return Response(body, reply.status, reply.headers, content_type=reply.content_type)
 
@@ -198,16 +207,18 @@ class Subscriber:
             return problem(422, "malformed_event", "This is no CloudEvents event", str(error))
         return self._take(topic, headers, deliveries)
 
+    def _consent(self, topic: str) -> Reply:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if self._find_subscription(topic, subscription_in(headers)) is None:
+            return _nothing_here(topic)
+        origins = self._settings.webhook_origins
+        return reply_to_question(origins, headers.get("webhook-request-origin"))
+
     def _take(self, topic: str, headers: Mapping[str, str], deliveries: list[Delivery]) -> Reply:
         named = deliveries[0].subscription if deliveries else None
         subscription = self._find_subscription(topic, named)
         if subscription is None:
-            return problem(
-                404,
-                "subscription_not_found",
-                "Nothing here handles this subscription",
-                f"register a handler for topic {topic}, or delete the subscription",
-            )
+            return _nothing_here(topic)
 
         def handle(delivery: Delivery, session: Any) -> None:
             g.broker_delivery = delivery
@@ -240,6 +251,15 @@ class Subscriber:
     ) -> Reception:
         consumer = f"{topic}/{subscription}"
         return Reception(self._inbox, consumer, self._transaction, handle, self._seen_to_commit)
+
+
+def _nothing_here(topic: str) -> Reply:
+    return problem(
+        404,
+        "subscription_not_found",
+        "Nothing here handles this subscription",
+        f"register a handler for topic {topic}, or delete the subscription",
+    )
 
 
 def _check_guarantee(guarantee: object, inbox: Inbox | None) -> None:

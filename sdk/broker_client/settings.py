@@ -1,5 +1,6 @@
 """The settings of a subscriber, read once from an application's configuration."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from broker_client.names import check_name
 from broker_client.signatures import is_secret
 
+_ORIGIN = re.compile(r"[a-z0-9_.:-]+")
 _TRUE = frozenset({"1", "true", "on", "yes"})
 _FALSE = frozenset({"0", "false", "off", "no", ""})
 
@@ -16,7 +18,8 @@ class SubscriberSettings:
     """What a subscriber needs to know; field `x` is `BROKER_X` in the configuration.
 
     `subscribe` says whether to create subscriptions at all; without it `url` and `webhook_url` may
-    be missing. `webhook_url` is the base under which the broker reaches this application.
+    be missing. `webhook_url` is the base under which the broker reaches this application,
+    `webhook_origins` are the names of brokers that may deliver to it, `*` any.
     """
 
     url: str
@@ -26,6 +29,7 @@ class SubscriberSettings:
     webhook_url: str
     webhook_path: str
     webhook_secret: str | None
+    webhook_origins: tuple[str, ...] = ()
 
     def endpoint(self, topic: str) -> str:
         """Return the URL to which the broker delivers a topic's messages."""
@@ -44,6 +48,7 @@ def read_settings(config: Mapping[str, Any], default_name: str) -> SubscriberSet
         webhook_url=_url("BROKER_WEBHOOK_URL", config, required=subscribe),
         webhook_path=_path("BROKER_WEBHOOK_PATH", config.get("BROKER_WEBHOOK_PATH", "/webhooks")),
         webhook_secret=_secret("BROKER_WEBHOOK_SECRET", config),
+        webhook_origins=_origins("BROKER_WEBHOOK_ORIGINS", config),
     )
 
 
@@ -67,6 +72,14 @@ def _secret(name: str, config: Mapping[str, Any]) -> str | None:
     if value is not None and not is_secret(value):
         raise ValueError(f"{name} must be 'whsec_' and the base64 of 24 to 64 bytes")
     return value
+
+
+def _origins(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    value = config.get(name) or ""
+    found = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    if not all(one == "*" or _ORIGIN.fullmatch(one) for one in found):
+        raise ValueError(f"{name} must be names of brokers, with commas between, or *: {value!r}")
+    return found
 
 
 def _flag(name: str, value: object) -> bool:

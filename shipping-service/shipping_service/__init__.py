@@ -75,5 +75,6 @@ def broker_config(settings: Settings) -> dict[str, object]:
         "BROKER_SUBSCRIBER_NAME": "shipping-service",
         "BROKER_WEBHOOK_URL": settings.broker_webhook_url,
         "BROKER_WEBHOOK_SECRET": settings.broker_webhook_secret,
+        "BROKER_WEBHOOK_ORIGINS": settings.broker_webhook_origins,
         "BROKER_SUBSCRIBE": settings.broker_subscribe,
     }

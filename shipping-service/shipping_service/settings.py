@@ -48,6 +48,8 @@ class Settings(BaseModel):
     """Where the broker reaches this service."""
     broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None
     """What the broker signs its requests with; without it the service makes one and keeps it."""
+    broker_webhook_origins: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]+$|^\*$")] = "broker"
+    """Which brokers that ask for consent get it: their names with commas between, or *."""
     shipping_step_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     """Seconds that a shipment stays in a status before it moves on by itself."""
     log_format: Literal["text", "json"] = "text"

@@ -128,6 +128,7 @@ def test_subscription_is_created_with_every_option(
         *("--max-attempts", "3", "--min-backoff", "500ms", "--max-backoff", "2h"),
         *("--when-exhausted", "block", "--ack-deadline", "10", "--max-backlog-age", "none"),
         *("--dead-letter-retention", "1w", "--allow-later", "--header", "X-Shop: a:b"),
+        *("--consent", "if-supported"),
         *("--filter", '{"prefix": {"type": "order."}}', "--sql", "amount > 1"),
     )
 
@@ -156,6 +157,7 @@ _EVERY = {
     "max_backlog_age_s": None,
     "dead_letter_retention_s": 604800,
     "allow_later": True,
+    "consent": "if-supported",
     "headers": {"X-Shop": "***"},
     "filters": [{"prefix": {"type": "order."}}, {"sql": "amount > 1"}],
 }

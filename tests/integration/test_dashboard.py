@@ -367,6 +367,19 @@ def test_publishing_makes_no_topic(visitor: Visitor, api: Api, topic: str) -> No
     read_problem(api.get_topic(topic), 404)
 
 
+def test_subscription_says_why_nothing_is_sent_without_consent(
+    visitor: Visitor, api: Api, topic: str, endpoint: Endpoint
+) -> None:
+    endpoint.consent = always(Answer(405))
+    api.ok_subscribe(topic, endpoint.url, consent="required")
+    eventually(lambda: "405" in visitor.open(subscription(topic)).text)
+
+    page = visitor.open(subscription(topic))
+    assert "has not agreed to be sent to" in page.text
+    assert "required: awaited" in page.text
+    eventually(lambda: "no consent" in visitor.open(f"/subscriptions?q={topic}").text)
+
+
 def test_subscription_is_paused_and_resumed(visitor: Visitor, api: Api, topic: str) -> None:
     api.put_subscription(topic, "s")
 

@@ -133,6 +133,8 @@ class Step:
 class Endpoint:
     """A webhook receiver on loopback. `requests` and `timeline` grow as requests come in.
 
+    Requests for its consent are in `asked`, and answered by `consent`.
+
     In the timeline an answer stands before its first byte leaves, so that whatever the broker does
     because of it stands after it.
     """
@@ -144,6 +146,8 @@ class Endpoint:
         certificate: Path | None = None,
     ) -> None:
         self.script = script
+        self.consent: Script = always(Answer(501))  # as of one that knows no OPTIONS
+        self.asked: list[Received] = []
         self.scheme = "http" if certificate is None else "https"
         self.timeline: list[Step] = []
         self.faults: list[BaseException] = []
@@ -280,6 +284,14 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Received(self.command, self.path, headers, body, time.monotonic())
         self._reply(self.server.endpoint.handle(request))
+
+    def do_OPTIONS(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Received(self.command, self.path, headers, b"", time.monotonic())
+        self.server.endpoint.asked.append(request)
+        answer = self.server.endpoint.consent(request)
+        time.sleep(answer.delay_s)
+        self._reply(answer)
 
     def do_GET(self) -> None:
         self.do_POST()  # a redirect that was followed comes as a GET

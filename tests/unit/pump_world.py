@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 import pytest
 
+from broker.consent import Agreement
 from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.interventions import Interventions
@@ -72,6 +73,8 @@ class ScriptedCourier:
         self.sent: list[Request] = []
         self.out: dict[int, Request] = {}
         self.endpoint: Endpoint | None = None
+        self.questions: dict[int, list[str]] = {}
+        self.asked = 0
         self._last_job = 0
 
     def alive(self) -> bool:
@@ -97,6 +100,12 @@ class ScriptedCourier:
             jobs.append(request.job)
         return jobs
 
+    def ask(self, sender: Sender, endpoint: int, headers: list[str]) -> int:
+        self._last_job += 1
+        self.questions[self._last_job] = headers
+        self.asked += 1
+        return self._last_job
+
 
 class PumpWorld:
     """One subscription of one topic: its pump, store and courier, over several lives.
@@ -115,6 +124,7 @@ class PumpWorld:
         self.keys: dict[int, str | None] = {}
         self.reached = 0
         self.most_bytes = MOST_BYTES
+        self.remembered: list[Agreement] = []
         self._task: asyncio.Task[None]
 
     async def start(self) -> None:
@@ -137,8 +147,14 @@ class PumpWorld:
             now=self.home.clock,
             monotonic=self.home.clock,
             most_bytes=lambda: self.most_bytes,
+            remember=self._remember,
+            origin="shop.example",
         )
         self._task = asyncio.get_running_loop().create_task(self.pump.run(), name="pump")
+
+    def _remember(self, _: Subscription, agreement: Agreement) -> None:
+        self.remembered.append(agreement)
+        self.subscription = replace(self.subscription, agreement=agreement)
 
     async def crash(self) -> None:
         """Kill everything now; go on with what is durable."""
@@ -215,6 +231,19 @@ class PumpWorld:
         lost, self.courier.out = self.courier.out, {}
         for job in lost:
             self.pump.lost(job)
+        unanswered, self.courier.questions = self.courier.questions, {}
+        for job in unanswered:
+            self.pump.asking.lost(job)
+
+    async def consent(self, status: int = 200, **headers: str) -> None:
+        """Have the endpoint answer the question that was put to it first; status 0 is no answer."""
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        said = {n if n == "retry-after" else f"webhook-allowed-{n}": v for n, v in said.items()}
+        job = min(self.courier.questions)
+        del self.courier.questions[job]
+        error = "" if status else "the endpoint refused the connection"
+        self.pump.asking.ended(job, Outcome(job, status, error, 1, said or None))
+        await self.settle()
 
     async def answer(self, seq: int, status: int = 200, body: bytes = b"", **headers: str) -> None:
         """Have the request with this message answered, and let things settle."""

@@ -33,6 +33,8 @@ CONFIGURATIONS = st.fixed_dictionaries(
         "ordering": st.sampled_from(["key", "key", "topic", "none"]),
         "format": st.sampled_from(["batch", "batch", "binary"]),
         "paused": st.sampled_from([False, False, True]),
+        "consent": st.sampled_from(["off", "off", "if-supported", "required"]),
+        "endpoint": st.sampled_from(["http://a.example/hook", "http://b.example/hook"]),
         "max_batch": st.integers(1, 4),
         "max_in_flight": st.integers(1, 4),
         "retry": st.sampled_from([0, MAX_ATTEMPTS]).map(
@@ -133,6 +135,17 @@ class PumpMachine(RuleBasedStateMachine):
         self.check_requests()
         self.crash(unsure=unsure)
 
+    @precondition(lambda self: self.world.courier.questions)
+    @rule(
+        status=st.sampled_from([0, 200, 405, 503]),
+        headers=st.sampled_from(
+            [{}, {"origin": "*"}, {"origin": "x"}, {"origin": "*", "rate": "6"}]
+        ),
+    )
+    def consent(self, status: int, headers: dict[str, str]) -> None:
+        self.run(self.world.consent(status, **headers))
+        self.look()
+
     @rule()
     def crash_at_rest(self) -> None:
         self.crash(unsure=set())
@@ -157,6 +170,8 @@ class PumpMachine(RuleBasedStateMachine):
     def configure(self, configuration: dict[str, Any]) -> None:
         if configuration.get("ordering", self.ordering()) != self.ordering():
             self.ordered_since = self.last_seq
+        if configuration.get("endpoint", self.endpoint()) != self.endpoint():
+            self.held_until = 0.0
         self.run(self.world.configure(**configuration))
         self.look()
 
@@ -258,6 +273,9 @@ class PumpMachine(RuleBasedStateMachine):
     def ordering(self) -> str:
         return self.world.subscription.ordering
 
+    def endpoint(self) -> str | None:
+        return self.world.subscription.endpoint
+
     def any_request(self, data: st.DataObject) -> Request:
         return data.draw(st.sampled_from(list(self.world.courier.out.values())))
 
@@ -350,6 +368,9 @@ class PumpMachine(RuleBasedStateMachine):
         new, self.seen = courier.sent[self.seen :], len(courier.sent)
         if new:
             assert len(courier.out) <= subscription.max_in_flight
+            agreement = subscription.agreement
+            agreed = agreement is not None and agreement.endpoint == subscription.endpoint
+            assert agreed or subscription.consent == "off", "sent without consent"
         for request in new:
             batch = subscription.format == "batch"
             self.formats[request.job] = subscription.format
@@ -398,7 +419,11 @@ class PumpMachine(RuleBasedStateMachine):
             return
         now, subscription = self.home.clock(), self.world.subscription
         waits = [row.due_at for row in rows.values() if row.state == "retry" and row.due_at > now]
-        assert waits or subscription.paused or self.held_until > now, "it has come to a stop"
+        asks = self.world.pump.consent_state in {"awaited", "refused"}
+        limited = subscription.agreement is not None and subscription.agreement.allowed_rate
+        assert waits or asks or limited or subscription.paused or self.held_until > now, (
+            "it has come to a stop"
+        )
 
     def teardown(self) -> None:
         """In the end an endpoint that takes everything has got everything that is not dead."""
@@ -409,6 +434,8 @@ class PumpMachine(RuleBasedStateMachine):
                 self.run(self.world.configure(paused=False))
                 self.look()
                 while self.owed:
+                    while self.world.courier.questions:
+                        self.consent(200, {"origin": "*"})
                     for request in list(self.world.courier.out.values()):
                         self.answer(request, 200)
                     self.wait(2000.0)

@@ -29,12 +29,14 @@ class Standing:
     retrying: int
     dead: int
     blocked: int
+    no_consent: bool
 
     @property
     def troubles(self) -> list[str]:
         """What somebody should look at, the worst first."""
         told = {
             "endpoint fails": self.state == "circuit-open",
+            "no consent": self.no_consent,
             "blocked": self.blocked > 0,
             "dead letters": self.dead > 0,
             "falls behind": self.oldest_s is not None and self.oldest_s > OLD_S,
@@ -117,4 +119,5 @@ def _standing(each: SubscriptionMeasures, now: float) -> Standing:
         retrying=rows.get("retry", 0),
         dead=rows.get("dead", 0),
         blocked=rows.get("blocked", 0),
+        no_consent=each.no_consent,
     )

@@ -24,6 +24,7 @@ import pycurl
 from broker.cloudevents import binary_headers, structured
 from broker.dispatch.frames import (
     MAX_ANSWER_BYTES,
+    Ask,
     Endpoint,
     Forget,
     Job,
@@ -86,6 +87,7 @@ class Transfer:
         "endpoint",
         "headers",
         "job",
+        "kept",
         "sent",
         "started",
         "vetoed",
@@ -94,6 +96,7 @@ class Transfer:
     def __init__(self, curl: pycurl.Curl, endpoint: Endpoint) -> None:
         self.curl = curl
         self.endpoint = endpoint
+        self.kept = True  # for further requests
         self.headers: list[bytes] = []
         self.answer = b""
         self.discarded = 0
@@ -233,6 +236,8 @@ class Courier:
                 self._until = frame.time
                 waiting, self._waiting = self._waiting, []
                 self._start_all(waiting)
+            elif isinstance(frame, Ask):
+                self._ask(frame)
             else:
                 self._start_all(frame.jobs)
         return bool(data)
@@ -258,6 +263,16 @@ class Courier:
         headers, body = _request(endpoint, job, time.time())
         transfer.curl.setopt(pycurl.HTTPHEADER, headers)
         transfer.curl.setopt(pycurl.POSTFIELDS, body)
+        self._busy[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+
+    def _ask(self, ask: Ask) -> None:
+        transfer = self._new_transfer(self._endpoints[ask.endpoint])
+        transfer.kept = False
+        transfer.begin(ask.id)
+        transfer.curl.setopt(pycurl.HTTPGET, 1)
+        transfer.curl.setopt(pycurl.CUSTOMREQUEST, "OPTIONS")
+        transfer.curl.setopt(pycurl.HTTPHEADER, ask.headers)
         self._busy[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
 
@@ -305,7 +320,7 @@ class Courier:
         transfer = self._busy.pop(curl)
         outcome = transfer.outcome(error)
         self._multi.remove_handle(curl)
-        if self._endpoints.get(transfer.endpoint.id) is transfer.endpoint:
+        if transfer.kept and self._endpoints.get(transfer.endpoint.id) is transfer.endpoint:
             self._free[transfer.endpoint.id].append(transfer)
         return outcome
 

@@ -16,6 +16,7 @@ import msgspec
 from broker import __version__
 from broker.dispatch.courier import Introduction
 from broker.dispatch.frames import (
+    Ask,
     Endpoint,
     Forget,
     Item,
@@ -157,6 +158,14 @@ class Couriers(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(framed(Jobs(jobs)))
         return ids
+
+    def ask(self, sender: Sender, endpoint: int, headers: list[str]) -> int:
+        """Have an endpoint asked for its consent; return the job's id."""
+        self._last_job += 1
+        self._senders[self._last_job] = sender
+        if self._transport is not None:
+            self._transport.write(framed(Ask(self._last_job, endpoint, headers)))
+        return self._last_job
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
+from broker.consent import ORIGIN, Agreement
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.memory import share_of
 from broker.dispatch.pump import Pump
@@ -29,14 +30,18 @@ class Dispatcher:
         subscriptions: Mapping[tuple[str, str], Subscription],
         failed: Callable[[str], None],
         pause: Callable[[Subscription, str], Coroutine[None, None, None]],
+        remember: Callable[[Subscription, Agreement], Coroutine[None, None, None]],
         public_url: str | None = None,
+        origin: str = ORIGIN,
     ) -> None:
         self._store = store
         self._couriers = couriers
         self._subscriptions = subscriptions
         self._failed = failed
         self._pause = pause
+        self._remember = remember
         self._public_url = public_url
+        self._origin = origin
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -111,6 +116,8 @@ class Dispatcher:
             now=time.time,
             monotonic=time.monotonic,
             pause=self._pause_soon,
+            remember=self._remember_soon,
+            origin=self._origin,
             public_url=self._public_url,
             most_bytes=lambda: share_of(len(self._pumps)),
         )
@@ -122,6 +129,9 @@ class Dispatcher:
 
     def _pause_soon(self, subscription: Subscription, reason: str) -> None:
         self._watch(self._pause(subscription, reason), f"pause of {subscription.name}")
+
+    def _remember_soon(self, subscription: Subscription, agreement: Agreement) -> None:
+        self._watch(self._remember(subscription, agreement), f"consent to {subscription.name}")
 
     def _watch(self, coroutine: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)

@@ -53,6 +53,14 @@ class Jobs(Struct, frozen=True, array_like=True, tag="jobs"):
     jobs: list[Job]
 
 
+class Ask(Struct, frozen=True, array_like=True, tag="ask"):
+    """An endpoint to ask for its consent, with these header lines. Answered as a job is."""
+
+    id: int
+    endpoint: int
+    headers: list[str]
+
+
 class Forget(Struct, frozen=True, array_like=True, tag="forget"):
     """An endpoint that will get no more jobs."""
 
@@ -80,7 +88,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     body: bytes = b""
 
 
-ToCourier: TypeAlias = Endpoint | Jobs | Forget | Until
+ToCourier: TypeAlias = Endpoint | Jobs | Ask | Forget | Until
 
 encode = msgspec.msgpack.Encoder().encode
 decode_for_courier = msgspec.msgpack.Decoder(ToCourier).decode

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
+from broker.consent import Agreement
 from broker.dispatch.lanes import Delivery
 from broker.subscription import Subscription
 
@@ -54,6 +55,28 @@ def endpoint_gone(subscription: Subscription) -> None:
         subscription.topic,
         subscription.name,
         extra={**_of(subscription), "action": "endpoint_gone"},
+    )
+
+
+def consent_given(subscription: Subscription, agreement: Agreement) -> None:
+    """Tell that an endpoint that was asked for its consent may be sent to."""
+    log.info(
+        "The endpoint of %s/%s %s.",
+        subscription.topic,
+        subscription.name,
+        "agrees to be sent to" if agreement.supported else "knows nothing of being asked",
+        extra={**_of(subscription), "action": "consent_given"},
+    )
+
+
+def consent_missing(subscription: Subscription, reason: str) -> None:
+    """Tell that nothing is sent to an endpoint, for want of its consent."""
+    log.warning(
+        "Nothing is sent to the endpoint of %s/%s without its consent: %s.",
+        subscription.topic,
+        subscription.name,
+        reason,
+        extra={**_of(subscription), "action": "consent_missing"},
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from broker.ack_urls import Claim, token_of
 from broker.cloudevents import expires_at
+from broker.consent import ORIGIN, Agreement, ConsentState
 from broker.dispatch import incidents
+from broker.dispatch.asking import Asking
 from broker.dispatch.circuit import Circuit
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.endpoint import endpoint_of
@@ -77,7 +79,8 @@ class Sent:
 class Pump:
     """Drives one shard. `run` is its only task; outcomes come in between its turns.
 
-    `pause` is called with a reason when the endpoint wants nothing more.
+    `pause` is called with a reason when the endpoint wants nothing more, `remember` with what it
+    has agreed to when it was asked for its consent.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class Pump:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         pause: Callable[[Subscription, str], None] = lambda _, __: None,
+        remember: Callable[[Subscription, Agreement], None] = lambda _, __: None,
+        origin: str = ORIGIN,
         public_url: str | None = None,
         most_bytes: Callable[[], int] = lambda: MOST_BYTES,
     ) -> None:
@@ -102,6 +107,7 @@ class Pump:
         self._now = now
         self._monotonic = monotonic
         self._pause = pause
+        self._remember = remember
         self._public_url = public_url
         self._in_flight: dict[int, Sent] = {}
         self._memory = Memory(subscription.ordering)
@@ -109,10 +115,21 @@ class Pump:
         self._settlement = Settlement(self._ledger, self._memory, random=random, now=now)
         self._circuit = Circuit()
         self._rate = RateLimit(subscription.rate_limit)
+        self.asking = Asking(
+            subscription,
+            couriers,
+            shard.id,
+            origin,
+            now=now,
+            monotonic=monotonic,
+            agreed=self._agreed,
+            ring=shard.bell.set,
+        )
         self._acts: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._hold_until = shard.hold_until
         self._turned_at = 0.0, 0.0
         self._tokens = inf
+        self._requests = inf  # that the endpoint's consent lets through now
         self._checked_slow_at = 0.0
         self._draining = False
         self._promised = False  # settled on disk and about to be sent
@@ -156,6 +173,7 @@ class Pump:
     def _use(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self._settlement.configure(subscription)
+        self.asking.use(subscription)
         if subscription.endpoint is not None:
             self._puller.dismiss()
             self._couriers.set_endpoint(
@@ -217,8 +235,13 @@ class Pump:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last attempt failed that did."""
-        return self._settlement.last_error
+        """Why the last attempt failed that did, or why there is no consent to any."""
+        return self.asking.reason or self._settlement.last_error
+
+    @property
+    def consent_state(self) -> ConsentState | None:
+        """How the endpoint stands to being sent to; None where it is not asked."""
+        return self.asking.state
 
     @property
     def shard_id(self) -> int:
@@ -298,8 +321,11 @@ class Pump:
             self._ledger.commit()
             await self._intake.restore()
         self._memory.end_leases(self._now())
+        if self._may_ask():
+            self.asking.ask_when_due()
         if self._may_send():
             self._tokens = self._rate.available(self._monotonic())
+            self._requests = self.asking.allowed.available(self._monotonic())
             await self._intake.take()
         if self._may_send():  # asked again: much may have changed meanwhile
             await self._send()
@@ -339,9 +365,13 @@ class Pump:
             or self._reordering
             or subscription.endpoint is None
             or subscription.paused
+            or not self.asking.granted
             or not self._couriers.alive()
             or self._hold_until > self._now()
         )
+
+    def _may_ask(self) -> bool:
+        return not (self.asking.granted or self._draining) and self._couriers.alive()
 
     def _may_be_pulled(self) -> bool:
         subscription = self.subscription
@@ -356,7 +386,7 @@ class Pump:
         """Return how many requests may begin now."""
         subscription = self.subscription
         most = 1 if subscription.ordering == "topic" else subscription.max_in_flight
-        allowed = self._circuit.slots(self._monotonic())
+        allowed = min(self._circuit.slots(self._monotonic()), self._requests)
         return int(min(most - len(self._in_flight), allowed))
 
     def _room(self) -> int:
@@ -406,6 +436,8 @@ class Pump:
                 batches.append(batch)
                 self._tokens -= len(batch)
                 self._rate.take(len(batch))
+        self._requests -= len(batches)
+        self.asking.allowed.take(len(batches))
         return batches
 
     async def _settle_first(self, batches: Sequence[Sequence[Delivery]]) -> None:
@@ -492,6 +524,8 @@ class Pump:
             waits.append(self._hold_until - now)
         if not self._couriers.alive():
             waits.append(COURIER_POLL_S)
+        elif self._may_ask() and (asks_in_s := self.asking.until_next()) is not None:
+            waits.append(asks_in_s)
         if self._memory.leases:
             waits.append(self._memory.leases[0].until - now)
         if self.subscription.endpoint is None:
@@ -503,6 +537,8 @@ class Pump:
                 waits.append(self._memory.next_due_at - now)
             if self._tokens < 1:
                 waits.append(self._rate.until_next(monotonic))
+            if self._requests < 1:
+                waits.append(self.asking.allowed.until_next(monotonic))
         return min(waits, default=None)
 
     def _until_pulled(self, now: float, monotonic: float) -> list[float]:
@@ -598,6 +634,11 @@ class Pump:
             )
             incidents.endpoint_gone(self.subscription)
             self._pause(self.subscription, self._settlement.last_error)
+
+    def _agreed(self, agreement: Agreement) -> None:
+        """Hear that the endpoint has agreed to be sent to."""
+        self._use(replace(self.subscription, agreement=agreement))
+        self._remember(self.subscription, agreement)
 
     def _hold(self, until: float) -> None:
         if until != self._hold_until:

@@ -495,3 +495,56 @@ def test_no_secret_of_the_message_is_logged(
     assert "a-1" in caplog.text
     assert SECRET not in caplog.text
     assert "order_id" not in caplog.text
+
+
+# -- consent ---------------------------------------------------------------------------------------
+
+
+def ask(app: Flask, topic: str = "order", **headers: str) -> TestResponse:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return app.test_client().options(f"/webhooks/{topic}", headers=named)
+
+
+def test_a_configured_broker_gets_consent(app: Flask) -> None:
+    app.config["BROKER_WEBHOOK_ORIGINS"] = "broker"
+    Subscriber(app).on("order")(lambda event, session: None)
+
+    response = ask(app, webhook_request_origin="broker", webhook_request_rate="60")
+
+    assert response.status_code == 204
+    assert response.headers["WebHook-Allowed-Origin"] == "broker"
+    assert response.headers["WebHook-Allowed-Rate"] == "*"
+    assert "POST" in response.headers["Allow"]
+
+
+def test_another_broker_is_refused(app: Flask) -> None:
+    app.config["BROKER_WEBHOOK_ORIGINS"] = "broker"
+    Subscriber(app).on("order")(lambda event, session: None)
+
+    response = ask(app, webhook_request_origin="elsewhere.example")
+
+    assert response.status_code == 403
+    assert response.headers["WebHook-Allowed-Origin"] == "broker"
+    assert response.get_json()["code"] == "origin_refused"
+
+
+def test_without_origins_nobody_gets_consent_and_nobody_is_refused(app: Flask) -> None:
+    Subscriber(app).on("order")(lambda event, session: None)
+
+    response = ask(app, webhook_request_origin="broker")
+
+    assert response.status_code == 204
+    assert not [name for name, _ in response.headers if name.lower().startswith("webhook-")]
+
+
+@pytest.mark.parametrize("named", ["order/other", ""])
+def test_there_is_no_consent_to_a_subscription_that_nothing_handles(app: Flask, named: str) -> None:
+    app.config["BROKER_WEBHOOK_ORIGINS"] = "*"
+    subscriber = Subscriber(app)
+    for name in ("one", "two"):
+        subscriber.on("order", subscription=name)(lambda event, session: None)
+
+    response = ask(app, webhook_request_origin="broker", webhook_subscription=named)
+
+    assert (response.status_code, response.get_json()["code"]) == (404, "subscription_not_found")
+    assert ask(app, webhook_request_origin="b", webhook_subscription="order/two").status_code == 204

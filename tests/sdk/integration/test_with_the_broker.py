@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -114,6 +115,37 @@ def test_a_delivery_is_understood(
     assert [delivery.event for delivery in seen] == made
     assert [(delivery.sequence, delivery.attempt) for delivery in seen] == [(1, 1), (2, 1), (3, 1)]
     assert {(delivery.topic, delivery.subscription) for delivery in seen} == {("order", "shop")}
+
+
+@pytest.mark.parametrize(
+    ("origins", "state"), [("127.0.0.1", "agreed"), ("*", "agreed"), ("elsewhere", "refused")]
+)
+def test_required_consent_is_given_to_a_configured_broker(
+    origins: str, state: str, broker: BrokerProcess, publisher: Publisher, sqlite_site: Site
+) -> None:
+    seen: list[Event] = []
+    port = free_port()
+    app = Flask("shop")
+    app.config.from_mapping(
+        BROKER_URL=broker.base_url,
+        BROKER_WEBHOOK_URL=f"http://127.0.0.1:{port}",
+        BROKER_WEBHOOK_ORIGINS=origins,
+    )
+    inbox = Inbox(sqlite_site.engine)
+    inbox.create_tables()
+    subscriber = Subscriber(app, inbox=inbox)
+    subscriber.on("order", consent="required")(lambda event, _: seen.append(event))
+    publisher.publish("order", event(1))
+
+    with serving(app, port):
+        eventually(lambda: subscriber.ready, within_s=30)
+        shown = partial(broker.api.ok_status, "order", "shop")
+        eventually(lambda: shown()["consent_state"] == state, within_s=30)
+        if state == "agreed":
+            eventually(lambda: seen, within_s=30)
+        subscriber.stop()
+
+    assert len(seen) == (state == "agreed")
 
 
 @pytest.mark.timeout(180)

@@ -45,6 +45,21 @@ def test_an_empty_setting_counts_as_unset(unset: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        (None, ()),
+        ("", ()),
+        ("*", ("*",)),
+        (" Broker , events.example.com:8443,", ("broker", "events.example.com:8443")),
+    ],
+)
+def test_origins_are_names_with_commas(value: str | None, origins: tuple[str, ...]) -> None:
+    settings = read_settings({**WHOLE, "BROKER_WEBHOOK_ORIGINS": value}, "shop")
+
+    assert settings.webhook_origins == origins
+
+
+@pytest.mark.parametrize(
     ("change", "name"),
     [
         ({"BROKER_URL": None}, "BROKER_URL"),
@@ -54,6 +69,8 @@ def test_an_empty_setting_counts_as_unset(unset: Any) -> None:
         ({"BROKER_SUBSCRIBE": "perhaps"}, "BROKER_SUBSCRIBE"),
         ({"BROKER_SUBSCRIBER_NAME": "a/b"}, "subscription name"),
         ({"BROKER_WEBHOOK_SECRET": "whsec_"}, "BROKER_WEBHOOK_SECRET"),
+        ({"BROKER_WEBHOOK_ORIGINS": "https://broker"}, "BROKER_WEBHOOK_ORIGINS"),
+        ({"BROKER_WEBHOOK_ORIGINS": "*.example"}, "BROKER_WEBHOOK_ORIGINS"),
     ],
 )
 def test_a_wrong_setting_is_named(change: dict[str, Any], name: str) -> None:

@@ -41,6 +41,13 @@ FIELDS = (
         "What follows the last attempt.",
         ("dead-letter", "block"),
     ),
+    Field(
+        "--consent",
+        "consent",
+        TEXT,
+        "Is the endpoint asked before it is sent to?",
+        ("off", "if-supported", "required"),
+    ),
     Field("--ack-deadline", "ack_deadline_s", DURATION, "How long a pulled message is leased."),
     Field("--max-backlog-age", "max_backlog_age_s", DURATION, "Then an owed message is given up."),
     Field("--dead-letter-retention", "dead_letter_retention_s", DURATION, "Then it is removed."),
