@@ -25,6 +25,7 @@ from broker.service import Broker
 from broker.sessions import Sessions
 from broker.store.opening import open_store
 from broker.store.port import Store
+from broker.tls import tls_of
 from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ class Worker:
         broker = Broker(store, settings, self._keys, tracing=self._tracing)
         broker.load()
         inherited = store.lock_descriptor()
+        tls = tls_of(settings.ca_file, settings.client_cert_file, settings.client_key_file)
         couriers = (
-            Couriers(settings.allowed_targets, inherited, store.may_send_until)
+            Couriers(settings.allowed_targets, tls, inherited, store.may_send_until)
             if self._tracing is None
             else TracedCouriers(
-                settings.allowed_targets, inherited, self._tracing, store.may_send_until
+                settings.allowed_targets, tls, inherited, self._tracing, store.may_send_until
             )
         )
         self._dispatcher = Dispatcher(

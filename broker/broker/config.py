@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from broker.nats_address import ALLOWED, SCHEME, parse_address
 from broker.secret_files import UnusableSecret, with_secrets
 from broker.targets import AllowedTargets, parse_allowed_targets
+from broker.tls import UnusableFile, belongs, certificates_in, key_in
 
 T = TypeVar("T")
 _CREDENTIALS = re.compile(r"[^/,@]+@")
@@ -38,6 +39,9 @@ class Settings:
     api_keys: bool = False
     admin_key: str | None = None
     allowed_targets: AllowedTargets = field(default_factory=AllowedTargets)
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
     auto_create_topics: bool = True
     max_message_bytes: int = _MIB
     max_batch_bytes: int = 16 * _MIB
@@ -68,6 +72,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
             continue
         try:
             values[name] = parse(text)
+        except UnusableFile as unusable:
+            faults.append(f'{variable} is "{text}", {unusable}; allowed: {allowed}')
         except ValueError:
             shown = "…" if name == "admin_key" else _CREDENTIALS.sub("…@", text)
             faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
@@ -76,6 +82,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
             "BROKER_ADMIN_KEY is not set; allowed: a key of at least 16 characters, "
             "needed because BROKER_API_KEYS is on"
         )
+    faults += _certificate_faults(values, environ)
     if faults:
         raise WrongSetting("\n".join(faults))
     return Settings(**values)  # type: ignore[arg-type]
@@ -89,6 +96,21 @@ def _names_admin_key(environ: Mapping[str, str]) -> bool:
 def shown_store(store: str) -> str:
     """Return what a log may say of a store: without credentials."""
     return _CREDENTIALS.sub("…@", store) if store.startswith(SCHEME) else store
+
+
+def _certificate_faults(values: Mapping[str, object], environ: Mapping[str, str]) -> list[str]:
+    names = ("BROKER_CLIENT_CERT_FILE", "BROKER_CLIENT_KEY_FILE")
+    absent = [name for name in names if not environ.get(name, "").strip()]
+    if len(absent) == 1:
+        (other,) = set(names) - set(absent)
+        return [f"{absent[0]} is not set; allowed: a file in PEM, needed because {other} is set"]
+    certificate, key = values.get("client_cert_file"), values.get("client_key_file")
+    if not (isinstance(certificate, str) and isinstance(key, str)) or belongs(certificate, key):
+        return []
+    return [
+        f'BROKER_CLIENT_KEY_FILE is "{key}", whose key does not belong to the certificate in '
+        f'BROKER_CLIENT_CERT_FILE ("{certificate}"); allowed: the key that it was made for'
+    ]
 
 
 def sqlite_path(store: str) -> str:
@@ -207,6 +229,17 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
         "allowed_targets",
         _targets,
         "host names and CIDRs, separated by commas, for example 10.0.0.0/8,order-service",
+    ),
+    "BROKER_CA_FILE": ("ca_file", certificates_in, "a file of certificates in PEM"),
+    "BROKER_CLIENT_CERT_FILE": (
+        "client_cert_file",
+        certificates_in,
+        "a file in PEM with a certificate, and those that vouch for it behind it",
+    ),
+    "BROKER_CLIENT_KEY_FILE": (
+        "client_key_file",
+        key_in,
+        "a file in PEM with the certificate's private key, without a passphrase",
     ),
     "BROKER_AUTO_CREATE_TOPICS": ("auto_create_topics", _boolean, "true or false"),
     "BROKER_MAX_MESSAGE_BYTES": (

@@ -133,7 +133,8 @@ class Step:
 class Endpoint:
     """A webhook receiver on loopback. `requests` and `timeline` grow as requests come in.
 
-    Requests for its consent are in `asked`, and answered by `consent`.
+    Requests for its consent are in `asked`, and answered by `consent`. With a `certificate` it is
+    reached over TLS, and with `clients` by those only whom an authority in that file vouches for.
 
     In the timeline an answer stands before its first byte leaves, so that whatever the broker does
     because of it stands after it.
@@ -144,6 +145,7 @@ class Endpoint:
         script: Script = always(Answer()),  # noqa: B008
         port: int = 0,
         certificate: Path | None = None,
+        clients: Path | None = None,
     ) -> None:
         self.script = script
         self.consent: Script = always(Answer(501))  # as of one that knows no OPTIONS
@@ -155,7 +157,7 @@ class Endpoint:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = _Server(self, port, certificate)
+        self._server = _Server(self, port, certificate, clients)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="endpoint", daemon=True
         )
@@ -235,12 +237,17 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, endpoint: Endpoint, port: int, certificate: Path | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, port: int, certificate: Path | None, clients: Path | None
+    ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.endpoint = endpoint
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+            if clients is not None:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(clients)
             self.socket = context.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )

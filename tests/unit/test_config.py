@@ -10,8 +10,10 @@ import pytest
 
 from broker.config import _VARIABLES, Settings, WrongSetting, settings_from, sqlite_path
 from broker.targets import parse_allowed_targets
+from support.endpoint import SELF_SIGNED
 
 KEY = "0123456789abcdef"
+PEM = str(SELF_SIGNED)
 
 GOOD: list[tuple[str, str, str, object]] = [
     ("BROKER_STORE", "sqlite:////data/other.db", "store", "sqlite:////data/other.db"),
@@ -35,6 +37,9 @@ GOOD: list[tuple[str, str, str, object]] = [
         "allowed_targets",
         parse_allowed_targets(["10.0.0.0/8", "orders"]),
     ),
+    ("BROKER_CA_FILE", PEM, "ca_file", PEM),
+    ("BROKER_CLIENT_CERT_FILE", PEM, "client_cert_file", PEM),
+    ("BROKER_CLIENT_KEY_FILE", PEM, "client_key_file", PEM),
     ("BROKER_AUTO_CREATE_TOPICS", "false", "auto_create_topics", False),
     ("BROKER_AUTO_CREATE_TOPICS", "On", "auto_create_topics", True),
     ("BROKER_MAX_MESSAGE_BYTES", "1024", "max_message_bytes", 1024),
@@ -74,11 +79,21 @@ WRONG: dict[str, list[str]] = {
     "BROKER_API_KEYS": ["maybe", "2"],
     "BROKER_ADMIN_KEY": ["short", "0123456789abcde"],
     "BROKER_ALLOWED_TARGETS": ["10.0.0.0/33", "http://orders", "orders:80", "a,b/c"],
+    "BROKER_CA_FILE": ["/nowhere/authority.pem", "/", __file__],
+    "BROKER_CLIENT_CERT_FILE": ["/nowhere/broker.crt", "/", __file__],
+    "BROKER_CLIENT_KEY_FILE": ["/nowhere/broker.key", "/"],
     "BROKER_AUTO_CREATE_TOPICS": ["perhaps"],
     "BROKER_MAX_MESSAGE_BYTES": ["1023", "67108865", "1MiB", "1e6"],
     "BROKER_MAX_BATCH_BYTES": ["0", "268435457", "lots"],
     "BROKER_MIN_FREE_BYTES": ["-1", "10%"],
     "BROKER_DRAIN_S": ["-1", "601", "nan", "inf", "1s"],
+}
+
+
+# What has to be set as well.
+BESIDE = {
+    "BROKER_CLIENT_CERT_FILE": {"BROKER_CLIENT_KEY_FILE": PEM},
+    "BROKER_CLIENT_KEY_FILE": {"BROKER_CLIENT_CERT_FILE": PEM},
 }
 
 
@@ -102,7 +117,7 @@ def test_tables_of_these_tests_have_every_variable() -> None:
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), GOOD)
 def test_good_value_is_taken(variable: str, text: str, field: str, value: object) -> None:
-    assert getattr(settings_from({variable: text}), field) == value
+    assert getattr(settings_from({**BESIDE.get(variable, {}), variable: text}), field) == value
 
 
 @pytest.mark.parametrize("variable", WRONG)
@@ -117,7 +132,7 @@ def test_empty_value_is_the_default(variable: str, text: str) -> None:
 def test_wrong_value_is_told_with_its_variable_and_what_is_allowed(
     variable: str, text: str
 ) -> None:
-    (line,) = refusal({variable: text})
+    (line,) = refusal({**BESIDE.get(variable, {}), variable: text})
     assert line.startswith(f'{variable} is "')
     assert f"allowed: {_VARIABLES[variable][2]}" in line
     assert (text in line) == (variable != "BROKER_ADMIN_KEY")

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
 import pycurl
@@ -36,6 +37,7 @@ from broker.dispatch.frames import (
 )
 from broker.signing import signature_header
 from broker.targets import AllowedTargets, parse_allowed_targets
+from broker.tls import Tls
 
 MAX_BATCH_ANSWER_BYTES = 64 * 1024
 MAX_DISCARDED_BYTES = 256 * 1024
@@ -66,6 +68,8 @@ _ERRORS = {
     pycurl.E_SEND_ERROR: "the connection broke while sending",
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
     pycurl.E_PEER_FAILED_VERIFICATION: "the endpoint's TLS certificate cannot be trusted",
+    pycurl.E_SSL_CACERT_BADFILE: "the broker's certificate authorities cannot be read",
+    pycurl.E_SSL_CERTPROBLEM: "the broker's client certificate cannot be used",
 }
 
 
@@ -74,6 +78,7 @@ class Introduction(msgspec.Struct, frozen=True):
 
     allowed_targets: list[str]
     user_agent: str
+    tls: Tls
     may_send_until: float | None = None  # None is for ever
 
 
@@ -157,13 +162,14 @@ class Courier:
     """Takes jobs from the worker, tells it their outcomes."""
 
     def __init__(
-        self, peer: socket.socket, targets: AllowedTargets, user_agent: str, until: float | None
+        self, peer: socket.socket, introduction: Introduction
     ) -> None:
         self._peer = peer
-        self._until = until
+        self._targets = parse_allowed_targets(introduction.allowed_targets)
+        self._user_agent = introduction.user_agent
+        self._tls = _options(introduction.tls)
+        self._until = introduction.may_send_until
         self._waiting: list[Job] = []
-        self._targets = targets
-        self._user_agent = user_agent
         self._endpoints: dict[int, Endpoint] = {}
         self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Transfer] = {}
@@ -302,6 +308,9 @@ class Courier:
             (pycurl.OPENSOCKETFUNCTION, open_socket),
         ):
             curl.setopt(option, value)
+        if endpoint.url[:6].lower() == "https:":
+            for option, file in self._tls:
+                curl.setopt(option, file)
         if endpoint.once:
             curl.setopt(pycurl.PREREQFUNCTION, transfer.let_go_once)
         return transfer
@@ -367,6 +376,28 @@ def batch_id(seqs: list[int]) -> str:
     return f"{first}-{last}-{members}"
 
 
+def _options(tls: Tls) -> list[tuple[int, str | None]]:
+    """Say in libcurl's terms whom to trust and what to show."""
+    options: list[tuple[int, str | None]] = []
+    if tls.authorities_folder is not None:
+        options += [(pycurl.CAINFO, None), (pycurl.CAPATH, tls.authorities_folder)]
+    files = tls.authorities if len(tls.authorities) < 2 else [_joined(tls.authorities)]
+    options += [(pycurl.CAINFO, file) for file in files]
+    if tls.certificate is not None and tls.key is not None:
+        options += [(pycurl.SSLCERT, tls.certificate), (pycurl.SSLKEY, tls.key)]
+    return options
+
+
+def _joined(files: list[str]) -> str:
+    """Put files into one, in memory: libcurl reads one, and keeps what it has read of it."""
+    descriptor = os.memfd_create("authorities")
+    with open(descriptor, "wb", closefd=False) as whole:
+        for file in files:
+            with contextlib.suppress(OSError):  # it was there at the start; now nobody is trusted
+                whole.write(Path(file).read_bytes() + b"\n")
+    return f"/proc/self/fd/{descriptor}"
+
+
 def _host(url: str) -> str:
     authority = url.split("://", 1)[1].split("/", 1)[0].split("?", 1)[0]
     if authority.startswith("["):
@@ -401,9 +432,7 @@ def main() -> None:
     told = msgspec.json.decode(introduction, type=Introduction)
     peer = socket.socket(fileno=int(descriptor))
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the worker was killed
-        Courier(
-            peer, parse_allowed_targets(told.allowed_targets), told.user_agent, told.may_send_until
-        ).run()
+        Courier(peer, told).run()
     os._exit(0)  # without collecting libcurl's handles, whose callbacks want a live interpreter
 
 

@@ -30,6 +30,7 @@ from broker.dispatch.frames import (
 )
 from broker.subscription import Subscription
 from broker.targets import AllowedTargets
+from broker.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +59,15 @@ class Couriers(asyncio.Protocol):
     def __init__(
         self,
         targets: AllowedTargets,
+        tls: Tls,
         inherited: int | None,
         may_send_until: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._may_send_until = may_send_until
-        limited = may_send_until() != math.inf
+        self._limited = may_send_until() != math.inf
         introduction = Introduction(
-            targets.names(), f"broker/{__version__}", 0.0 if limited else None
+            targets.names(), f"broker/{__version__}", tls, 0.0 if self._limited else None
         )
-        self._limited = limited
         self._introduction = msgspec.json.encode(introduction).decode()
         self._inherited = inherited
         self._senders: dict[int, Sender] = {}

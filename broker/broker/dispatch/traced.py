@@ -7,6 +7,7 @@ from broker.dispatch.couriers import Couriers, Sender
 from broker.dispatch.frames import Item, Outcome
 from broker.subscription import Subscription
 from broker.targets import AllowedTargets
+from broker.tls import Tls
 from broker.tracing import Attempt, Tracing
 
 
@@ -41,11 +42,12 @@ class TracedCouriers(Couriers):
     def __init__(
         self,
         targets: AllowedTargets,
+        tls: Tls,
         inherited: int | None,
         tracing: Tracing,
         may_send_until: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        super().__init__(targets, inherited, may_send_until)
+        super().__init__(targets, tls, inherited, may_send_until)
         self._tracing = tracing
 
     def send(
