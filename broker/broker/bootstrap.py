@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from a2wsgi import WSGIMiddleware
 
@@ -21,6 +22,7 @@ from broker.dispatch.couriers import Couriers
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.sweeper import Sweeper
 from broker.dispatch.traced import TracedCouriers
+from broker.hosts import EVERY_HOST, AllowedHosts
 from broker.service import Broker
 from broker.sessions import Sessions
 from broker.store.opening import open_store
@@ -179,7 +181,16 @@ def create_front(settings: Settings) -> Front:
         )
     worker = Worker(settings, keys)
     forwarding = Forwarding(worker.owner, settings.max_batch_bytes)
-    return Front(worker, control, keys, sessions, forwarding)
+    return Front(worker, control, keys, sessions, forwarding, _hosts_of(settings))
+
+
+def _hosts_of(settings: Settings) -> AllowedHosts:
+    """Say under which names browsers are served: a page that has no key gets nothing anyway."""
+    if settings.allowed_hosts is None and settings.api_keys:
+        return EVERY_HOST
+    url = settings.public_url
+    own = None if url is None else urlsplit(url).hostname
+    return (settings.allowed_hosts or AllowedHosts()).also(own)
 
 
 def asgi_app() -> Front:

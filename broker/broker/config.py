@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from broker.hosts import AllowedHosts, parse_allowed_hosts
 from broker.nats_address import ALLOWED, SCHEME, parse_address
 from broker.secret_files import UnusableSecret, with_secrets
 from broker.targets import AllowedTargets, parse_allowed_targets
@@ -39,6 +40,7 @@ class Settings:
     api_keys: bool = False
     admin_key: str | None = None
     allowed_targets: AllowedTargets = field(default_factory=AllowedTargets)
+    allowed_hosts: AllowedHosts | None = None
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
@@ -205,6 +207,10 @@ def _targets(text: str) -> AllowedTargets:
     return parse_allowed_targets(part.strip() for part in text.split(",") if part.strip())
 
 
+def _hosts(text: str) -> AllowedHosts:
+    return parse_allowed_hosts(part.strip() for part in text.split(",") if part.strip())
+
+
 _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
     "BROKER_STORE": (
         "store",
@@ -229,6 +235,11 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
         "allowed_targets",
         _targets,
         "host names and CIDRs, separated by commas, for example 10.0.0.0/8,order-service",
+    ),
+    "BROKER_ALLOWED_HOSTS": (
+        "allowed_hosts",
+        _hosts,
+        "host names, separated by commas, for example broker.example.com, or * for any",
     ),
     "BROKER_CA_FILE": ("ca_file", certificates_in, "a file of certificates in PEM"),
     "BROKER_CLIENT_CERT_FILE": (

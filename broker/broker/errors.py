@@ -115,6 +115,19 @@ class IdReused(BrokerError):
     code = "id_reused"
 
 
+class HostNotAllowed(BrokerError):
+    """A browser may not reach the broker under this name."""
+
+    status = 421
+    code = "host_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f'A browser asked here for "{host[:200]}", as a page that is up to no good would have '
+            "it do. If the broker has this name, add it to BROKER_ALLOWED_HOSTS."
+        )
+
+
 class MessageTooLarge(BrokerError):
     """The message is larger than this broker takes."""
 

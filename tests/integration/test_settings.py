@@ -28,6 +28,7 @@ WRONG: list[tuple[str, str, tuple[str, ...]]] = [
     ("BROKER_API_KEYS", "maybe", ("on",)),
     ("BROKER_ALLOWED_TARGETS", "10.0.0.0/99", ("cidr", "network", "address", "host")),
     ("BROKER_ALLOWED_TARGETS", "a b", ("cidr", "network", "address", "host")),
+    ("BROKER_ALLOWED_HOSTS", "https://a.example", ("names",)),
     ("BROKER_CA_FILE", "/nowhere/ca.pem", ("pem",)),
     ("BROKER_CLIENT_CERT_FILE", "/nowhere/broker.crt", ("pem",)),
     ("BROKER_CLIENT_KEY_FILE", "/nowhere/broker.key", ("pem",)),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.config import _VARIABLES, Settings, WrongSetting, settings_from, sqlite_path
+from broker.hosts import parse_allowed_hosts
 from broker.targets import parse_allowed_targets
 from support.endpoint import SELF_SIGNED
 
@@ -37,6 +38,13 @@ GOOD: list[tuple[str, str, str, object]] = [
         "allowed_targets",
         parse_allowed_targets(["10.0.0.0/8", "orders"]),
     ),
+    (
+        "BROKER_ALLOWED_HOSTS",
+        "Events.Example.com, broker.lan.,,",
+        "allowed_hosts",
+        parse_allowed_hosts(["events.example.com", "broker.lan"]),
+    ),
+    ("BROKER_ALLOWED_HOSTS", "*", "allowed_hosts", parse_allowed_hosts(["*"])),
     ("BROKER_CA_FILE", PEM, "ca_file", PEM),
     ("BROKER_CLIENT_CERT_FILE", PEM, "client_cert_file", PEM),
     ("BROKER_CLIENT_KEY_FILE", PEM, "client_key_file", PEM),
@@ -79,6 +87,7 @@ WRONG: dict[str, list[str]] = {
     "BROKER_API_KEYS": ["maybe", "2"],
     "BROKER_ADMIN_KEY": ["short", "0123456789abcde"],
     "BROKER_ALLOWED_TARGETS": ["10.0.0.0/33", "http://orders", "orders:80", "a,b/c"],
+    "BROKER_ALLOWED_HOSTS": ["https://a.example", "a.example:80", "*.example", "a b", "."],
     "BROKER_CA_FILE": ["/nowhere/authority.pem", "/", __file__],
     "BROKER_CLIENT_CERT_FILE": ["/nowhere/broker.crt", "/", __file__],
     "BROKER_CLIENT_KEY_FILE": ["/nowhere/broker.key", "/"],

@@ -39,6 +39,7 @@ REFUSALS = [
     errors.InvalidAckUrl(),
     errors.TopicInUse(),
     errors.EditConflict(),
+    errors.HostNotAllowed("evil.example"),
     errors.IdReused(),
     errors.MessageTooLarge(),
     errors.RequestTooSlow(),

@@ -6,8 +6,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias
 
 from broker.api.forwarding import Forwarding
@@ -17,7 +17,8 @@ from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, 
 from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
-from broker.errors import BrokerError
+from broker.errors import BrokerError, HostNotAllowed
+from broker.hosts import EVERY_HOST, AllowedHosts, from_browser
 from broker.logs import asked
 from broker.service import Broker
 from broker.sessions import Sessions, id_in
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _TOPICS = "/v1/topics/"
 MAX_CONTROL_BYTES = 1024 * 1024
+MOST_HOSTS = 256
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 _JSON = (b"content-type", b"application/json")
@@ -61,6 +63,7 @@ class Front:
         keys: Keys,
         sessions: Sessions,
         forwarding: Forwarding,
+        hosts: AllowedHosts = EVERY_HOST,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._lifespan = lifespan
@@ -69,6 +72,8 @@ class Front:
         self._sessions = sessions
         self._forwarding = forwarding
         self._begun = False
+        self._is_allowed_host = lru_cache(MOST_HOSTS)(hosts.allow)
+        self._known_hosts: set[tuple[bytes, bytes]] = set()  # as headers, of those allowed
         self.ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
@@ -88,6 +93,7 @@ class Front:
         asked.set(request_id)
         place = None
         try:
+            self._require_known_host(scope["headers"])
             if not self._begun:
                 await self._stand_by(scope, receive, send, request_id)
                 return
@@ -156,6 +162,20 @@ class Front:
             if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 return bytes(value)
         return next(self._ids)
+
+    def _require_known_host(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Refuse what a browser may have sent for the page of a stranger.
+
+        Clients send Host first: of one that came before, a look at it is all this costs.
+        """
+        if headers and headers[0] in self._known_hosts:
+            return
+        host = next((value for name, value in headers if name == b"host"), b"")
+        if self._is_allowed_host(host):
+            if len(self._known_hosts) < MOST_HOSTS:
+                self._known_hosts.add((b"host", host))
+        elif from_browser(headers):
+            raise HostNotAllowed(host.decode("latin-1"))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

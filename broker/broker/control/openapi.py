@@ -19,7 +19,7 @@ from broker.auth import ADMINISTER, OPEN, Forbidden, Needs, Unauthorized
 from broker.control.examples import EXAMPLES
 from broker.control.operation import JSON, OPERATIONS, Content, Operation, Ref, operation
 from broker.control.permissions import PAGES, PERMISSIONS
-from broker.errors import BrokerError, InvalidRequest, RouteNotFound
+from broker.errors import BrokerError, HostNotAllowed, InvalidRequest, RouteNotFound
 from broker.event_schema import event_schema, stored_event_schema
 from broker.fields import Body
 from broker.filters.dialects import filter_schema
@@ -313,7 +313,7 @@ def _answer(status: int, content: Content | None, example: Any, components: _Com
 
 def _all_refusals(rule: Rule, known: Operation, needs: Needs) -> list[type[BrokerError]]:
     """Return the refusals of a call: those it names, and those that follow from its path."""
-    found = list(known.refuses)
+    found = [*known.refuses, HostNotAllowed]
     if needs is not OPEN:
         found += [Unauthorized, Forbidden]
     places = list(_PLACE.finditer(rule.rule))
