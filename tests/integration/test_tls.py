@@ -193,6 +193,29 @@ def test_certificate_of_a_stranger_opens_nothing(
     assert_refused(api, guarded.url, guarded, "")
 
 
+def test_certificate_is_replaced_without_a_restart(
+    start_broker: StartBroker,
+    tmp_path: Path,
+    authority: Authority,
+    stranger: Authority,
+    guarded: Endpoint,
+) -> None:
+    used = Identity(tmp_path / "broker.crt", tmp_path / "broker.key", tmp_path / "none")
+    before, after = (each.vouch_for("broker@example.com") for each in (stranger, authority))
+    for file in ("certificate", "key"):
+        shutil.copy(getattr(before, file), getattr(used, file))
+    api = start_broker(BROKER_CA_FILE=str(authority.file), **shows(used)).api
+    api.ok_subscribe("t", guarded.url, retry=RETRY)
+    sequence = api.ok_publish("t", 1)
+    eventually(lambda: api.ok_status("t")["last_error"])
+    assert guarded.requests == []
+
+    for file in ("certificate", "key"):
+        shutil.copy(getattr(after, file), getattr(used, file))
+
+    eventually(lambda: guarded.sequences == [sequence])
+
+
 def test_certificate_changes_nothing_for_other_endpoints(
     start_broker: StartBroker, authority: Authority, secured: Endpoint, endpoint: Endpoint
 ) -> None:

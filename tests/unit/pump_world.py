@@ -71,6 +71,7 @@ class ScriptedCourier:
     def __init__(self) -> None:
         self.up = True
         self.sent: list[Request] = []
+        self.sent_to: list[str] = []
         self.out: dict[int, Request] = {}
         self.endpoint: Endpoint | None = None
         self.questions: dict[int, list[str]] = {}
@@ -95,7 +96,9 @@ class ScriptedCourier:
             self._last_job += 1
             request = Request(self._last_job, attempt, tuple(item.seq for item in items))
             if self.up:
+                assert self.endpoint is not None
                 self.sent.append(request)
+                self.sent_to.append(self.endpoint.url)
             self.out[request.job] = request
             jobs.append(request.job)
         return jobs

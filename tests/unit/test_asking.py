@@ -267,6 +267,20 @@ async def test_at_most_once_settles_nothing_before_there_is_consent(world: PumpW
     assert [request.seqs for request in world.courier.sent] == [(seq,)]
 
 
+@with_fields(guarantee="at-most-once")
+async def test_what_is_settled_already_goes_to_the_endpoint_before(world: PumpWorld) -> None:
+    await world.publish(None)
+    while not world.pump._promised:
+        await world.turn(1)
+
+    await world.configure(endpoint="http://b.example/hook", consent="required")
+
+    assert world.courier.sent_to == [HOOK]
+    assert world.courier.asked == 1
+    assert world.courier.endpoint is not None
+    assert world.courier.endpoint.url == "http://b.example/hook"
+
+
 @pytest.mark.parametrize("status", [429, 503])
 @with_fields(consent="required")
 async def test_retry_after_is_obeyed(world: PumpWorld, status: int) -> None:

@@ -133,6 +133,7 @@ class Pump:
         self._checked_slow_at = 0.0
         self._draining = False
         self._promised = False  # settled on disk and about to be sent
+        self._untold = False  # the courier does not know the present configuration
         self._reordering = False
         self._intake = Intake(
             shard,
@@ -176,9 +177,16 @@ class Pump:
         self.asking.use(subscription)
         if subscription.endpoint is not None:
             self._puller.dismiss()
-            self._couriers.set_endpoint(
-                endpoint_of(subscription, self._shard.id, self._webhook_id_prefix, self._now())
-            )
+        self._tell_courier()
+
+    def _tell_courier(self) -> None:
+        """Say where requests go from now on; but what is promised goes where it was promised to."""
+        if self.subscription.endpoint is None:
+            return
+        self._untold = self._promised
+        if not self._promised:
+            prefix, now = self._webhook_id_prefix, self._now()
+            self._couriers.set_endpoint(endpoint_of(self.subscription, self._shard.id, prefix, now))
 
     async def perform(self, act: Callable[[], Awaitable[T]]) -> T:
         """Have the pump's task do something between two turns; return what that returns.
@@ -419,6 +427,8 @@ class Pump:
             await self._settle_first(batches)
             self._promised = False
         self._dispatch(batches, settled)
+        if self._untold:
+            self._tell_courier()
 
     def _batches(self, slots: int) -> list[list[Delivery]]:
         """Take what goes into each request that begins now; what has expired is settled instead."""
