@@ -15,6 +15,7 @@ from broker_client.secret_files import UnusableSecret, with_secrets
 SECRETS = frozenset({"BROKER_API_KEY", "BROKER_WEBHOOK_SECRET", "NOTIFY_URLS"})
 
 HttpUrl = Annotated[str, Field(pattern="^https?://.+")]
+Origins = Annotated[str, Field(pattern=r"^(\*|[\w.:-]+( *, *[\w.:-]+)*)$")]
 
 
 class WrongSetting(ValueError):
@@ -58,7 +59,7 @@ class Settings(BaseModel):
     """Where the broker reaches this service."""
     broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None
     """What the broker signs its requests with; without it the service makes one and keeps it."""
-    broker_webhook_origins: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]+$|^\*$")] = "broker"
+    broker_webhook_origins: Origins = "broker"
     """Which brokers that ask for consent get it: their names with commas between, or *."""
     notify_urls: Annotated[tuple[str, ...], BeforeValidator(_notify_urls)] = ()
     """Where notifications are sent: Apprise URLs with spaces between; none: they are only kept."""

@@ -14,6 +14,7 @@ from broker_client.secret_files import UnusableSecret, with_secrets
 SECRETS = frozenset({"BROKER_API_KEY", "BROKER_WEBHOOK_SECRET"})
 
 HttpUrl = Annotated[str, Field(pattern="^https?://.+")]
+Origins = Annotated[str, Field(pattern=r"^(\*|[\w.:-]+( *, *[\w.:-]+)*)$")]
 
 
 class WrongSetting(ValueError):
@@ -48,7 +49,7 @@ class Settings(BaseModel):
     """Where the broker reaches this service."""
     broker_webhook_secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/=]+$")] | None = None
     """What the broker signs its requests with; without it the service makes one and keeps it."""
-    broker_webhook_origins: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]+$|^\*$")] = "broker"
+    broker_webhook_origins: Origins = "broker"
     """Which brokers that ask for consent get it: their names with commas between, or *."""
     shipping_step_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     """Seconds that a shipment stays in a status before it moves on by itself."""

@@ -119,3 +119,14 @@ def test_message_with_nothing_to_tell_is_dead_lettered(client: FlaskClient) -> N
 
     assert answer.headers["Webhook-Verdict"] == "dead-letter"
     assert client.get("/notifications").get_json()["notifications"] == []
+
+
+@pytest.mark.parametrize(("origin", "status"), [("broker", 204), ("elsewhere.example", 403)])
+def test_the_broker_gets_consent_and_another_does_not(
+    client: FlaskClient, origin: str, status: int
+) -> None:
+    headers = {"WebHook-Request-Origin": origin, "webhook-subscription": f"order/{NAME}"}
+
+    answer = client.options("/webhooks/order", headers=headers)
+
+    assert (answer.status_code, answer.headers["WebHook-Allowed-Origin"]) == (status, "broker")

@@ -66,6 +66,8 @@ def test_wrong_setting_is_named_with_its_value_and_what_is_allowed(
         (shipping_service.settings, "SHIPPING_STEP_S", "nan"),
         (shipping_service.settings, "BROKER_WEBHOOK_URL", "ftp://host"),
         (notification_service.settings, "BROKER_WEBHOOK_URL", "host"),
+        (shipping_service.settings, "BROKER_WEBHOOK_ORIGINS", "http://broker"),
+        (notification_service.settings, "BROKER_WEBHOOK_ORIGINS", "a b"),
         (notification_service.settings, "LOG_FORMAT", "xml"),
         (order_service.settings, "LOG_FORMAT", "xml"),
         (shipping_service.settings, "LOG_FORMAT", "xml"),

@@ -148,3 +148,14 @@ def test_list_pages_through_all_shipments(client: FlaskClient) -> None:
     listed = [shipment["order_id"] for shipment in first["shipments"] + second["shipments"]]
     assert listed == ["o-0", "o-1", "o-2"]
     assert second["next"] is None
+
+
+@pytest.mark.parametrize(("origin", "status"), [("broker", 204), ("elsewhere.example", 403)])
+def test_the_broker_gets_consent_and_another_does_not(
+    client: FlaskClient, origin: str, status: int
+) -> None:
+    headers = {"WebHook-Request-Origin": origin, "webhook-subscription": f"order/{NAME}"}
+
+    answer = client.options("/webhooks/order", headers=headers)
+
+    assert (answer.status_code, answer.headers["WebHook-Allowed-Origin"]) == (status, "broker")
