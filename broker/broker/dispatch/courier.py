@@ -36,7 +36,7 @@ from broker.dispatch.frames import (
     split,
 )
 from broker.signing import signature_header
-from broker.targets import AllowedTargets, parse_allowed_targets
+from broker.targets import parse_allowed_targets
 from broker.tls import Tls
 
 MAX_BATCH_ANSWER_BYTES = 64 * 1024
@@ -161,9 +161,7 @@ class Transfer:
 class Courier:
     """Takes jobs from the worker, tells it their outcomes."""
 
-    def __init__(
-        self, peer: socket.socket, introduction: Introduction
-    ) -> None:
+    def __init__(self, peer: socket.socket, introduction: Introduction) -> None:
         self._peer = peer
         self._targets = parse_allowed_targets(introduction.allowed_targets)
         self._user_agent = introduction.user_agent
