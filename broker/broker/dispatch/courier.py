@@ -23,6 +23,7 @@ import msgspec
 import pycurl
 
 from broker.cloudevents import binary_headers, structured
+from broker.dispatch.connections import Connections
 from broker.dispatch.frames import (
     MAX_ANSWER_BYTES,
     Ask,
@@ -41,22 +42,13 @@ from broker.tls import Tls
 
 MAX_BATCH_ANSWER_BYTES = 64 * 1024
 MAX_DISCARDED_BYTES = 256 * 1024
-CONNECTIONS_KEPT = 1024
 CONNECT_TIMEOUT_MS = 10_000
-IDLE_WAIT_S = 60.0
 
 _PR_SET_PDEATHSIG = 1
 _TOLD_HEADERS = re.compile(rb"(?i)(retry-after|webhook-[a-z-]+):[ \t]*([^\r\n]*)")
 _CONTENT_TYPES = {
     "structured": "content-type: application/cloudevents+json; charset=UTF-8",
     "batch": "content-type: application/cloudevents-batch+json; charset=UTF-8",
-}
-_EVENTS = {
-    pycurl.POLL_NONE: 0,
-    pycurl.POLL_IN: select.EPOLLIN,
-    pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
-    pycurl.POLL_REMOVE: 0,
 }
 _ERRORS = {
     pycurl.E_COULDNT_RESOLVE_HOST: "the endpoint's name does not resolve",
@@ -171,59 +163,23 @@ class Courier:
         self._endpoints: dict[int, Endpoint] = {}
         self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Transfer] = {}
-        self._wanted: dict[int, int] = {}
-        self._registered: set[int] = set()
         self._buffer = bytearray()
         self._epoll = select.epoll()
         self._epoll.register(peer.fileno(), select.EPOLLIN)
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS_KEPT)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._connections = Connections(self._epoll)
 
     def run(self) -> None:
         """Work until the worker is gone."""
         peer = self._peer.fileno()
         while True:
-            for descriptor, events in self._epoll.poll(self._wait_s(), 512):
-                if descriptor == peer:
-                    if not self._receive():
-                        return
-                elif self._wanted.get(descriptor):
-                    self._multi.socket_action(descriptor, _bits(events))
-                else:
-                    self._unregister(descriptor)
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._report()
-
-    def _wait_s(self) -> float:
-        wait_ms = self._multi.timeout()
-        return wait_ms / 1000 if wait_ms >= 0 else IDLE_WAIT_S
-
-    def _watch(self, what: int, descriptor: int, _: pycurl.CurlMulti, __: object) -> None:
-        """Hear from libcurl what it waits for.
-
-        A socket stays registered when its transfer ends, and is unregistered once it has something
-        that nobody wants. libcurl does not say when it closes one: CLOSESOCKETFUNCTION would belong
-        to the handle that opened the connection, and crashes once that is gone. So the kernel is
-        asked each time, whether the descriptor is still the socket that was registered.
-        """
-        wanted = _EVENTS[what]
-        self._wanted[descriptor] = wanted
-        if not wanted:
-            return
-        if descriptor in self._registered:
-            try:
-                self._epoll.modify(descriptor, wanted)
-            except FileNotFoundError:
-                self._epoll.register(descriptor, wanted)
-        else:
-            self._registered.add(descriptor)
-            self._epoll.register(descriptor, wanted)
-
-    def _unregister(self, descriptor: int) -> None:
-        self._registered.discard(descriptor)
-        with contextlib.suppress(OSError):  # closed meanwhile
-            self._epoll.unregister(descriptor)
+            for descriptor, events in self._epoll.poll(self._connections.wait_s(), 512):
+                if descriptor != peer:
+                    self._connections.hear(descriptor, events)
+                elif not self._receive():
+                    return
+            outcomes = [self._end(*ended) for ended in self._connections.ended()]
+            if outcomes:
+                self._peer.sendall(framed(outcomes))
 
     def _receive(self) -> bool:
         data = self._peer.recv(1 << 20)
@@ -268,7 +224,7 @@ class Courier:
         transfer.curl.setopt(pycurl.HTTPHEADER, headers)
         transfer.curl.setopt(pycurl.POSTFIELDS, body)
         self._busy[transfer.curl] = transfer
-        self._multi.add_handle(transfer.curl)
+        self._connections.add(transfer.curl, transfer.endpoint.id)
 
     def _ask(self, ask: Ask) -> None:
         transfer = self._new_transfer(self._endpoints[ask.endpoint])
@@ -278,7 +234,7 @@ class Courier:
         transfer.curl.setopt(pycurl.CUSTOMREQUEST, "OPTIONS")
         transfer.curl.setopt(pycurl.HTTPHEADER, ask.headers)
         self._busy[transfer.curl] = transfer
-        self._multi.add_handle(transfer.curl)
+        self._connections.add(transfer.curl, transfer.endpoint.id)
 
     def _new_transfer(self, endpoint: Endpoint) -> Transfer:
         curl = pycurl.Curl()
@@ -313,20 +269,10 @@ class Courier:
             curl.setopt(pycurl.PREREQFUNCTION, transfer.let_go_once)
         return transfer
 
-    def _report(self) -> None:
-        outcomes: list[Outcome] = []
-        more = 1
-        while more:
-            more, succeeded, failed = self._multi.info_read(256)
-            outcomes += [self._end(curl, 0) for curl in succeeded]
-            outcomes += [self._end(curl, error) for curl, error, _ in failed]
-        if outcomes:
-            self._peer.sendall(framed(outcomes))
-
     def _end(self, curl: pycurl.Curl, error: int) -> Outcome:
         transfer = self._busy.pop(curl)
         outcome = transfer.outcome(error)
-        self._multi.remove_handle(curl)
+        self._connections.remove(curl, transfer.endpoint.id)
         if transfer.kept and self._endpoints.get(transfer.endpoint.id) is transfer.endpoint:
             self._free[transfer.endpoint.id].append(transfer)
         return outcome
@@ -401,17 +347,6 @@ def _host(url: str) -> str:
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0]
-
-
-def _bits(events: int) -> int:
-    bits = 0
-    if events & (select.EPOLLIN | select.EPOLLHUP):
-        bits |= pycurl.CSELECT_IN
-    if events & select.EPOLLOUT:
-        bits |= pycurl.CSELECT_OUT
-    if events & select.EPOLLERR:
-        bits |= pycurl.CSELECT_ERR
-    return bits
 
 
 def _end_with_parent(parent: int) -> None:
