@@ -53,7 +53,7 @@ lint: setup       ## style, types, import rules
 	cd tests && ../$(BIN)/lint-imports ../pyproject.toml --no-cache
 
 secrets:          ## make the random keys that compose.keys.yml gives to the broker and the services
-	@umask 077 && mkdir -p secrets && cd secrets && for name in admin order shipping notification; do \
+	@umask 077 && mkdir -p secrets && cd secrets && for name in admin encryption order shipping notification; do \
 	    test -s $${name}_key || $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $${name}_key || exit 1; \
 	    chmod 444 $${name}_key; done  # a container reads them under another user; the folder is yours alone
 

@@ -77,7 +77,7 @@ class Worker:
         await store.open()
         self._tracing = tracing_from(os.environ, __version__)
         broker = Broker(store, settings, self._keys, tracing=self._tracing)
-        broker.load()
+        await broker.load()
         inherited = store.lock_descriptor()
         tls = tls_of(settings.ca_file, settings.client_cert_file, settings.client_key_file)
         couriers = (
@@ -178,6 +178,12 @@ def create_front(settings: Settings) -> Front:
             "API keys are off: whoever reaches this port may do everything. "
             "Set BROKER_API_KEYS=on and BROKER_ADMIN_KEY to change that.",
             extra={"action": "keys_off"},
+        )
+    elif not settings.encryption_keys:
+        log.warning(
+            "The secrets that sign webhooks are stored as they are. "
+            "Set BROKER_ENCRYPTION_KEY to change that.",
+            extra={"action": "not_encrypted"},
         )
     worker = Worker(settings, keys)
     forwarding = Forwarding(worker.owner, settings.max_batch_bytes)

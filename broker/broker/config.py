@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from broker.encryption import keys_in
 from broker.hosts import AllowedHosts, parse_allowed_hosts
 from broker.nats_address import ALLOWED, SCHEME, parse_address
 from broker.secret_files import UnusableSecret, with_secrets
@@ -17,6 +18,7 @@ from broker.tls import UnusableFile, belongs, certificates_in, key_in
 T = TypeVar("T")
 _CREDENTIALS = re.compile(r"[^/,@]+@")
 _MIB = 1024 * 1024
+_SECRET = ("BROKER_ADMIN_KEY", "BROKER_ENCRYPTION_KEY")
 _TRUE, _FALSE = {"true", "on", "yes", "1"}, {"false", "off", "no", "0"}
 
 
@@ -39,6 +41,7 @@ class Settings:
     log_format: str = "json"
     api_keys: bool = False
     admin_key: str | None = None
+    encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     allowed_targets: AllowedTargets = field(default_factory=AllowedTargets)
     allowed_hosts: AllowedHosts | None = None
     ca_file: str | None = None
@@ -60,12 +63,12 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read every `BROKER_…` variable; raise WrongSetting that tells all faults at once.
 
     A variable that is absent or empty has its default. `BROKER_ADMIN_KEY_FILE` names a file with
-    the admin key.
+    the admin key, `BROKER_ENCRYPTION_KEY_FILE` one with the keys that encrypt secrets.
     """
     values: dict[str, object] = {}
     faults: list[str] = []
     try:
-        environ = with_secrets(environ, "BROKER_ADMIN_KEY")
+        environ = with_secrets(environ, *_SECRET)
     except UnusableSecret as unusable:
         faults.append(str(unusable))
     for variable, (name, parse, allowed) in _VARIABLES.items():
@@ -77,7 +80,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         except UnusableFile as unusable:
             faults.append(f'{variable} is "{text}", {unusable}; allowed: {allowed}')
         except ValueError:
-            shown = "…" if name == "admin_key" else _CREDENTIALS.sub("…@", text)
+            shown = "…" if variable in _SECRET else _CREDENTIALS.sub("…@", text)
             faults.append(f'{variable} is "{shown}"; allowed: {allowed}')
     if values.get("api_keys") and not _names_admin_key(environ):
         faults.append(
@@ -203,6 +206,13 @@ def _admin_key(text: str) -> str:
     return text
 
 
+def _encryption_keys(text: str) -> tuple[bytes, ...]:
+    keys = keys_in(text)
+    if not keys:
+        raise ValueError(text)
+    return keys
+
+
 def _targets(text: str) -> AllowedTargets:
     return parse_allowed_targets(part.strip() for part in text.split(",") if part.strip())
 
@@ -231,6 +241,12 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
     "BROKER_LOG_FORMAT": ("log_format", _one_of("json", "text"), "json or text"),
     "BROKER_API_KEYS": ("api_keys", _boolean, "on or off"),
     "BROKER_ADMIN_KEY": ("admin_key", _admin_key, "a key of at least 16 characters"),
+    "BROKER_ENCRYPTION_KEY": (
+        "encryption_keys",
+        _encryption_keys,
+        "keys of 32 random bytes, each in base64 or hex, the newest first, with spaces or commas "
+        "between",
+    ),
     "BROKER_ALLOWED_TARGETS": (
         "allowed_targets",
         _targets,

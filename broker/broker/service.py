@@ -31,6 +31,7 @@ from broker.config import Settings
 from broker.consent import Agreement
 from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
+from broker.encryption import Cipher
 from broker.errors import (
     BrokerError,
     EditConflict,
@@ -57,6 +58,7 @@ from broker.schema import DataSchema
 from broker.schema_faults import Schema
 from broker.signing import new_secret
 from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
+from broker.store.sealed import SealedDocuments
 from broker.subscription import Start, Subscription
 from broker.topic import Topic
 from broker.tracing import Tracing
@@ -84,6 +86,8 @@ class Broker:
         tracing: Tracing | None = None,
     ) -> None:
         self._store = store
+        cipher = Cipher(settings.encryption_keys) if settings.encryption_keys else None
+        self._documents = SealedDocuments(store, cipher)
         self._tracing = tracing
         self.keys = ApiKeys(store, keys if keys is not None else Keys(None, on=False), now)
         self._settings = settings
@@ -105,13 +109,17 @@ class Broker:
         """Have deliveries made."""
         self.dispatcher = self.deliveries.dispatcher = self.pulls.dispatcher = dispatcher
 
-    def load(self) -> None:
-        """Take over the configuration that the store holds."""
+    async def load(self) -> None:
+        """Take over the configuration that the store holds, its secrets encrypted from now on.
+
+        Raises Unusable where they are encrypted and a key is missing.
+        """
+        await self._documents.encrypt()
         self.keys.load()
-        for document, _ in self._store.documents("topic/").values():
+        for document, _ in self._documents.documents("topic/").values():
             topic = Topic.from_document(document)
             self.topics[topic.name] = topic
-        for document, _ in self._store.documents("subscription/").values():
+        for document, _ in self._documents.documents("subscription/").values():
             subscription = Subscription.from_document(document)
             self.subscriptions[(subscription.topic, subscription.name)] = subscription
 
@@ -537,7 +545,7 @@ class Broker:
             return None
         self.subscriptions[(topic, name)] = subscription
         await self._durably(
-            self._store.create_subscription(topic, name, subscription.to_document(), first)
+            self._documents.create_subscription(topic, name, subscription.to_document(), first)
         )
         subscription_changed("subscription_created", topic, name)
         return replace_fields(await self.subscription_view(topic, name), secret=subscription.secret)
@@ -591,8 +599,8 @@ class Broker:
     # -- within ------------------------------------------------------------------------------------
 
     async def _put_document(self, key: str, document: dict[str, Any]) -> None:
-        found = self._store.documents(key).get(key)
-        await self._durably(self._store.put_document(key, document, found[1] if found else 0))
+        revision = self._documents.revision(key)
+        await self._durably(self._documents.put_document(key, document, revision))
 
     async def _durably(self, write: Coroutine[Any, Any, Any]) -> None:
         if (failure := self._store.writable()) is not None:

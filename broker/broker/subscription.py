@@ -53,6 +53,10 @@ class OldSecret:
     until: float
 
 
+# Where secrets stand in the document of a subscription; `*` is every item.
+SECRETS = (("secret",), ("old_secrets", "*", "secret"), ("headers", "*"))
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One endpoint's durable interest in a topic. Durations end in `_s`."""

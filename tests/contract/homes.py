@@ -11,6 +11,7 @@ from typing import Protocol
 from broker.nats_address import parse_address
 from broker.store.jetstream import jetstream_store
 from broker.store.jetstream.lease import LeaseTimes
+from broker.store.jetstream.stream import Stream
 from broker.store.port import Store
 from broker.store.sqlite import SqliteStore
 from broker.store.sqlite.commit_place import CommitPlace
@@ -44,6 +45,9 @@ class Home(Protocol):
 
     async def crash(self) -> Store:
         """Open another store on what is durable, as if the present one had been killed now."""
+
+    async def stored(self) -> bytes:
+        """Return all that is kept: the file, and whatever it can be made from."""
 
     async def close(self) -> None:
         """Close every store."""
@@ -80,6 +84,9 @@ class SqliteHome:
     @property
     def environment(self) -> Mapping[str, str]:
         return {"BROKER_STORE": f"sqlite:///{self.path}"}
+
+    async def stored(self) -> bytes:
+        return b"".join(file.read_bytes() for file in self._life.iterdir())
 
     def _next_life(self) -> None:
         self._life = self._folder / str(next(self._lives))
@@ -158,6 +165,22 @@ class JetStreamHome:
             commit_place=OnTheLoop,
             times=AT_ONCE,
         )
+
+    async def stored(self) -> bytes:
+        kept = [file.read_bytes() for file in self._life.iterdir()]
+        snapshot = self._folder / "snapshot"
+        stream = Stream(parse_address(self._url))
+        await stream.open()
+        try:
+            after = await stream.first_seq() - 1
+            while entries := await stream.read(after):
+                kept += [entry.payload for entry in entries]
+                after = entries[-1].seq
+            if await stream.load(snapshot):
+                kept.append(snapshot.read_bytes())
+        finally:
+            await stream.close()
+        return b"".join(kept)
 
     async def open(self) -> Store:
         store = self.store(self.failures)

@@ -355,3 +355,40 @@ async def _own(store: Store, name: str) -> Shard:
         if shard.subscription == name:
             return shard
     raise AssertionError
+
+
+async def test_scrub_keeps_all_that_is_there(home: Home, store: Store) -> None:
+    await publish_keys(store, None, None, None)
+    await store.put_document("note/a", DOCUMENT, 0)
+    documents, messages = dict(store.documents("")), await read_all(store)
+
+    await store.scrub()
+
+    assert dict(store.documents("")) == documents
+    assert await read_all(store) == messages
+    await publish_keys(store, None)
+    store = await home.crash()
+    assert dict(store.documents("")) == documents
+    assert len(await read_all(store)) == 4
+
+
+async def test_scrub_leaves_nothing_of_what_was_there(home: Home, store: Store) -> None:
+    for n in range(50):
+        await store.put_document(f"note/{n}", {"text": f"hush {n} " * 200}, 0)
+    for n in range(50):
+        await store.put_document(f"note/{n}", {}, 1)
+    assert b"hush" in await home.stored()
+
+    await store.scrub()
+
+    assert b"hush" not in await home.stored()
+    await publish_keys(store, None, None, None)
+    await home.reopen()
+    assert b"hush" not in await home.stored()
+
+
+async def test_writes_beside_a_scrub_are_done_after_it(store: Store) -> None:
+    scrubbing = asyncio.ensure_future(store.scrub())
+    await asyncio.gather(*(publish_keys(store, None) for _ in range(20)), scrubbing)
+
+    assert len(await read_all(store)) == 20

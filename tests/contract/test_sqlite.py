@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from broker.model import FailedAttempt
-from broker.store.port import Changes, Locked, Store, Unavailable, Unusable
+from broker.store.port import Changes, Locked, Store, StoreError, Unavailable, Unusable
 from broker.store.sqlite import SqliteStore, checkpoint, connection
 from contract.homes import SqliteHome
 from contract.messages import (
@@ -513,3 +514,35 @@ async def test_room_is_that_of_the_file_system(home: SqliteHome, store: Store) -
     found = os.statvfs(home.path.parent)
 
     assert 0 < store.free_bytes() <= found.f_frsize * found.f_blocks
+
+
+async def test_scrub_that_would_fill_the_disk_is_refused(
+    home: SqliteHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await home.open()
+    await store.create_topic(TOPIC, {})
+    before = home.path.read_bytes()
+    room = SimpleNamespace(f_bavail=10, f_frsize=4096)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", lambda _: room)
+        with pytest.raises(StoreError, match="and 40,960 are free"):
+            await store.scrub()
+    assert home.path.read_bytes() == before
+
+    await store.scrub()
+
+
+async def test_scrub_beside_a_reader_is_told_and_loses_nothing(home: SqliteHome) -> None:
+    store = await home.open()
+    await store.create_topic(TOPIC, {"text": "hush"})
+    await store.put_document(f"topic/{TOPIC}", {}, 1)
+    with contextlib.closing(sqlite3.connect(home.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM topic").fetchone()
+        with pytest.raises(StoreError, match="another program reads the file"):
+            await store.scrub()
+        await publish(store, new_message())
+    assert len(await read_all(store)) == 1
+
+    await store.scrub()
+    assert b"hush" not in await home.stored()

@@ -17,7 +17,7 @@ from e2e.stack import Service
 
 pytestmark = pytest.mark.timeout(600)
 
-NAMES = ("admin", "order", "shipping", "notification")
+NAMES = ("admin", "encryption", "order", "shipping", "notification")
 FILES = ("docker-compose.yml", "compose.keys.yml")
 SUBSCRIBER = "/v1/topics/{}/subscriptions/other"
 
@@ -53,6 +53,12 @@ def test_services_do_their_work(guarded: ComposeStack) -> None:
     with closing(Shop(guarded)) as shop:
         order = shop.place()
         shop.await_story(order["id"])
+
+
+def test_secrets_are_encrypted(guarded: ComposeStack) -> None:
+    log = guarded.logs(Service.BROKER)
+    assert "secrets_encrypted" in log
+    assert "not_encrypted" not in log
 
 
 @pytest.mark.parametrize(

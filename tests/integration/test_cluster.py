@@ -20,9 +20,10 @@ from support.command import run_broker
 from support.endpoint import Answer, Endpoint
 from support.eventually import eventually
 from support.nats_server import NatsCluster, NatsServer
+from support.signature import new_secret, verify
 
 TAKEN_OVER_S = 30.0
-StartNode = Callable[[], BrokerProcess]
+StartNode = Callable[..., BrokerProcess]
 
 
 @pytest.fixture
@@ -49,11 +50,14 @@ def start_node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start
     address = request.getfixturevalue(name).address
     started: list[BrokerProcess] = []
 
-    def start() -> BrokerProcess:
+    def start(**settings: str) -> BrokerProcess:
         folder = tmp_path / f"node-{len(started)}"
         folder.mkdir()
         node = BrokerProcess(
-            folder, BROKER_STORE=f"nats://{address}/drill", BROKER_REPLICA=str(folder / "replica")
+            folder,
+            BROKER_STORE=f"nats://{address}/drill",
+            BROKER_REPLICA=str(folder / "replica"),
+            **settings,
         )
         node.set(BROKER_NODE_URL=node.base_url)
         started.append(node)
@@ -317,3 +321,22 @@ def test_a_broker_with_an_empty_folder_begins_with_a_snapshot(
     assert "made anew from a snapshot" in second.log()
     numbers = [each["data"].split()[0] for each in second.api.all_messages("t", limit=10)]
     assert numbers == [str(n) for n in range(140)]
+
+
+def test_next_owner_signs_with_the_secrets_that_the_last_one_encrypted(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    secret, key = new_secret(), {"BROKER_ENCRYPTION_KEY": "ab" * 32}
+    first, second = start_node(**key), start_node(**key)
+    first.api.ok_subscribe("t", endpoint.url, secret=secret, retry=QUICK_RETRY)
+    eventually(lambda: second.is_answering())
+
+    first.kill()
+    eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+    sequence = second.api.ok_publish("t", 1)
+    eventually(lambda: sequence in endpoint.sequences)
+
+    verify(endpoint.requests[-1], secret)
+    for node in (first, second):
+        for file in (node.folder / "replica").iterdir():
+            assert secret.removeprefix("whsec_").encode() not in file.read_bytes()

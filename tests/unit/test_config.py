@@ -33,6 +33,12 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("BROKER_API_KEYS", "off", "api_keys", False),
     ("BROKER_ADMIN_KEY", KEY, "admin_key", KEY),
     (
+        "BROKER_ENCRYPTION_KEY",
+        f"{'ab' * 32}, {'A' * 43}=\n",
+        "encryption_keys",
+        (b"\xab" * 32, bytes(32)),
+    ),
+    (
         "BROKER_ALLOWED_TARGETS",
         "10.0.0.0/8, orders ,,",
         "allowed_targets",
@@ -86,6 +92,7 @@ WRONG: dict[str, list[str]] = {
     "BROKER_LOG_FORMAT": ["xml"],
     "BROKER_API_KEYS": ["maybe", "2"],
     "BROKER_ADMIN_KEY": ["short", "0123456789abcde"],
+    "BROKER_ENCRYPTION_KEY": [",", "short", "A" * 42, "ab" * 31, "x" * 64, f"{'A' * 43},short"],
     "BROKER_ALLOWED_TARGETS": ["10.0.0.0/33", "http://orders", "orders:80", "a,b/c"],
     "BROKER_ALLOWED_HOSTS": ["https://a.example", "a.example:80", "*.example", "a b", "."],
     "BROKER_CA_FILE": ["/nowhere/authority.pem", "/", __file__],
@@ -144,7 +151,7 @@ def test_wrong_value_is_told_with_its_variable_and_what_is_allowed(
     (line,) = refusal({**BESIDE.get(variable, {}), variable: text})
     assert line.startswith(f'{variable} is "')
     assert f"allowed: {_VARIABLES[variable][2]}" in line
-    assert (text in line) == (variable != "BROKER_ADMIN_KEY")
+    assert (f'"{text}"' in line) == (variable not in {"BROKER_ADMIN_KEY", "BROKER_ENCRYPTION_KEY"})
 
 
 def test_credentials_of_a_store_are_not_shown() -> None:

@@ -107,7 +107,7 @@ async def test_what_is_asked_of_a_subscription_that_goes_meanwhile_is_not_found(
     world: PumpWorld, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     broker = Broker(world.store, Settings(min_free_bytes=0))
-    broker.load()
+    await broker.load()
     broker.use(cast(Dispatcher, SimpleNamespace(pump=lambda *_: world.pump)))
     await world.publish(None)
     await world.settle()

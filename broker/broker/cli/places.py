@@ -1,9 +1,10 @@
-"""Which store a command means."""
+"""Which store a command means, and what opens its secrets."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from broker.config import settings_from, sqlite_path
+from broker.encryption import Cipher
 from broker.store.port import Unusable
 
 FILE = "broker.db"
@@ -21,6 +22,16 @@ def store_file(given: str | None, environ: Mapping[str, str]) -> Path:
         return Path(sqlite_path(store)).absolute()
     path = Path(given).absolute()
     return _file_in(path) if path.is_dir() else path
+
+
+def cipher_in(environ: Mapping[str, str]) -> Cipher | None:
+    """Return what decrypts with the keys of the environment, if it has any.
+
+    Raises WrongSetting.
+    """
+    names = ("BROKER_ENCRYPTION_KEY", "BROKER_ENCRYPTION_KEY_FILE")
+    keys = settings_from({name: environ.get(name, "") for name in names}).encryption_keys
+    return Cipher(keys) if keys else None
 
 
 def _file_in(folder: Path) -> Path:

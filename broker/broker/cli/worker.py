@@ -1,5 +1,6 @@
 """gunicorn's ASGI worker, stopping in the broker's order."""
 
+import asyncio
 import signal
 
 from gunicorn.workers.gasgi import ASGIWorker
@@ -9,6 +10,7 @@ from broker.cli import protocol
 # How long a stop waits for connections, of which some may never say another word. What is left of
 # the graceful time-out is for deliveries that are out.
 CONNECTIONS_S = 5
+BEAT_S = 1.0
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
@@ -26,7 +28,15 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         protocol.install()
         super().init_signals()
+        beating = asyncio.create_task(self._beat(), name="beat")
         await super()._serve()
+        beating.cancel()
+
+    async def _beat(self) -> None:
+        """Show gunicorn signs of life while the store opens, which a large one takes long for."""
+        while not self.servers:
+            self.notify()
+            await asyncio.sleep(BEAT_S)
 
     async def _shutdown(self) -> None:
         self.asgi.ending.set()

@@ -454,6 +454,13 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commit what is pending and let go."""
 
+    async def scrub(self) -> None:
+        """Leave nothing in the files of what the store held before and does not hold now.
+
+        It takes as long as writing all of it, and meanwhile no write ends. Raises StoreError where
+        it could not be done; nothing is lost then.
+        """
+
     def lock_descriptor(self) -> int | None:
         """Return what a child inherits to keep the store owned while it lives, if anything."""
 

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 def command(path: str | None, store: str | None, as_document: bool) -> None:
     """Verify a data folder that no broker uses.
 
-    PATH is the store's file, or the folder it is in. Nothing is changed. Exit code 0: all is well;
-    1: there are faults; 2: it cannot be checked.
+    PATH is the store's file, or the folder it is in. Nothing is changed. Encrypted secrets are
+    decrypted where BROKER_ENCRYPTION_KEY is set. Exit code 0: all is well; 1: there are faults;
+    2: it cannot be checked.
     """
-    from broker.cli.places import store_file
+    from broker.cli.places import cipher_in, store_file
     from broker.config import WrongSetting
     from broker.store.port import Locked, Unusable
     from broker.store.sqlite.check import check
@@ -36,7 +37,9 @@ def command(path: str | None, store: str | None, as_document: bool) -> None:
     try:
         file = store_file(path or store, os.environ)
         with signs_of_life("looking at the file") as tell:
-            report = check(file, lambda what: tell(f"still looking at {what}"))
+            report = check(
+                file, lambda what: tell(f"still looking at {what}"), cipher_in(os.environ)
+            )
     except (Locked, Unusable, WrongSetting) as refused:
         raise WrongUse(str(refused)) from None
     click.echo(

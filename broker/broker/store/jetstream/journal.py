@@ -60,6 +60,7 @@ class JetStreamJournal:
         self._lease = Lease(self._times, monotonic)
         self._watch = Watch(self._times, monotonic)
         self._turn = asyncio.Lock()
+        self._condensing = asyncio.Lock()
         self._owner: Claimed | None = None
         self._owned = False
         self._last = 0
@@ -242,6 +243,13 @@ class JetStreamJournal:
             await asyncio.sleep(SNAPSHOT_PAUSE_S)
             if self._written < max(self._snapshot_bytes, self._path.stat().st_size):
                 continue
+            try:
+                await self.condense()
+            except StoreError as error:
+                log.warning("No snapshot: %s.", error, extra={"action": "snapshot_failed"})
+
+    async def condense(self) -> None:
+        async with self._condensing:
             written, copy = self._written, self._path.with_name(self._path.name + ".snapshot")
             copy.unlink(missing_ok=True)
             try:
@@ -249,17 +257,14 @@ class JetStreamJournal:
                 seq = await asyncio.to_thread(place_in, copy)
                 await self._stream.save(copy, seq)
                 await self._stream.forget(seq)
-            except (StoreError, *TRANSIENT) as error:
-                log.warning("No snapshot: %s.", error, extra={"action": "snapshot_failed"})
-            else:
-                self._written -= written
-                log.info(
-                    "A snapshot stands for the journal up to %d.",
-                    seq,
-                    extra={"action": "snapshot"},
-                )
+            except TRANSIENT as error:
+                raise StoreError(str(error)) from None
             finally:
                 copy.unlink(missing_ok=True)
+            self._written -= written
+            log.info(
+                "A snapshot stands for the journal up to %d.", seq, extra={"action": "snapshot"}
+            )
 
     async def let_go(self) -> None:
         for task in self._tasks:

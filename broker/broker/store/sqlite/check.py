@@ -2,13 +2,17 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from broker.encryption import Cipher, Place, Sealed, Tampered, UnknownKey, key_id_of
 from broker.store.port import Unusable
+from broker.store.sealed import secrets_in
 from broker.store.sqlite.connection import (
     FolderLock,
     is_read_only,
@@ -87,11 +91,16 @@ _PARTS = (
 )
 
 
-def check(path: Path, progress: Callable[[str], None] = lambda _: None) -> Report:
+def check(
+    path: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    cipher: Cipher | None = None,
+) -> Report:
     """Verify a store's file and everything in it.
 
-    Changes nothing. `progress` is called now and then with what is being looked at. Raises Locked
-    while a broker uses the store, Unusable if it cannot be read at all.
+    Changes nothing. `progress` is called now and then with what is being looked at. With a `cipher`
+    every encrypted secret has to open. Raises Locked while a broker uses the store, Unusable if it
+    cannot be read at all.
     """
     if not path.is_file():
         raise Unusable(f"There is no file {path}.")
@@ -102,10 +111,12 @@ def check(path: Path, progress: Callable[[str], None] = lambda _: None) -> Repor
             stack.callback(lock.release)
         connection = open_untouched(path, alone=True)
         stack.enter_context(contextlib.closing(connection))
-        return _check(connection, progress)
+        return _check(connection, progress, cipher)
 
 
-def _check(connection: sqlite3.Connection, progress: Callable[[str], None]) -> Report:
+def _check(
+    connection: sqlite3.Connection, progress: Callable[[str], None], cipher: Cipher | None
+) -> Report:
     looking_at = "the file"
 
     def tell() -> None:
@@ -126,7 +137,9 @@ def _check(connection: sqlite3.Connection, progress: Callable[[str], None]) -> R
         looking_at = part.what
         checked.append(_check_part(connection, part))
     looking_at = "configurations"
-    checked.append(_check_documents(connection))
+    documents = connection.execute(CHECKS["documents"]).fetchall()
+    checked.append(_check_documents(connection, documents))
+    checked.append(_check_secrets(documents, cipher))
     return Report(schema, tuple(checked))
 
 
@@ -164,8 +177,9 @@ def _told(connection: sqlite3.Connection, names: Iterable[str]) -> Iterator[str]
             yield str(told)
 
 
-def _check_documents(connection: sqlite3.Connection) -> Checked:
-    documents = connection.execute(CHECKS["documents"]).fetchall()
+def _check_documents(
+    connection: sqlite3.Connection, documents: Sequence[tuple[str, str]]
+) -> Checked:
     faults = [
         *_told(connection, ("document_of_topic", "document_of_subscription", "document_unowned")),
         *_unreadable(documents),
@@ -190,6 +204,38 @@ def _unreadable(documents: Iterable[tuple[str, str]]) -> Iterator[str]:
             continue
         if found != name:
             yield f"the configuration {key} is that of {found}"
+
+
+def _check_secrets(documents: Iterable[tuple[str, str]], cipher: Cipher | None) -> Checked:
+    kept: Counter[str] = Counter()
+    faults: list[str] = []
+    for key, body in documents:
+        for place, value in _secrets_of(key, body):
+            if not isinstance(value, dict):
+                kept["as they are"] += 1
+                continue
+            kept[f"encrypted with {key_id_of(value)}"] += 1
+            if cipher is not None and (fault := _fault_of(cipher, value, place)):
+                faults.append(f"{fault}: {' '.join(place)}")
+    notes = [f"{count} {how}" for how, count in kept.items()]
+    return _checked("secrets", kept.total(), faults, ", ".join(notes))
+
+
+def _secrets_of(key: str, body: str) -> list[tuple[Place, Any]]:
+    try:
+        return list(secrets_in(key, msgspec.json.decode(body, type=dict)))
+    except (msgspec.DecodeError, TypeError):  # told of among the configurations
+        return []
+
+
+def _fault_of(cipher: Cipher, value: Sealed, place: Place) -> str | None:
+    try:
+        cipher.open(value, place)
+    except UnknownKey as unknown:
+        return f"the key {unknown} of a secret is not given"
+    except Tampered:
+        return "a secret cannot be decrypted"
+    return None
 
 
 def _checked(what: str, count: int, faults: Iterable[str], note: str = "") -> Checked:

@@ -31,6 +31,9 @@ class Journal(Protocol):
         unknown.
         """
 
+    async def condense(self) -> None:
+        """Keep what the file has now, and nothing of how it came to that. Raises StoreError."""
+
     async def let_go(self) -> None:
         """Leave the journal to others, once the last group is committed."""
 

@@ -44,6 +44,7 @@ from broker.store.sqlite.reading import SCAN_ROWS, Reading
 from broker.store.sqlite.recent_ids import RecentIds
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
 from broker.store.sqlite.schedule import Schedule
+from broker.store.sqlite.scrub import scrub
 from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
 
 log = logging.getLogger(__name__)
@@ -181,6 +182,11 @@ class SqliteStore:
 
     def may_send_until(self) -> float:
         return math.inf if self._journal is None else self._journal.may_send_until()
+
+    async def scrub(self) -> None:
+        await asyncio.to_thread(scrub, self._path, self._group.writing)
+        if self._journal is not None:
+            await self._journal.condense()
 
     def lock_descriptor(self) -> int:
         """Return the descriptor that a child inherits to keep the folder locked while it lives."""
