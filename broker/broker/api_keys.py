@@ -1,4 +1,4 @@
-"""The use cases of API keys: made, listed, revoked."""
+"""The use cases of API keys: made, listed, changed, revoked."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from broker.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from broker.fields import Body, Field, Refused
+from broker.fields import Body, Field, Refused, number
 from broker.names import name
 from broker.scopes import MAX_SCOPES, SCOPE, Scope, parse_scopes
 from broker.store.port import Conflict, Store, Unavailable
@@ -82,22 +82,41 @@ class ApiKeys:
     async def create(self, body: Mapping[str, object]) -> tuple[bool, KeyView]:
         """Make a key; return whether it is new, and its view with `key`, which is shown only now.
 
-        A caller may bring the key itself. The same name, scopes and key again change nothing.
+        A caller may bring the key itself. The same name, scopes, rate and key again change nothing.
         """
-        called, scopes, chosen = _checked(body)
-        text = chosen if chosen is not None else new_key()
-        digest = digest_of(text)
+        values = FIELDS.require(body)
+        text = new_key() if values.get("key") is None else values["key"]
+        key = ApiKey(
+            secrets.token_hex(6),
+            values["name"],
+            values["scopes"],
+            digest_of(text),
+            self._now(),
+            publish_rate=values.get("publish_rate"),
+        )
         for known in self._all.values():
-            if (known.name, known.digest, set(known.scopes)) == (called, digest, set(scopes)):
+            if _said(known) == _said(key):
                 return False, self.show(known.id)
-            if known.name == called or known.digest == digest:
+            if known.name == key.name or known.digest == key.digest:
                 raise KeyNameTaken(known.name)
         if len(self._all) >= MAX_KEYS:
             raise InvalidRequest([Fault("name", f"there may be at most {MAX_KEYS} keys")])
-        key = ApiKey(secrets.token_hex(6), called, scopes, digest, self._now())
         await self._write({**self._used(), key.id: key})
         key_changed("key_created", key.id, key.name)
         return True, replace(key_view(key), key=text)
+
+    async def update(self, id_: str, body: Mapping[str, object]) -> KeyView:
+        """Change how much a key may publish; return its view."""
+        values = CHANGES.require(body)
+        keys = self._used()
+        before = keys.get(id_)
+        if before is None:
+            raise KeyNotFound(id_)
+        after = keys[id_] = replace(before, **values)
+        if after != before:
+            await self._write(keys)
+            key_changed("key_updated", id_, after.name)
+        return key_view(after)
 
     async def delete(self, id_: str) -> None:
         """Revoke a key: from now on it opens nothing."""
@@ -151,10 +170,9 @@ class ApiKeys:
         self._take(keys)
 
 
-def _checked(body: Mapping[str, object]) -> tuple[str, tuple[Scope, ...], str | None]:
-    """Read what a new key is to be. Raises InvalidRequest that names every fault."""
-    values = FIELDS.require(body)
-    return values["name"], values["scopes"], values.get("key")
+def _said(key: ApiKey) -> tuple[object, ...]:
+    """Return what a caller says of a key."""
+    return key.name, key.digest, set(key.scopes), key.publish_rate
 
 
 def _scopes() -> Field:
@@ -184,6 +202,14 @@ def _chosen_key() -> Field:
     return Field(check, {"type": "string", "pattern": f"^{allowed}$"})
 
 
+_PUBLISH_RATE = number(
+    0.001,
+    1_000_000,
+    "must be messages a second, from 0.001 to 1000000, or null for no limit",
+).says(
+    "Most messages a second that it may publish, and as many at once as in one second; beyond it "
+    "429. null: no limit"
+)
 FIELDS = Body(
     "KeyFields",
     {
@@ -192,7 +218,9 @@ FIELDS = Body(
             "What it allows: `admin`, or `publish:`, `subscribe:` or `read:` and a topic's name, "
             "the beginning of one and a `*`, or `*` alone"
         ),
+        "publish_rate": _PUBLISH_RATE,
         "key": _chosen_key().says("The key itself; the broker makes one where none is given"),
     },
     required=("name", "scopes"),
-)
+).defaults({"publish_rate": None})
+CHANGES = Body("KeyChanges", {"publish_rate": _PUBLISH_RATE})

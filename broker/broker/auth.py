@@ -6,17 +6,21 @@ chance in a key nothing slower is needed, and what is compared is never the key 
 
 import hmac
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import sha256
+from math import ceil
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from broker.errors import BrokerError
+from broker.rate import RateLimit
 from broker.scopes import ADMIN, Action, Scope, allows
 
 PREFIX = "brk_"
+PUBLISH_BURST_S = 1.0
 
 
 class Unauthorized(BrokerError):
@@ -42,8 +46,26 @@ class Forbidden(BrokerError):
         super().__init__(f"This needs a key with the scope {wanted}.")
 
 
+class PublishRateExceeded(BrokerError):
+    """The key publishes more than it may."""
+
+    status = 429
+    code = "publish_rate_exceeded"
+    retry_after_s = 1
+
+    def __init__(self, name: str, rate: float, wait_s: float) -> None:
+        self.retry_after_s = max(1, ceil(wait_s))
+        super().__init__(
+            f'The key "{name}" may publish {rate:g} messages a second. Nothing was stored; '
+            f"publish again in {self.retry_after_s} s."
+        )
+
+
 class ApiKey(Struct, frozen=True):
-    """A key as it is kept. Times are Unix seconds; `used_at` is right to a minute."""
+    """A key as it is kept. Times are Unix seconds; `used_at` is right to a minute.
+
+    `publish_rate` is in messages a second, None for no limit.
+    """
 
     id: str
     name: str
@@ -51,6 +73,7 @@ class ApiKey(Struct, frozen=True):
     digest: str
     created_at: float
     used_at: float | None = None
+    publish_rate: float | None = None
 
 
 class Needs(Struct, frozen=True):
@@ -78,10 +101,11 @@ LIST = Needs(("read", "subscribe", "publish"), "any")
 
 
 class Caller(Struct, frozen=True):
-    """Somebody at the door, and what they may do."""
+    """Somebody at the door, and what they may do; `pace` is how fast they may publish."""
 
     name: str
     scopes: tuple[Scope, ...]
+    pace: RateLimit | None = None
 
     def may(self, actions: Collection[Action], topic: str | None) -> bool:
         """Say whether one of the actions is allowed on a topic; None means on all of them."""
@@ -97,6 +121,19 @@ class Caller(Struct, frozen=True):
         if needs.actions and not self.may(needs.actions, named):
             raise Forbidden(needs.actions, named)
 
+    def spend(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take so many messages from what the key may publish. Raises PublishRateExceeded.
+
+        More at once than there is left of a burst delay what comes after.
+        """
+        pace = self.pace
+        if pace is None or pace.rate is None:
+            return
+        now = clock()
+        if pace.available(now) < 1:
+            raise PublishRateExceeded(self.name, pace.rate, pace.until_next(now))
+        pace.take(count)
+
 
 ANYONE = Caller("anyone", (ADMIN,))
 
@@ -108,6 +145,7 @@ class Keys:
         self._on = on
         self._admin_digest = None if admin_key is None else digest_of(admin_key)
         self._by_digest: Mapping[str, ApiKey] = {}
+        self._paces: dict[str, RateLimit] = {}
         self.used: dict[str, float] = {}
 
     @property
@@ -118,6 +156,16 @@ class Keys:
     def use(self, keys: Iterable[ApiKey]) -> None:
         """Take these keys, besides the admin key, and no others."""
         self._by_digest = {key.digest: key for key in keys}
+        self._paces = {key.id: self._pace_of(key) for key in self._by_digest.values()}
+
+    def _pace_of(self, key: ApiKey) -> RateLimit:
+        """Return how fast a key may publish: as before, so that a stream hears of a change."""
+        pace = self._paces.get(key.id)
+        if pace is None:
+            return RateLimit(key.publish_rate, PUBLISH_BURST_S)
+        if pace.rate != key.publish_rate:
+            pace.change(key.publish_rate)
+        return pace
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]], now: float) -> Caller:
         """Say who sent a request, by its Authorization header. Raises Unauthorized."""
@@ -144,7 +192,7 @@ class Keys:
         if found is None or not hmac.compare_digest(digest, found.digest):
             raise Unauthorized
         self.used[found.id] = now
-        return Caller(found.name, found.scopes)
+        return Caller(found.name, found.scopes, self._paces.get(found.id))
 
 
 def new_key() -> str:

@@ -17,7 +17,7 @@ def subscription_changed(action: str, topic: str, name: str, **about: object) ->
 
 
 def key_changed(action: str, id_: str, name: str) -> None:
-    """Tell of an API key that was created or revoked."""
+    """Tell of an API key that was created, changed or revoked."""
     _tell(action, name, {"key_id": id_, "key_name": name})
 
 

@@ -46,6 +46,9 @@ class KeyView(Struct):
     scopes: list[str]
     created_at: Time
     last_used_at: Annotated[Time | None, Meta(description="Right to a minute")]
+    publish_rate: Annotated[
+        float | None, Meta(description="Most messages a second; null: no limit")
+    ]
     key: Annotated[
         str | UnsetType, Meta(description="The key itself, in the answer to its making only")
     ] = UNSET
@@ -315,6 +318,7 @@ def key_view(key: ApiKey) -> KeyView:
         scopes=[str(scope) for scope in key.scopes],
         created_at=rfc3339(key.created_at),
         last_used_at=None if key.used_at is None else rfc3339(key.used_at),
+        publish_rate=key.publish_rate,
     )
 
 

@@ -28,7 +28,13 @@ SCOPES = {
     "read everywhere": ["read:*"],
     "admin": ["admin"],
 }
-VALUES = {"topic": "orders", "name": "none-such", "sequence": 999999, "filename": "dashboard.css"}
+VALUES = {
+    "topic": "orders",
+    "name": "none-such",
+    "sequence": 999999,
+    "filename": "dashboard.css",
+    "id_": "none-such",
+}
 
 
 def routes() -> list[tuple[str, str, str]]:

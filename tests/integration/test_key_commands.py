@@ -75,7 +75,7 @@ def test_keys_are_listed_and_shown_without_themselves(settings: dict[str, str]) 
     made = json.loads(done(settings, "create", "shop", "read:*", "publish:order", "--json").stdout)
 
     header, row = done(settings, "list").stdout.splitlines()
-    assert header.split() == ["ID", "NAME", "SCOPES", "CREATED", "LAST", "USED"]
+    assert header.split() == ["ID", "NAME", "SCOPES", "CREATED", "LAST", "USED", "RATE"]
     assert row.split()[:4] == [made["id"], "shop", "read:*,", "publish:order"]
     assert row.endswith(" -")
     shown = done(settings, "show", made["id"]).stdout.splitlines()

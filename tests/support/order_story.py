@@ -104,6 +104,7 @@ class OrderStory:
         self.told["create_key"]["answer"][JSON]["id"] = KEY_ID
         self._ask("list_keys", "GET", "/v1/keys")
         self._ask("get_key", "GET", f"/v1/keys/{key['id']}")
+        self._tell("put_key", "PUT", f"/v1/keys/{key['id']}", {"publish_rate": 100.0})
         self._ask("delete_key", "DELETE", f"/v1/keys/{key['id']}")
 
     def _subscribe(self) -> None:

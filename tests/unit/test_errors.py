@@ -11,7 +11,7 @@ from broker import errors
 from broker.api.original import CannotConsume
 from broker.api.problems import HttpRefusal, problem
 from broker.api_keys import KeyNameTaken, KeyNotFound
-from broker.auth import Forbidden, Unauthorized
+from broker.auth import Forbidden, PublishRateExceeded, Unauthorized
 from broker.control.ops import NotReady
 from broker.dashboard.admission import CrossSite
 from broker.dashboard.guesses import TooManyGuesses
@@ -22,6 +22,7 @@ REFUSALS = [
     BrokerError(),
     Unauthorized(),
     Forbidden(("read", "subscribe"), "orders"),
+    PublishRateExceeded("orders", 2.5, 0.3),
     KeyNotFound("0a1b"),
     KeyNameTaken("orders"),
     NotPulled("orders", "mail"),

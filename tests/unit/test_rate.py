@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.dispatch.rate import BURST_S, RateLimit
+from broker.auth import ANYONE, ApiKey, Caller, Keys, PublishRateExceeded, digest_of
+from broker.rate import BURST_S, RateLimit
+from contract.homes import Clock
 
 
 def test_no_rate_is_no_limit() -> None:
@@ -52,3 +54,58 @@ def test_what_was_taken_beyond_the_tokens_delays_what_comes_after() -> None:
     assert limit.until_next(0) == pytest.approx(1.1)
     assert limit.available(1) == 0
     assert limit.available(1.101) == 1
+
+
+@given(
+    rates=st.lists(st.one_of(st.none(), st.floats(0.01, 1000)), min_size=1, max_size=5),
+    takes=st.integers(0, 50),
+)
+def test_new_rate_takes_no_debt_away(rates: list[float | None], takes: int) -> None:
+    limit = RateLimit(10, burst_s=1)
+    assert limit.available(0) == 10
+    limit.take(10 + takes)
+    for rate in rates:
+        limit.change(rate)
+        assert limit.rate == rate
+    limit.change(10)
+    assert limit.available(0) <= 0
+    assert limit.until_next(0) == pytest.approx((takes + 1) / 10)
+
+
+@given(
+    rate=st.floats(0.01, 1000),
+    asked=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 1000)), max_size=40),
+)
+def test_key_publishes_no_more_than_its_rate_a_burst_and_one_batch(
+    rate: float, asked: list[tuple[float, int]]
+) -> None:
+    caller = Caller("shop", (), RateLimit(rate, burst_s=1))
+    clock = Clock(0.0)
+    published = largest = 0
+    for wait_s, count in asked:
+        clock.now += wait_s
+        try:
+            caller.spend(count, clock)
+        except PublishRateExceeded as refused:
+            wait = refused.retry_after_s or 0
+            clock.now += wait + 1e-6
+            caller.spend(count, clock)  # who waits as told may go on
+        published, largest = published + count, max(largest, count)
+        assert published <= max(1.0, rate) + rate * clock.now + largest + 1e-3
+
+
+def test_who_has_no_rate_spends_nothing() -> None:
+    ANYONE.spend(10**9)
+    Caller("shop", (), RateLimit(None)).spend(10**9)
+
+
+def test_keys_that_are_taken_anew_keep_what_was_spent() -> None:
+    keys = Keys(None, on=True)
+    key = ApiKey("1", "shop", (), digest_of("secret"), 0.0, publish_rate=0.01)
+    keys.use([key])
+    keys.caller_of(b"secret", 0).spend(1, lambda: 0.0)
+
+    keys.use([key])
+
+    with pytest.raises(PublishRateExceeded, match="Nothing was stored"):
+        keys.caller_of(b"secret", 0).spend(1, lambda: 1.0)

@@ -108,7 +108,7 @@ class Front:
             caller = self._caller(act, scope)
             if act == "publish":
                 caller.require(PUBLISH, topic)
-                answer = await publish(self._broker, topic, scope, receive)
+                answer = await publish(self._broker, caller, topic, scope, receive)
             elif act == "stream":
                 admit = partial(self._admit_to_stream, topic, scope)
                 admit()

@@ -59,6 +59,7 @@ async def produce(broker: Broker, caller: Caller, scope: Scope, receive: Receive
         raise MalformedRequest(f"The body is not JSON: {error}.") from None
     caller.require(PUBLISH, produced.topic)
     messages = broker.take(produced.topic, [(dict(_CONTENT), bytes(produced.body))])
+    caller.spend(len(messages))
     await broker.publish(produced.topic, messages)
     return 200, [_TEXT], b"Produced to " + produced.topic.encode()
 

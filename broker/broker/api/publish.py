@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from broker.auth import Caller
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge, RequestTooSlow
 from broker.model import Appended, NewMessage
 from broker.names import path_segment
@@ -34,7 +35,9 @@ class Disconnected(Exception):
     """The client went away before its request was complete."""
 
 
-async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) -> Answer:
+async def publish(
+    broker: Broker, caller: Caller, topic: str, scope: Scope, receive: Receive
+) -> Answer:
     """Append one message or a batch; answer once it is durable."""
     content_type = idempotency_key = None
     length = 0
@@ -49,6 +52,7 @@ async def publish(broker: Broker, topic: str, scope: Scope, receive: Receive) ->
     limit = broker.body_limit(content_type or "")
     body = await read_body(receive, length, limit)
     batch, messages = broker.read(topic, content_type or "", headers, body, idempotency_key)
+    caller.spend(len(messages))
     appended = await broker.publish(topic, messages, batch=batch)
     if batch:
         return 201, [_JSON], _encode(Batch(appended))

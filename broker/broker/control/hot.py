@@ -5,6 +5,7 @@ from flask import Blueprint
 from broker import pulls
 from broker.api.original import CannotConsume, Produced
 from broker.api.publish import MAX_ID, Batch
+from broker.auth import PublishRateExceeded
 from broker.cloudevents import BATCH, STRUCTURED
 from broker.control.operation import (
     JSON,
@@ -68,7 +69,10 @@ _SETTLED = (*_PULLED, MessageNotFound)
         }
     ),
     answers={201: Content({JSON: (Appended, Batch)}, {"Location": LOCATION})},
-    refuses=(*OF_READING, *OF_TOPIC, IdReused, OutcomeUnknown, StorageFull),
+    refuses=(
+        *(*OF_READING, *OF_TOPIC, IdReused),
+        *(PublishRateExceeded, OutcomeUnknown, StorageFull),
+    ),
 )
 def publish(topic: str) -> None:
     """Publish a message, or a batch, which is stored whole or not at all.
@@ -159,7 +163,7 @@ def extend(topic: str, name: str) -> None:
     answers={200: TEXT},
     refuses=(
         *(MalformedRequest, RequestTooSlow, MessageTooLarge, InvalidRequest),
-        *(*OF_TOPIC, OutcomeUnknown, StorageFull),
+        *(*OF_TOPIC, PublishRateExceeded, OutcomeUnknown, StorageFull),
     ),
 )
 def produce() -> None:

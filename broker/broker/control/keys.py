@@ -29,7 +29,7 @@ def list_keys() -> KeysView:
 def create_key(body: Mapping[str, object]) -> tuple[KeyView, Put]:
     """Make a key; this answer is the only one that shows it.
 
-    The same name, scopes and key once more is answered 200 and changes nothing.
+    The same name, scopes, rate and key once more is answered 200 and changes nothing.
     """
     to = bridge()
     created, view = to.wait(to.broker.keys.create(body))
@@ -46,6 +46,14 @@ def get_key(id_: str) -> KeyView:
         return to.broker.keys.show(id_)
 
     return to.wait(shown())
+
+
+@blueprint.put("/<id_>")
+@operation(body=api_keys.CHANGES, refuses=(api_keys.KeyNotFound, *OF_EDITING))
+def put_key(id_: str, body: Mapping[str, object]) -> KeyView:
+    """Change a key: how much it may publish, from now on. It makes none."""
+    to = bridge()
+    return to.wait(to.broker.keys.update(id_, body))
 
 
 @blueprint.delete("/<id_>")

@@ -36,6 +36,7 @@ PERMISSIONS: Mapping[str, Needs] = {
     "keys.list_keys": ADMINISTER,
     "keys.create_key": ADMINISTER,
     "keys.get_key": ADMINISTER,
+    "keys.put_key": ADMINISTER,
     "keys.delete_key": ADMINISTER,
     "topics.list_topics": LIST,
     "topics.put_topic": ADMINISTER,

@@ -17,6 +17,7 @@ def add_dashboard(app: Flask, sessions: Sessions) -> None:
     from broker.dashboard import (
         dead_letters,
         deliveries,
+        keys,
         login,
         messages,
         overview,
@@ -31,7 +32,16 @@ def add_dashboard(app: Flask, sessions: Sessions) -> None:
         static_folder="static",
         static_url_path="/static",
     )
-    for module in (overview, topics, subscriptions, messages, deliveries, dead_letters, login):
+    for module in (
+        overview,
+        topics,
+        subscriptions,
+        messages,
+        deliveries,
+        dead_letters,
+        keys,
+        login,
+    ):
         pages.register_blueprint(module.blueprint)
     pages.before_request(admit)
     pages.after_request(protect)

@@ -17,6 +17,7 @@ DONE = {
     "retried": "It is attempted now.",
     "given-up": "It is a dead letter now.",
     "replayed": "The dead letters are owed again.",
+    "changed": "Changed.",
     "dropped": "The dead letter is deleted.",
 }
 

@@ -69,11 +69,12 @@ def _publish(topic: str, given: Mapping[str, str]) -> int | None:
         raise InvalidRequest([Fault("data", f"must be JSON ({error})")]) from None
     attributes: dict[str, str | int | bool] = {"datacontenttype": JSON}
     attributes |= {name: given[name] for name in ("type", "partitionkey") if given[name]}
-    to = bridge()
+    to, who = bridge(), caller()
 
     async def published() -> int | None:
         to.broker.topic(topic)  # this page makes none
         messages = to.broker.take(topic, [(attributes, given["data"].encode())])
+        who.spend(len(messages))
         (appended,) = await to.broker.publish(topic, messages)
         return appended.sequence
 

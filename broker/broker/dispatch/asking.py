@@ -17,7 +17,7 @@ from broker.dispatch.couriers import Couriers
 from broker.dispatch.endpoint import question_lines
 from broker.dispatch.frames import Outcome
 from broker.dispatch.policy import hold_s
-from broker.dispatch.rate import RateLimit
+from broker.rate import RateLimit
 from broker.subscription import Subscription
 
 

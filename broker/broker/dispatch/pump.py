@@ -33,7 +33,6 @@ from broker.dispatch.policy import (
     succeeded,
 )
 from broker.dispatch.puller import MAX_PULLED_BYTES, Pull, Pulled, Puller
-from broker.dispatch.rate import RateLimit
 from broker.dispatch.settlement import (
     ASKED_FOR_DEAD_LETTER,
     ASKED_TO_RETRY,
@@ -44,6 +43,7 @@ from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.filters.dialects import wants
 from broker.model import ExceptionRow, size_of
+from broker.rate import RateLimit
 from broker.signing import key_of
 from broker.store.port import Due, LeaseLost, Shard, Unavailable
 from broker.subscription import Subscription

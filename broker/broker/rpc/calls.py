@@ -84,12 +84,13 @@ class Calls:
 
     # -- publish -----------------------------------------------------------------------------------
 
-    async def publish(self, request: pb.PublishRequest, _: Caller) -> pb.PublishResponse:
+    async def publish(self, request: pb.PublishRequest, caller: Caller) -> pb.PublishResponse:
         """Store events, all or none."""
         if not 1 <= len(request.events) <= MAX_BATCH_EVENTS:
             rule = f"a request holds 1 to {MAX_BATCH_EVENTS} events"
             raise InvalidRequest([Fault("events", rule)])
         messages = self._broker.take(request.topic, parts_of(request.events))
+        caller.spend(len(messages))
         appended = await self._broker.publish(request.topic, messages, batch=True)
         return pb.PublishResponse(
             messages=[

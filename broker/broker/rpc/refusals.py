@@ -57,7 +57,13 @@ def status_of(error: BrokerError) -> status_pb2.Status:
 def refusal_of(error: BrokerError) -> Refusal:
     """Render a refusal within a stream that goes on."""
     faults = [Fault(field=f.field, message=f.message) for f in error.faults]
-    return Refusal(status=code_of(error), code=error.code, detail=error.detail, faults=faults)
+    return Refusal(
+        status=code_of(error),
+        code=error.code,
+        detail=error.detail,
+        faults=faults,
+        retry_after_s=error.retry_after_s,
+    )
 
 
 async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: BrokerError) -> None:

@@ -50,16 +50,18 @@ class PublishStreamResponse(_message.Message):
     def __init__(self, published: _Optional[_Union[PublishResponse, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("status", "code", "detail", "faults")
+    __slots__ = ("status", "code", "detail", "faults", "retry_after_s")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     status: int
     code: str
     detail: str
     faults: _containers.RepeatedCompositeFieldContainer[Fault]
-    def __init__(self, status: _Optional[int] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
+    retry_after_s: int
+    def __init__(self, status: _Optional[int] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ..., retry_after_s: _Optional[int] = ...) -> None: ...
 
 class Fault(_message.Message):
     __slots__ = ("field", "message")

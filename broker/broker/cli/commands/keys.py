@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from broker.cli.arguments import Name, key_argument
+from broker.cli.arguments import NULL, Name, OrNone, key_argument
 from broker.cli.asking import ask, yes_option
 from broker.cli.connection import path_of
 from broker.cli.documents import print_document
@@ -15,7 +15,7 @@ from broker.cli.remote import Remote, remote
 
 @click.group("keys")
 def command() -> None:
-    """List, show, create, delete API keys."""
+    """List, show, create, update, delete API keys."""
 
 
 @command.command("list")
@@ -37,6 +37,7 @@ def list_keys(told: Remote) -> None:
             Column("scopes", 12, shrinks=True, rank=1),
             Column("created", 24, rank=3),
             Column("last used", 24, rank=2),
+            Column("rate", 9, rank=4),
         )
     )
     listing.add(
@@ -47,6 +48,7 @@ def list_keys(told: Remote) -> None:
                 ", ".join(each["scopes"]),
                 moment(each["created_at"]),
                 moment(each["last_used_at"]),
+                _rate(each["publish_rate"]),
             )
             for each in keys
         ]
@@ -78,13 +80,22 @@ def show_key(told: Remote, id_: str) -> None:
 @click.argument("name", type=Name())
 @click.argument("scopes", metavar="SCOPE...", nargs=-1, required=True)
 @click.option(
+    "--publish-rate",
+    type=OrNone(click.FLOAT),
+    help="Messages a second that it may publish; none: no limit.",
+)
+@click.option(
     "--key-file",
     type=click.File("rb"),
     help="Where one of your own is; - is the standard input. Made if you bring none.",
 )
 @remote
 def create_key(
-    told: Remote, name: str, scopes: tuple[str, ...], key_file: IO[bytes] | None
+    told: Remote,
+    name: str,
+    scopes: tuple[str, ...],
+    publish_rate: Any,
+    key_file: IO[bytes] | None,
 ) -> None:
     """Create a key, and print it; it is shown this once.
 
@@ -93,6 +104,8 @@ def create_key(
     changes nothing.
     """
     body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
+    if publish_rate is not None:
+        body["publish_rate"] = None if publish_rate is NULL else publish_rate
     if key_file is not None:
         body["key"] = _key_in(key_file)
     answer = told.connect().send("POST", path_of("keys"), body)
@@ -108,6 +121,25 @@ def create_key(
     else:
         click.echo(made["key"])
         click.echo(f"{told_of} Keep it: it is shown this once.", err=True)
+
+
+@command.command("update")
+@key_argument()
+@click.option(
+    "--publish-rate",
+    type=OrNone(click.FLOAT),
+    required=True,
+    help="Messages a second that it may publish; none: no limit.",
+)
+@remote
+def update_key(told: Remote, id_: str, publish_rate: Any) -> None:
+    """Change how much a key may publish, from now on."""
+    body = {"publish_rate": None if publish_rate is NULL else publish_rate}
+    answer = told.connect().send("PUT", path_of("keys", id_), body)
+    if told.as_json:
+        print_document(answer.body)
+        return
+    click.echo(f"Key {answer.document()['name']} is updated.")
 
 
 @command.command("delete")
@@ -130,6 +162,10 @@ def _question(key: Mapping[str, Any]) -> str:
     used = key["last_used_at"]
     last = "was never used" if used is None else f"was last used at {moment(used)}"
     return f"Whoever has key {key['name']} is shut out; it {last}."
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:g}/s"
 
 
 def _key_in(file: IO[bytes]) -> str:

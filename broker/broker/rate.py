@@ -1,4 +1,4 @@
-"""The rate limit of a subscription: a token bucket."""
+"""A limit on how many a second: a token bucket."""
 
 from math import inf
 
@@ -6,19 +6,25 @@ BURST_S = 0.1
 
 
 class RateLimit:
-    """Lets through `rate` deliveries a second, and a tenth of a second's worth at once.
+    """Lets through `rate` a second, and what that is in `burst_s` at once, one at least.
 
     Times are on a monotonic clock; a rate of None is no limit.
     """
 
-    def __init__(self, rate: float | None) -> None:
-        self.rate = rate
-        self._capacity = inf if rate is None else max(1.0, rate * BURST_S)
-        self._tokens = self._capacity
+    def __init__(self, rate: float | None, burst_s: float = BURST_S) -> None:
+        self._burst_s = burst_s
+        self._tokens = inf
         self._at: float | None = None
+        self.change(rate)
+
+    def change(self, rate: float | None) -> None:
+        """Have another rate from now on; what was taken beyond the tokens still delays."""
+        self.rate = rate
+        self._capacity = inf if rate is None else max(1.0, rate * self._burst_s)
+        self._tokens = min(self._tokens, self._capacity)
 
     def available(self, now: float) -> float:
-        """Return how many deliveries may be sent now, a whole number."""
+        """Return how many are let through now, a whole number."""
         if self.rate is None:
             return inf
         gained = (now - self._at) * self.rate if self._at is not None else 0.0
@@ -32,7 +38,7 @@ class RateLimit:
             self._tokens -= count
 
     def until_next(self, now: float) -> float:
-        """Return in how many seconds the next delivery may be sent."""
+        """Return in how many seconds the next one is let through."""
         if self.rate is None or self.available(now) >= 1:
             return 0.0
         return (1 - self._tokens) / self.rate
