@@ -101,6 +101,28 @@ class TopicInUse(BrokerError):
     code = "topic_in_use"
 
 
+class TooManyTopics(BrokerError):
+    """There are as many topics as there may be."""
+
+    status = 409
+    code = "too_many_topics"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"There may be {most} topics. Delete one that is not needed.")
+
+
+class TooManySubscriptions(BrokerError):
+    """The topic has as many subscriptions as it may have."""
+
+    status = 409
+    code = "too_many_subscriptions"
+
+    def __init__(self, topic: str, most: int) -> None:
+        super().__init__(
+            f'Topic "{topic}" may have {most} subscriptions. Delete one that is not needed.'
+        )
+
+
 class EditConflict(BrokerError):
     """Somebody else changed this at the same moment."""
 

@@ -44,6 +44,8 @@ from broker.errors import (
     StorageFull,
     StoreUnavailable,
     SubscriptionNotFound,
+    TooManySubscriptions,
+    TooManyTopics,
     TopicInUse,
     TopicNotFound,
 )
@@ -59,11 +61,15 @@ from broker.schema_faults import Schema
 from broker.signing import new_secret
 from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
 from broker.store.sealed import SealedDocuments
+from broker.streams import Streams
 from broker.subscription import Start, Subscription
 from broker.topic import Topic
 from broker.tracing import Tracing
 from broker.views import SecretView, SubscriptionView, TopicView, subscription_view, topic_view
 
+MOST_TOPICS = 10_000
+MOST_SUBSCRIPTIONS = 10_000
+"""Of one topic: each that is to be sent to costs every publish some microseconds."""
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 MAX_PAGE = 1000
 
@@ -103,6 +109,7 @@ class Broker:
         self.refused = Counter({StorageFull.code: 0, OutcomeUnknown.code: 0})
         self.deliveries = Deliveries(store, self)
         self.pulls = Pulls(self)
+        self.streams = Streams()
         self.history = History(self._totals)
 
     def use(self, dispatcher: Dispatcher) -> None:
@@ -293,6 +300,8 @@ class Broker:
             await self._create_topic(Topic(name, created_at=self._now()))
 
     async def _create_topic(self, topic: Topic) -> None:
+        if len(self.topics) >= MOST_TOPICS:
+            raise TooManyTopics(MOST_TOPICS)
         self.topics[topic.name] = topic
         try:
             await self._store.create_topic(topic.name, topic.to_document())
@@ -543,6 +552,8 @@ class Broker:
         self.topic(topic)  # it may have been deleted while its log was searched
         if (topic, name) in self.subscriptions:
             return None
+        if sum(owner == topic for owner, _ in self.subscriptions) >= MOST_SUBSCRIPTIONS:
+            raise TooManySubscriptions(topic, MOST_SUBSCRIPTIONS)
         self.subscriptions[(topic, name)] = subscription
         await self._durably(
             self._documents.create_subscription(topic, name, subscription.to_document(), first)

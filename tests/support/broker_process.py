@@ -32,8 +32,8 @@ def free_port() -> int:
 class BrokerProcess:
     """`broker serve` on `folder`, always at the same port, so that it can be started again.
 
-    A setting of None is left out of the environment. Everything the broker prints goes to
-    `<folder>/broker.log`, over all its starts.
+    A setting of None is left out of the environment; `within` is a command that is to run it.
+    Everything the broker prints goes to `<folder>/broker.log`, over all its starts.
     """
 
     def __init__(self, folder: Path, **settings: str | None) -> None:
@@ -48,6 +48,7 @@ class BrokerProcess:
             for name, value in (self._clean_environment() | self._defaults() | settings).items()
             if value is not None
         }
+        self.within: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -88,7 +89,7 @@ class BrokerProcess:
         """Start it and do not wait."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [BROKER, "serve"],
+                [*self.within, BROKER, "serve"],
                 env=self._environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

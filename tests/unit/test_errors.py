@@ -12,11 +12,14 @@ from broker.api.original import CannotConsume
 from broker.api.problems import HttpRefusal, problem
 from broker.api_keys import KeyNameTaken, KeyNotFound
 from broker.auth import Forbidden, PublishRateExceeded, Unauthorized
+from broker.cli.protocol import TooManyConnections
 from broker.control.ops import NotReady
 from broker.dashboard.admission import CrossSite
 from broker.dashboard.guesses import TooManyGuesses
 from broker.errors import BrokerError, Fault, InvalidRequest
 from broker.pulls import NotPulled
+from broker.rpc.patience import ReaderTooSlow
+from broker.streams import TooManyStreams
 
 REFUSALS = [
     BrokerError(),
@@ -29,6 +32,9 @@ REFUSALS = [
     CannotConsume("Nobody named mail has subscribed."),
     CrossSite(),
     TooManyGuesses(17),
+    TooManyConnections(),
+    TooManyStreams(2000),
+    ReaderTooSlow(),
     NotReady("The courier is not running."),
     errors.MalformedRequest(),
     errors.RouteNotFound(),
@@ -38,6 +44,8 @@ REFUSALS = [
     errors.MessageNotFound("There is no message 7."),
     errors.DeliveryBusy(),
     errors.InvalidAckUrl(),
+    errors.TooManyTopics(10_000),
+    errors.TooManySubscriptions("orders", 10_000),
     errors.TopicInUse(),
     errors.EditConflict(),
     errors.HostNotAllowed("evil.example"),

@@ -13,7 +13,13 @@ import pytest
 from broker.config import Settings
 from broker.deliveries import Deliveries
 from broker.dispatch.dispatcher import Dispatcher
-from broker.errors import OutcomeUnknown, SubscriptionNotFound, TopicNotFound
+from broker.errors import (
+    OutcomeUnknown,
+    SubscriptionNotFound,
+    TooManySubscriptions,
+    TooManyTopics,
+    TopicNotFound,
+)
 from broker.model import NewMessage
 from broker.service import Broker
 from broker.store.port import Store, Unavailable
@@ -124,6 +130,43 @@ async def test_what_is_asked_of_a_subscription_that_goes_meanwhile_is_not_found(
     with pytest.raises(SubscriptionNotFound):
         await asked[call]()
     await world.ended()
+
+
+async def test_no_more_topics_than_there_may_be(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.service.MOST_TOPICS", 2)
+    for name in "ab":
+        await broker.put_topic(name, {})
+    message = NewMessage("m", "/s", None, b"{}", None, None)
+    for one_more in (
+        broker.put_topic("c", {}),
+        broker.publish("c", [message]),
+        broker.put_subscription("c", "s", {}),
+    ):
+        with pytest.raises(TooManyTopics, match="2 topics"):
+            await one_more
+    assert set(broker.topics) == {"a", "b"}
+
+    await broker.put_topic("a", {"dedup_window_s": 5})
+    await broker.delete_topic("b", force=False)
+    await broker.publish("c", [message])
+
+
+async def test_no_more_subscriptions_of_a_topic_than_there_may_be(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.service.MOST_SUBSCRIPTIONS", 2)
+    for name in "ab":
+        await broker.put_subscription("t", name, {})
+    with pytest.raises(TooManySubscriptions, match='"t" may have 2 subscriptions'):
+        await broker.put_subscription("t", "c", {})
+    assert sorted(broker.subscriptions) == [("t", "a"), ("t", "b")]
+
+    await broker.put_subscription("u", "c", {})
+    await broker.put_subscription("t", "a", {"timeout_s": 5})
+    await broker.delete_subscription("t", "b")
+    assert (await broker.put_subscription("t", "c", {}))[0]
 
 
 @with_fields(max_in_flight=1, ordering="none")

@@ -14,6 +14,7 @@ from broker.api.stream import stream
 from broker.config import Settings
 from broker.service import Broker
 from broker.store.port import Store
+from broker.streams import Streams, TooManyStreams
 from contract.homes import SqliteHome
 from contract.messages import TOPIC, new_message, publish
 
@@ -53,16 +54,18 @@ class Client:
             await asyncio.wait_for(enough, 10)
 
 
+SCOPE = {"headers": [], "query_string": b"after=0"}
+
+
 @asynccontextmanager
-async def watching(store: Store) -> AsyncIterator[Client]:
+async def watching(store: Store, broker: Broker | None = None) -> AsyncIterator[Client]:
     """Have a client watch the topic."""
-    broker = Broker(store, Settings(min_free_bytes=0))
+    broker = Broker(store, Settings(min_free_bytes=0)) if broker is None else broker
     await broker.put_topic(TOPIC, {})
     client = Client()
-    scope = {"headers": [], "query_string": b"after=0"}
     serving = asyncio.ensure_future(
         stream(
-            *(broker, TOPIC, scope, client.receive, client.send, b"id", asyncio.Event()),
+            *(broker, TOPIC, SCOPE, client.receive, client.send, b"id", asyncio.Event()),
             admit=lambda: None,
         )
     )
@@ -98,3 +101,21 @@ async def test_reader_that_does_not_read_is_sent_nothing_more(store: Store) -> N
 
         client.reading.set()
         await client.wait_for(b"id: ", 70)
+
+
+async def test_no_more_streams_than_there_may_be(store: Store) -> None:
+    broker = Broker(store, Settings(min_free_bytes=0))
+    broker.streams = Streams(2)
+    async with watching(store, broker), watching(store, broker) as second:
+        await second.wait_for(b": the stream begins", 1)
+        assert broker.streams.open == 2
+        one_more = Client()
+        with pytest.raises(TooManyStreams, match="2 streams are open"):
+            await stream(
+                *(broker, TOPIC, SCOPE, one_more.receive, one_more.send, b"id", asyncio.Event()),
+                admit=lambda: None,
+            )
+        assert one_more.parts == []
+    assert broker.streams.open == 0
+    async with watching(store, broker) as again:
+        await again.wait_for(b": the stream begins", 1)

@@ -5,7 +5,7 @@ Source: HTML Living Standard, section 9.2, Server-sent events.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -43,10 +43,23 @@ async def stream(
     """Send messages until the client goes away, the topic is deleted, or the broker stops.
 
     It ends as well once `admit`, asked before each part, raises: the key may have been revoked.
-    A reader that is slow is waited for: what it has not taken yet stays in the log.
+    A reader that is slow is waited for: what it has not taken yet stays in the log. Raises
+    TooManyStreams.
     """
     after, key, type_ = _wanted(scope)
-    watching = broker.watch(topic, after, key, type_)
+    with broker.streams.place():
+        watching = broker.watch(topic, after, key, type_)
+        await _stream(watching, receive, send, request_id, ended, admit)
+
+
+async def _stream(
+    watching: AsyncGenerator[Sequence[Message], None],
+    receive: Receive,
+    send: Send,
+    request_id: bytes,
+    ended: asyncio.Event,
+    admit: Callable[[], None],
+) -> None:
     headers = [*_HEADERS, (b"x-request-id", request_id)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await _send(send, b": the stream begins\n\n")

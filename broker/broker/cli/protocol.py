@@ -1,18 +1,49 @@
-"""gunicorn's HTTP/1 connection, with the next request held back until the last one is over.
+"""gunicorn's HTTP/1 connection, with what it lacks.
 
-A client that has read an answer may send its next request before gunicorn has made the parser ready
-for one. The C parser keeps 64 KiB of such bytes and forgets the rest, and gunicorn then closes the
-connection, without a word that it would: one in four requests of 1 MiB failed so.
+There are no more connections than there may be, and one whose client takes nothing of its answer is
+dropped.
+
+The next request is held back until the last one is over: a client that has read an answer may send
+it before gunicorn has made the parser ready for one. The C parser keeps 64 KiB of such bytes and
+forgets the rest, and gunicorn then closes the connection, without a word that it would: one in four
+requests of 1 MiB failed so.
 """
 
 import asyncio
+from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
+from broker.api.problems import problem
+from broker.errors import BrokerError
+
 HEAD_S = 10.0  # until a new connection has sent the head of a request
+STALL_S = 60.0  # for so long a client may take nothing of what waits for it
+REFUSING_S = 1.0  # until a connection that is refused has sent something
 PIECE = 64 * 1024  # what the parser keeps behind the end of a request
+
+
+class TooManyConnections(BrokerError):
+    """There are as many connections as there may be."""
+
+    status = 503
+    code = "too_many_connections"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many connections are open. Close those that are not needed, or come back later."
+        )
+
+
+_REFUSAL = problem(TooManyConnections())
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n"
+    b"content-length: %d\r\nretry-after: %d\r\nconnection: close\r\n\r\n%s"
+    % (len(_REFUSAL), TooManyConnections.retry_after_s, _REFUSAL)
+)
 
 
 class Parser(H1CProtocol):  # type: ignore[misc]
@@ -44,6 +75,8 @@ class Parser(H1CProtocol):  # type: ignore[misc]
 class Protocol(ASGIProtocol):  # type: ignore[misc]
     """One connection."""
 
+    _looking: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Give the first request's head some time; gunicorn gives it to the following ones only."""
         super().connection_made(transport)
@@ -56,9 +89,66 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         if isinstance(parser, Parser) and parser.early:
             self._pause_reading()
 
+    def pause_writing(self) -> None:
+        """Watch a client for whom more waits than its connection takes."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Trust it again."""
+        self._stop_looking()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Watch no more."""
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def _look_again(self, waiting: int) -> None:
+        self._stop_looking()
+        self._looking = self.worker.loop.call_later(STALL_S, self._look, waiting)
+
+    def _look(self, before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < before:
+            self._look_again(waiting)
+        else:
+            self.transport.abort()
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+
+class Refusing(asyncio.Protocol):
+    """A connection beyond those that there may be: told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a request: an answer before it may be lost."""
+        self._transport: Any = transport
+        loop = asyncio.get_running_loop()
+        self._closing = loop.call_later(REFUSING_S, transport.close)
+
+    def data_received(self, _: bytes) -> None:
+        """Refuse it."""
+        if not self._transport.is_closing():
+            self._transport.write(_FULL)
+            self._transport.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Wait no more."""
+        self._closing.cancel()
+
+
+def protocol_for(worker: Any) -> asyncio.Protocol:
+    """Return what serves the next connection."""
+    full = worker.nr_conns >= worker.worker_connections
+    return Refusing() if full else Protocol(worker)
+
 
 def install() -> None:
     """Have gunicorn's worker use these."""
     ASGIProtocol._check_h1c_protocol_available()
     ASGIProtocol._h1c_protocol_class = Parser
-    gasgi.ASGIProtocol = Protocol
+    gasgi.ASGIProtocol = protocol_for

@@ -16,6 +16,8 @@ from broker.logs import configure_logging
 KEEP_ALIVE_S = 3
 STOP_MARGIN_S = 15
 BACKLOG = 2048
+MOST_CONNECTIONS = 10_000
+RESERVED_FILES = 200  # of what may be open: the store, gRPC, the courier, and some to spare
 _HEARTBEAT_FOLDER = "/dev/shm"  # noqa: S108 in memory: no heartbeat waits for a disk
 
 
@@ -57,7 +59,7 @@ def options_for(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": round(settings.drain_s) + STOP_MARGIN_S,
         "timeout": 60,
         "backlog": BACKLOG,
-        "worker_connections": 10_000,
+        "worker_connections": _most_connections(),
         "control_socket_disable": True,
         "worker_tmp_dir": _HEARTBEAT_FOLDER if sys.platform == "linux" else None,
         "logger_class": "broker.cli.gunicorn_logging.Quiet",
@@ -85,6 +87,14 @@ def _end_on_sigterm(_: Any, __: Any) -> None:
 
 def _heed_sigterm() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _most_connections() -> int:
+    """Return how many connections there may be, which is fewer where few files may be open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, files - RESERVED_FILES))
 
 
 def _allow_many_connections() -> None:

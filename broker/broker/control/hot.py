@@ -9,6 +9,7 @@ from broker.auth import PublishRateExceeded
 from broker.cloudevents import BATCH, STRUCTURED
 from broker.control.operation import (
     JSON,
+    OF_GROWING,
     OF_READING,
     OF_SUBSCRIPTION,
     OF_TOPIC,
@@ -28,10 +29,12 @@ from broker.errors import (
     RequestTooSlow,
     StorageFull,
     StoreUnavailable,
+    TooManyTopics,
 )
 from broker.event_schema import batch_schema, header_schemas
 from broker.model import Appended
 from broker.queries import FROM, STREAM, SUBSCRIBER
+from broker.streams import TooManyStreams
 from broker.views import PulledPage, SettledPage
 
 blueprint = Blueprint("hot", __name__)
@@ -70,7 +73,7 @@ _SETTLED = (*_PULLED, MessageNotFound)
     ),
     answers={201: Content({JSON: (Appended, Batch)}, {"Location": LOCATION})},
     refuses=(
-        *(*OF_READING, *OF_TOPIC, IdReused),
+        *(*OF_READING, *OF_TOPIC, IdReused, TooManyTopics),
         *(PublishRateExceeded, OutcomeUnknown, StorageFull),
     ),
 )
@@ -93,7 +96,7 @@ def publish(topic: str) -> None:
     query=STREAM,
     headers={"Last-Event-ID": LAST_EVENT_ID},
     answers={200: Content({"text/event-stream; charset=utf-8": {"type": "string"}})},
-    refuses=OF_TOPIC,
+    refuses=(*OF_TOPIC, TooManyStreams),
 )
 def stream(topic: str) -> None:
     """Send a topic's messages as they come, as Server-Sent Events.
@@ -163,7 +166,7 @@ def extend(topic: str, name: str) -> None:
     answers={200: TEXT},
     refuses=(
         *(MalformedRequest, RequestTooSlow, MessageTooLarge, InvalidRequest),
-        *(*OF_TOPIC, PublishRateExceeded, OutcomeUnknown, StorageFull),
+        *(*OF_TOPIC, TooManyTopics, PublishRateExceeded, OutcomeUnknown, StorageFull),
     ),
 )
 def produce() -> None:
@@ -176,7 +179,7 @@ def produce() -> None:
     tag="original",
     query=SUBSCRIBER,
     answers={200: TEXT},
-    refuses=(*OF_TOPIC, EditConflict, *OF_WRITING, StorageFull),
+    refuses=(*OF_TOPIC, *OF_GROWING, EditConflict, *OF_WRITING, StorageFull),
 )
 def subscribe() -> None:
     """Make a subscriber, as the original example has it, unless there is one of this name."""

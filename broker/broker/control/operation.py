@@ -25,6 +25,8 @@ from broker.errors import (
     RouteNotFound,
     StoreUnavailable,
     SubscriptionNotFound,
+    TooManySubscriptions,
+    TooManyTopics,
     TopicNotFound,
     UnsupportedContent,
 )
@@ -41,6 +43,7 @@ EVENT = "application/cloudevents+json; charset=UTF-8"
 OF_TOPIC: Refusals = (TopicNotFound,)
 OF_SUBSCRIPTION: Refusals = (TopicNotFound, SubscriptionNotFound)
 OF_WRITING: Refusals = (OutcomeUnknown, StoreUnavailable)
+OF_GROWING: Refusals = (TooManyTopics, TooManySubscriptions)
 OF_EDITING: Refusals = (EditConflict, *OF_WRITING)
 OF_READING: Refusals = (
     *(MalformedRequest, RequestTooSlow, MessageTooLarge),

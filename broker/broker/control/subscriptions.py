@@ -10,6 +10,7 @@ from broker.control import bridge
 from broker.control.operation import (
     NOTHING,
     OF_EDITING,
+    OF_GROWING,
     OF_SUBSCRIPTION,
     OF_TOPIC,
     OF_WRITING,
@@ -31,7 +32,10 @@ def list_subscriptions(topic: str) -> SubscriptionsView:
 
 
 @blueprint.put("/<name>")
-@operation(body=subscription_fields.FIELDS, refuses=(*OF_TOPIC, *OF_EDITING, StorageFull))
+@operation(
+    body=subscription_fields.FIELDS,
+    refuses=(*OF_TOPIC, *OF_GROWING, *OF_EDITING, StorageFull),
+)
 def put_subscription(
     topic: str, name: str, body: Mapping[str, object]
 ) -> tuple[SubscriptionView, Put]:

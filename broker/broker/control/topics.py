@@ -8,7 +8,7 @@ from broker import topic as topic_fields
 from broker.control import bridge
 from broker.control.operation import OF_EDITING, OF_TOPIC, OF_WRITING, Put, operation
 from broker.control.permissions import PERMISSIONS, caller
-from broker.errors import TopicInUse
+from broker.errors import TooManyTopics, TopicInUse
 from broker.queries import FORCE
 from broker.views import TopicsView, TopicView
 
@@ -29,7 +29,7 @@ def list_topics() -> TopicsView:
 
 
 @blueprint.put("/<topic>")
-@operation(body=topic_fields.FIELDS, refuses=OF_EDITING)
+@operation(body=topic_fields.FIELDS, refuses=(TooManyTopics, *OF_EDITING))
 def put_topic(topic: str, body: Mapping[str, object]) -> tuple[TopicView, Put]:
     """Create or update a topic.
 

@@ -6,7 +6,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from broker.errors import BrokerError
 from broker.logs import asked
 from broker.rpc.calls import NEEDS, Calls
 from broker.rpc.generated import broker_pb2
+from broker.rpc.patience import Patience
 from broker.rpc.refusals import refuse
 from broker.service import Broker
 
@@ -29,6 +31,11 @@ log = logging.getLogger(__name__)
 
 SERVICE = broker_pb2.DESCRIPTOR.services_by_name["Broker"]
 STOP_S = 5.0
+MOST_CALLS = 4000  # at once, of all clients
+MOST_CALLS_OF_A_CONNECTION = 1000
+# A client that is gone without a word is asked whether it is there, while it has a call; a
+# connection without a call is closed after a while, and made anew at the next one.
+_ASKED_EVERY_MS, _ANSWERED_WITHIN_MS, _IDLE_MS = 60_000, 20_000, 300_000
 _OVERHEAD_BYTES = 1024 * 1024
 
 
@@ -52,7 +59,12 @@ class RpcServer:
                 ("grpc.so_reuseport", 0),  # or a second broker could share the port unnoticed
                 ("grpc.max_receive_message_length", size),
                 ("grpc.max_send_message_length", -1),
-            ]
+                ("grpc.max_concurrent_streams", MOST_CALLS_OF_A_CONNECTION),
+                ("grpc.keepalive_time_ms", _ASKED_EVERY_MS),
+                ("grpc.keepalive_timeout_ms", _ANSWERED_WITHIN_MS),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ],
+            maximum_concurrent_rpcs=MOST_CALLS,
         )
         self._server.add_generic_rpc_handlers((self._handler(),))
         self._health = health.HealthServicer()
@@ -117,13 +129,18 @@ class RpcServer:
         return serve
 
     def _streaming(
-        self, name: str, call: Callable[[Any, Caller], AsyncIterator[Any]]
+        self, name: str, call: Callable[[Any, Caller], AsyncGenerator[Any, None]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Any) -> AsyncIterator[Any]:
             asked.set(next(self._ids))
             try:
-                async for response in call(requests, self._admit(name, requests, context)):
-                    yield response
+                caller = self._admit(name, requests, context)
+                patience = Patience(context)
+                with self._broker.streams.place():
+                    async with aclosing(call(requests, caller)) as responses:
+                        async for response in responses:
+                            with patience.waiting():
+                                yield response
             except BrokerError as error:
                 await refuse(context, error)
             except Exception:

@@ -1,0 +1,145 @@
+"""A connection whose client takes nothing, and one too many: on real sockets, with a short time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from broker.cli import protocol
+from broker.cli.gunicorn_logging import Quiet
+from support.eventually import eventually
+
+pytestmark = pytest.mark.anyio
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+PART = b"x" * 65536
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run on the loop that the broker runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+class Server:
+    """A worker as the protocol knows it, with an application that sends without end."""
+
+    def __init__(self, most: int) -> None:
+        config = Config()
+        for name, value in {"http_parser": "fast", "worker_connections": most}.items():
+            config.set(name, value)
+        self.sent = 0
+        self.worker: Any = SimpleNamespace(
+            cfg=config,
+            log=Quiet(config),
+            loop=asyncio.get_running_loop(),
+            asgi=self.serve,
+            nr_conns=0,
+            nr=0,
+            max_requests=sys.maxsize,
+            worker_connections=most,
+            alive=True,
+            state={},
+        )
+
+    async def serve(self, scope: Any, receive: Any, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while self.worker.nr_conns:
+            await send({"type": "http.response.body", "body": PART, "more_body": True})
+            self.sent += len(PART)
+
+
+@contextlib.asynccontextmanager
+async def serving(most: int) -> AsyncIterator[tuple[Server, int]]:
+    protocol.install()
+    made = Server(most)
+    server = await made.worker.loop.create_server(
+        lambda: protocol.protocol_for(made.worker), "127.0.0.1", 0
+    )
+    try:
+        yield made, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(eventually, condition)
+
+
+async def read_to_the_end(connection: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(connection, 1 << 20):
+        pass
+
+
+async def asked(port: int) -> socket.socket:
+    """Open a connection and send a request; nothing is read."""
+    connection = socket.socket()
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, ("127.0.0.1", port))
+    await loop.sock_sendall(connection, REQUEST)
+    return connection
+
+
+async def test_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_S", 0.2)
+    async with serving(10) as (server, port):
+        with contextlib.closing(await asked(port)) as connection:
+            await until(lambda: server.worker.nr_conns == 1)
+            await until(lambda: server.worker.nr_conns == 0)
+            async with asyncio.timeout(15):
+                await read_to_the_end(connection)
+
+
+async def test_client_that_takes_a_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_S", 0.3)
+    async with serving(10) as (server, port):
+        with contextlib.closing(await asked(port)) as connection:
+            loop = asyncio.get_running_loop()
+            until_at = loop.time() + 5 * protocol.STALL_S
+            while loop.time() < until_at:  # longer than any that takes nothing is let be
+                assert await loop.sock_recv(connection, 1 << 22)
+                await asyncio.sleep(0.01)
+            assert server.worker.nr_conns == 1
+        await until(lambda: server.worker.nr_conns == 0)
+
+
+async def test_connection_beyond_the_limit_is_told_so_and_closed() -> None:
+    async with serving(2) as (server, port):
+        first, second = await asked(port), await asked(port)
+        await until(lambda: server.worker.nr_conns == 2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5\r\n" in answer
+        assert b'"code":"too_many_connections"' in answer
+        assert server.worker.nr_conns == 2
+        first.close()
+        await until(lambda: server.worker.nr_conns == 1)
+        with contextlib.closing(await asked(port)):
+            await until(lambda: server.worker.nr_conns == 2)
+        second.close()
+        await until(lambda: server.worker.nr_conns == 0)
+
+
+async def test_connection_beyond_the_limit_that_says_nothing_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "REFUSING_S", 0.1)
+    async with serving(0) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
