@@ -22,6 +22,7 @@ from jsonschema_rs import (
 from broker.cloudevents import attributes_of, is_json
 from broker.errors import Fault, InvalidRequest
 from broker.model import NewMessage
+from broker.schema_cost import MOST_CHECKS, checks_of
 from broker.schema_faults import Explanation, Schema, place
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -146,6 +147,10 @@ def _faults_in(schema: Schema) -> Iterator[Fault]:
             told.add(field)
             yield Fault(field, _rule_broken(error))
     if told:
+        return
+    if checks_of(schema) > MOST_CHECKS:
+        rule = f"refers to its parts so often that a value can need more than {MOST_CHECKS} checks"
+        yield Fault("schema", rule)
         return
     try:
         DataSchema(schema)
