@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.clusters import on_jetstream
 from bench.end_to_end import Flow, batched, keyed, measure_end_to_end, measure_fan_out
 from bench.grpc_publishing import measure_grpc_publishes
 from bench.latency import measure_latency
@@ -13,6 +14,7 @@ from bench.publishing import measure_baseline, measure_publishes
 from bench.result import Result
 from bench.rivals.known import RIVALS
 from bench.rivals.measuring import measure_rival_end_to_end, measure_rival_publishes
+from bench.rivals.nats_jetstream import RIVAL as NATS
 from bench.rivals.rival import Rival
 
 BASELINE = "baseline"
@@ -55,6 +57,26 @@ def rival_cases(rival: Rival) -> tuple[Case, Case]:
             f"{rival.title}: publish to webhook by a forwarder",
             partial(measure_rival_end_to_end, rival=rival, connections=CONNECTIONS),
             missing=rival.missing,
+        ),
+    )
+
+
+def cluster_cases(servers: int) -> tuple[Case, Case]:
+    """Publish to a broker on JetStream, and have it deliver."""
+    title = f"on {servers} NATS server{'s' if servers > 1 else ''}"
+    cluster = {"connections": CONNECTIONS, "serve": on_jetstream(servers)}
+    return (
+        Case(
+            f"jetstream-{servers}-publish",
+            f"{title}: publish, {CONNECTIONS} connections",
+            partial(measure_publishes, **cluster),
+            missing=NATS.missing,
+        ),
+        Case(
+            f"jetstream-{servers}-end-to-end",
+            f"{title}: publish to webhook",
+            partial(measure_end_to_end, flow=Flow(), **cluster),
+            missing=NATS.missing,
         ),
     )
 
@@ -123,5 +145,6 @@ CASES = (
         Case(f"latency-{rate}", f"at {rate:,} messages/s", partial(measure_latency, rate=rate))
         for rate in (500, 2000)
     ),
+    *(case for servers in (1, 3) for case in cluster_cases(servers)),
     *(case for rival in RIVALS for case in rival_cases(rival)),
 )

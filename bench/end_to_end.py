@@ -15,7 +15,7 @@ from bench.passage import Passage
 from bench.refusing import refusing_port
 from bench.result import Result
 from bench.server_process import HOST
-from bench.servers import running_broker
+from bench.servers import Running, running_broker
 from bench.stopwatch import running_stopwatch
 from bench.topic import Subscription, Topic
 
@@ -50,12 +50,14 @@ def batched() -> Flow:
     return Flow(BATCH, batch(), BATCH_EVENTS, running_stopwatch, options)
 
 
-def measure_end_to_end(folder: Path, seconds: float, connections: int, flow: Flow) -> Result:
+def measure_end_to_end(
+    folder: Path, seconds: float, connections: int, flow: Flow, serve: Running = running_broker
+) -> Result:
     """Publish for the given time, wait until all is delivered, compare the counts."""
     body = folder / "body"
     body.write_bytes(flow.body)
     with (
-        running_broker(folder) as server,
+        serve(folder) as server,
         flow.receiver(folder) as receiver,
         refusing_port() as refusing,
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.loader import Load, LoadOutcome, run_wrk
 from bench.messages import JSON, order
 from bench.result import CountsDiffer, Result, cost_since
-from bench.servers import ServerUnderTest, running_baseline, running_broker
+from bench.servers import Running, ServerUnderTest, running_baseline, running_broker
 from bench.topic import Topic, final_count
 
 
@@ -22,9 +22,11 @@ def measure_baseline(folder: Path, seconds: float, connections: int) -> Result:
     return result
 
 
-def measure_publishes(folder: Path, seconds: float, connections: int) -> Result:
+def measure_publishes(
+    folder: Path, seconds: float, connections: int, serve: Running = running_broker
+) -> Result:
     """Publish to a topic nobody subscribes to, then ask the broker how many it holds."""
-    with running_broker(folder) as server:
+    with serve(folder) as server:
         topic = Topic.created(server.process)
         load = load_of(topic.messages_url, folder, seconds, connections)
         return publish_to(server, topic, load)

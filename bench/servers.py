@@ -2,13 +2,16 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.process_tree import Memory, cpu_seconds, memory
 from bench.server_process import HOST, ServerProcess, free_port, running
+
+Running: TypeAlias = Callable[[Path], AbstractContextManager["ServerUnderTest"]]
 
 # The fastest of 1 to 4 workers with 1 to 64 threads on two cores.
 BASELINE_WORKERS = 2
@@ -17,15 +20,16 @@ BASELINE_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class ServerUnderTest:
-    """A server whose cost is measured."""
+    """A server whose cost is measured; `others` are processes that it cannot do without."""
 
     process: ServerProcess
     database: Path
     grpc_port: int = 0
+    others: tuple[int, ...] = ()
 
     def cpu_seconds(self) -> float:
         """Sum the processor time that it and its children have used."""
-        return cpu_seconds(self.process.pid)
+        return sum(map(cpu_seconds, (self.process.pid, *self.others)))
 
     def memory(self) -> Memory:
         """Sum the memory that it and its children hold."""
@@ -46,23 +50,33 @@ def broker_command() -> Path:
 def running_broker(folder: Path) -> Iterator[ServerUnderTest]:
     """Serve a broker as its users start it, on the database in the folder or an empty one."""
     database, port, grpc_port = folder / "broker.db", free_port(), free_port()
+    store = {"BROKER_STORE": f"sqlite:///{database.absolute()}"}
+    with broker_process(folder, broker_environ(port, grpc_port) | store, port) as process:
+        yield ServerUnderTest(process, database, grpc_port)
+
+
+def broker_environ(port: int, grpc_port: int) -> dict[str, str]:
+    """Return the environment of a broker, its store left out."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BROKER_")}
-    environ |= {
-        "BROKER_STORE": f"sqlite:///{database.absolute()}",
+    return environ | {
         "BROKER_HOST": HOST,
         "BROKER_PORT": str(port),
         "BROKER_GRPC_PORT": str(grpc_port),
         "BROKER_ALLOWED_TARGETS": "127.0.0.0/8",
     }
-    server = running(
+
+
+def broker_process(
+    folder: Path, environ: Mapping[str, str], port: int
+) -> AbstractContextManager[ServerProcess]:
+    """Serve a broker, its log in a folder."""
+    return running(
         [str(broker_command()), "serve"],
         port=port,
         ready_path="/readyz",
         log=folder / "broker.log",
         environ=environ,
     )
-    with server as process:
-        yield ServerUnderTest(process, database, grpc_port)
 
 
 @contextmanager

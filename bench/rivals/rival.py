@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class RivalServer:
 
 
 def find_program(name: str) -> str | None:
-    """Look for a program on the path, and where `go install` puts one."""
-    places = (os.environ.get("PATH", os.defpath), os.path.expanduser("~/go/bin"))
+    """Look for a program beside this interpreter, and on the path."""
+    places = (os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath))
     return shutil.which(name, path=os.pathsep.join(places))
 
 

@@ -1,0 +1,92 @@
+"""The broker on NATS JetStream: one that owns the store, another that stands by."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench.rivals.nats_jetstream import PROGRAM
+from bench.rivals.rival import find_program
+from bench.server_process import HOST, ServerProcess, free_port, running
+from bench.servers import ServerUnderTest, broker_environ, broker_process
+
+CONFIGURATION = """\
+server_name: {name}
+host: {host}
+port: {port}
+http: "{host}:{http_port}"
+jetstream {{
+  store_dir: "{data}"
+  sync_interval: {sync}
+}}
+"""
+ROUTES = """\
+cluster {{
+  name: bench
+  host: {host}
+  port: {own}
+  routes: [{routes}]
+}}
+"""
+
+
+def on_jetstream(servers: int) -> Callable[[Path], AbstractContextManager[ServerUnderTest]]:
+    """Say how a cluster is run whose journal is kept by so many servers.
+
+    One server syncs each write; of three, two have it before it is answered.
+    """
+    return partial(running_cluster, servers=servers)
+
+
+@contextmanager
+def running_cluster(folder: Path, servers: int) -> Iterator[ServerUnderTest]:
+    """Serve two brokers that share a journal; the first owns it, and is the one under load."""
+    with ExitStack() as stack:
+        nats = _start_nats(folder, servers, stack)
+        address = ",".join(f"{HOST}:{each.port}" for each in nats)
+        brokers = [
+            stack.enter_context(_broker(folder / name, f"nats://{address}/bench"))
+            for name in ("owner", "standby")
+        ]
+        others = tuple(each.pid for each in (*nats, brokers[1].process))
+        owner = brokers[0]
+        yield ServerUnderTest(owner.process, owner.database, owner.grpc_port, others)
+
+
+@contextmanager
+def _broker(folder: Path, store: str) -> Iterator[ServerUnderTest]:
+    folder.mkdir()
+    environ = {"BROKER_STORE": store, "BROKER_REPLICA": str(folder.absolute() / "replica")}
+    port, grpc_port = free_port(), free_port()
+    environ |= {"BROKER_NODE_URL": f"http://{HOST}:{port}"}
+    with broker_process(folder, broker_environ(port, grpc_port) | environ, port) as process:
+        yield ServerUnderTest(process, folder / "replica" / "replica.db", grpc_port)
+
+
+def _start_nats(folder: Path, servers: int, stack: ExitStack) -> list[ServerProcess]:
+    """Start servers; several can only be ready together, so the last is the one waited for."""
+    routes = [free_port() for _ in range(servers)]
+    started = []
+    for number, own in enumerate(routes):
+        place = folder / f"nats-{number}"
+        place.mkdir()
+        port, http_port = free_port(), free_port()
+        text = CONFIGURATION.format(
+            name=f"n{number}",
+            host=HOST,
+            port=port,
+            http_port=http_port,
+            data=(place / "data").absolute(),
+            sync="always" if servers == 1 else "2m",
+        )
+        if servers > 1:
+            urls = ", ".join(f"nats://{HOST}:{each}" for each in routes)
+            text += ROUTES.format(host=HOST, own=own, routes=urls)
+        configuration = place / "nats.conf"
+        configuration.write_text(text)
+        command = [find_program(PROGRAM) or PROGRAM, "-c", str(configuration.absolute())]
+        process = stack.enter_context(
+            running(command, port=http_port, ready_path="/", log=place / "nats.log")
+        )
+        started.append(ServerProcess(process.pid, port))
+    return started
