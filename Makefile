@@ -9,7 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit bench lint lock protos examples secrets clean
+.PHONY: help setup run test audit audit-cluster bench lint lock protos examples secrets clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -31,6 +31,9 @@ test: lint        ## check style, types and import rules, then run every test
 
 audit: setup      ## break the whole stack at random, and count what is lost: MINUTES=10 SEED=1
 	cd tests && ../$(BIN)/python -m audit --minutes $(MINUTES) --seed $(SEED)
+
+audit-cluster: setup   ## the same with three brokers on three NATS servers: MINUTES=10 SEED=1
+	cd tests && ../$(BIN)/python -m audit --cluster --minutes $(MINUTES) --seed $(SEED)
 
 bench: setup      ## measure the broker beside what you would write without it
 	$(BIN)/python -m bench

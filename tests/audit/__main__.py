@@ -1,6 +1,7 @@
 """Break the whole stack at random for some minutes, and count what became of what it promised.
 
-`make audit`, or `python -m audit` in `tests/`. Exits with 0 if every promise is kept, 1 if not.
+`make audit`, or `python -m audit` in `tests/`; `make audit-cluster`, or `--cluster`, breaks three
+brokers on three NATS servers instead. Exits with 0 if every promise is kept, 1 if not.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from audit.cluster import Cluster
 from audit.report import to_json, to_text
 from audit.run import run
+from audit.services import Services
 from e2e.stack import ROOT
 
 # Beside the checkout's other build results, so on a disk and not in memory.
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"seed-{options.seed}-", dir=FOLDER))
     try:
-        report = run(options.seed, options.minutes, folder, tell)
+        subject = Cluster if options.cluster else Services
+        report = run(subject, options.seed, options.minutes, folder, tell)
     except AssertionError as error:
         tell(f"The stack does not work: {error}\nLook into {folder}.")
         return BROKEN
@@ -53,6 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m audit", description=__doc__)
     parser.add_argument("--minutes", type=positive, default=10.0, help="of faults, default 10")
     parser.add_argument("--seed", type=int, default=1, help="decides which, default 1")
+    parser.add_argument("--cluster", action="store_true", help="three brokers on NATS JetStream")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     return parser.parse_args(arguments)
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+
+from audit.outages import Struck
 
 
 class FaultLog:
     """Lines with the time since the log was begun, in a file; safe to write from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._tell = tell
         self.counts: Counter[str] = Counter()
         self.surprises: list[str] = []
+        self.strikes: list[Struck] = []
         self._path = path
         self._lock = Lock()
         self._began_at = time.monotonic()
@@ -28,6 +33,13 @@ class FaultLog:
             file.write(f"{time.strftime('%H:%M:%S')}  +{self.elapsed_s():8.3f} s  {line}\n")
             if counted is not None:
                 self.counts[counted] += 1
+
+    def note(self, struck: Struck) -> None:
+        """Write down how long there was no service."""
+        self.write(f"{struck}")
+        self._tell(f"{struck}")
+        with self._lock:
+            self.strikes.append(struck)
 
     def surprise(self, line: str) -> None:
         """Write down something that should not have happened."""

@@ -41,6 +41,9 @@ class Kind(StrEnum):
     PAUSE_SUBSCRIPTION = "pause a subscription"
     SEEK_BACK = "seek back"
     ROTATE_SECRET = "rotate a secret"
+    CUT_OFF = "cut off"
+    STALL = "hold what it sends and hears"
+    DEAFEN = "hold what it hears"
 
 
 PROCESS_FAULTS: Mapping[Kind, int] = {
@@ -67,6 +70,8 @@ ANSWER_FAULTS: Sequence[Kind] = (
 OPERATIONS_ONCE = (Kind.PAUSE_SUBSCRIPTION, Kind.ROTATE_SECRET)
 OPERATIONS = (*OPERATIONS_ONCE, Kind.SEEK_BACK)
 SUDDEN = frozenset({Kind.KILL, Kind.KILL_WORKER, Kind.KILL_COURIER, Kind.RESTART})
+# What happens to those of a cluster only, whose plan is another.
+CLUSTER_ONLY = frozenset({Kind.CUT_OFF, Kind.STALL, Kind.DEAFEN})
 PAUSE_S = (0.2, 4.0)
 ANSWERS_S = (0.5, 4.0)
 SHARES = (0.1, 0.5, 1.0)

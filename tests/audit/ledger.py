@@ -14,7 +14,8 @@ from broker_client import Event, Inbox
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrival (
     number INTEGER PRIMARY KEY, request INTEGER, subscription TEXT, id TEXT, key TEXT,
-    sequence INTEGER, attempt INTEGER, took INTEGER, acknowledged INTEGER
+    sequence INTEGER, attempt INTEGER, took INTEGER, acknowledged INTEGER,
+    at REAL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
 );
 CREATE TABLE IF NOT EXISTS effect (subscription TEXT, id TEXT);
 CREATE TABLE IF NOT EXISTS complaint (sentence TEXT);
@@ -99,6 +100,11 @@ class Ledger:
         """Count the messages that came, each time."""
         (count,) = self._connection.execute("SELECT count(*) FROM arrival").fetchone()
         return int(count)
+
+    def times(self, since: float) -> list[float]:
+        """List when messages came after a time, as `time.time()` tells it."""
+        rows = self._connection.execute("SELECT at FROM arrival WHERE at > ? ORDER BY at", (since,))
+        return [float(at) for (at,) in rows]
 
     def arrivals(self, subscription: str) -> list[Arrival]:
         """List what came for a subscription, in the order in which it came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,17 +40,25 @@ class Receipt:
 class Publisher:
     """Publishes from a thread of its own until it is told to stop; `receipts` grow in order.
 
+    It goes to the first of `base_urls`, and on to the next whenever it gets no answer within
+    `answer_s`, or is told to come back. `acknowledged_at` has the time of each answer.
+
     `repeats` counts the requests that had to be sent again, `surprises` are what no failure of the
     broker explains. `doubtful` are the ids of messages that were never answered.
     """
 
-    def __init__(self, name: str, base_url: str, seed: int) -> None:
+    def __init__(
+        self, name: str, base_urls: Sequence[str], seed: int, answer_s: float = ANSWER_S
+    ) -> None:
         self.receipts: list[Receipt] = []
+        self.acknowledged_at: list[float] = []
         self.surprises: list[str] = []
         self.doubtful: list[str] = []
         self.repeats = 0
         self._name = name
-        self._url = f"{base_url}/v1/topics/{TOPIC}/messages"
+        self._urls = itertools.cycle(base_urls)
+        self._base_url = next(self._urls)
+        self._answer_s = answer_s
         self._random = Random(f"{seed}/{name}")
         self._stopping = Event()
         self._thread = Thread(target=self._run, name=name)
@@ -65,7 +74,7 @@ class Publisher:
         self._thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(timeout=ANSWER_S, trust_env=False) as http:
+        with httpx.Client(timeout=self._answer_s, trust_env=False) as http:
             while not self._stopping.is_set():
                 self._insist(http, list(self._events()))
                 self._stopping.wait(self._random.expovariate(1 / REST_S))
@@ -95,6 +104,7 @@ class Publisher:
                 self.doubtful += [event["id"] for event in events]
                 return
             self.repeats += 1
+            self._base_url = next(self._urls)
             time.sleep(AGAIN_S)
 
     def _publish(self, http: httpx.Client, events: Sequence[Json]) -> bool:
@@ -102,7 +112,8 @@ class Publisher:
         alone = len(events) == 1
         headers = {"Content-Type": STRUCTURED if alone else BATCH}
         try:
-            answer = http.post(self._url, json=events[0] if alone else events, headers=headers)
+            url = f"{self._base_url}/v1/topics/{TOPIC}/messages"
+            answer = http.post(url, json=events[0] if alone else events, headers=headers)
         except httpx.TransportError:
             return False
         if answer.status_code != 201:
@@ -111,6 +122,7 @@ class Publisher:
                 self.surprises.append(f"publishing was answered {told}")
             return False
 
+        self.acknowledged_at.append(time.time())
         self._note(events, [answer.json()] if alone else answer.json()["messages"])
         return True
 

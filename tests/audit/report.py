@@ -7,13 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from audit.figures import COUNTS, Figures
+from audit.outages import Outage
 
 HEAD = ("", "promise", "expected", "came", *COUNTS)
+OUTAGE_HEAD = (
+    "without service, in s",
+    "",
+    "times",
+    "publish median",
+    "max",
+    "webhook median",
+    "max",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that one run has found. `surprises` are what no fault of the storm explains."""
+    """All that one run has found.
+
+    `surprises` are what no fault of the storm explains. `outages` are of faults that came alone.
+    """
 
     seed: int
     minutes: float
@@ -23,6 +36,7 @@ class Report:
     faults: Mapping[str, int]
     figures: Sequence[Figures]
     surprises: Sequence[str]
+    outages: Sequence[Outage] = ()
 
     @property
     def clean(self) -> bool:
@@ -59,6 +73,7 @@ def to_text(report: Report) -> str:
             "",
             *_aligned(rows),
             "",
+            *_outage_lines(report.outages),
             "Figures in brackets are those that the promise leaves open; all others must be 0.",
             *wrong,
             *report.surprises,
@@ -73,6 +88,22 @@ def _row(figures: Figures) -> tuple[str, ...]:
         for name in COUNTS
     )
     return (figures.name, figures.promise, f"{figures.expected:,}", f"{figures.came:,}", *counts)
+
+
+def _outage_lines(outages: Sequence[Outage]) -> list[str]:
+    rows = [
+        (
+            each.name,
+            "",
+            f"{each.times}",
+            f"{each.publish_median_s:.1f}",
+            f"{each.publish_max_s:.1f}",
+            f"{each.webhook_median_s:.1f}",
+            f"{each.webhook_max_s:.1f}",
+        )
+        for each in outages
+    ]
+    return [*_aligned([OUTAGE_HEAD, *rows]), ""] if rows else []
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

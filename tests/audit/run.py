@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from audit.fault_log import FaultLog
-from audit.faults import OPERATOR, RECEIVER, plan
-from audit.figures import Figures, of_log, of_services, of_subscription
+from audit.figures import Figures, of_log, of_subscription
 from audit.ledger import Ledger
-from audit.moods import MoodFile
-from audit.operations import Operator
+from audit.outages import outages
 from audit.publisher import Publisher
-from audit.receiver import LEDGER, MOODS
+from audit.pulse import Pulse
 from audit.report import Report
-from audit.storm import Storm
+from audit.subject import Subject
 from audit.subscriptions import AUDITED, TOPIC
-from audit.victim import Sufferer, Victim
-from e2e.crowd import Crowd
-from e2e.process_stack import ProcessStack
-from e2e.shop import Shop
-from e2e.stack import ROOT, Service, wait_until_ready
-from e2e.supervised import Supervised
+from audit.webhooks import Webhooks
 from support.api import Api, good
-from support.broker_process import free_port
-from support.command import run_broker
 
 PUBLISHERS = 2
-CUSTOMERS_REST_S = 0.4
 TELL_EVERY_S = 5.0
 LOOK_S = 0.5
 STALL_S = 120.0  # longer than a circuit rests between two probes
@@ -40,108 +29,77 @@ FAULT_LOG = "faults.log"
 Tell = Callable[[str], None]
 
 
-def run(seed: int, minutes: float, folder: Path, tell: Tell) -> Report:
-    """Run the stack in `folder` through a storm, and count; `tell` hears of the progress.
+def run(
+    new_subject: Callable[[int, Path], Subject],
+    seed: int,
+    minutes: float,
+    folder: Path,
+    tell: Tell,
+) -> Report:
+    """Run a subject in `folder` through a storm, and count; `tell` hears of the progress.
 
-    Raises AssertionError if the stack does not start, or does not come back afterwards.
+    Raises AssertionError if it does not start, or does not come back afterwards.
     """
-    log = FaultLog(folder / FAULT_LOG)
+    log = FaultLog(folder / FAULT_LOG, tell)
     with ExitStack() as context:
-        audit = context.enter_context(running(seed, folder))
-        shop = context.enter_context(closing(Shop(audit.stack)))
-        api = context.enter_context(Api(audit.stack.urls[Service.BROKER]))
-        shop.retry_soon()
+        subject = context.enter_context(closing(new_subject(seed, folder)))
+        webhooks = context.enter_context(closing(Webhooks(seed, folder)))
+        webhooks.start()
+        subject.start()
+        api = context.enter_context(Api(subject.broker_urls[0]))
         for name, audited in AUDITED.items():
-            good(api.put_subscription(TOPIC, name, **audited.fields(audit.receiver_url, seed)))
+            good(api.put_subscription(TOPIC, name, **audited.fields(webhooks.base_url, seed)))
 
         tell(f"faults for {minutes:g} min; each is written to {folder / FAULT_LOG}")
-        publishers = [Publisher(f"p{n}", api.base_url, seed) for n in range(PUBLISHERS)]
+        publishers = [
+            Publisher(f"p{n}", in_turn(subject.broker_urls, n), seed, subject.answer_s)
+            for n in range(max(PUBLISHERS, len(subject.broker_urls)))
+        ]
+        pulse = Pulse(publishers, webhooks.ledger)
         for publisher in publishers:
             publisher.start()
         try:
-            with (
-                Crowd(audit.stack, pause_s=CUSTOMERS_REST_S) as crowd,
-                Storm(plan(seed, minutes * 60), audit.victims(), audit.moods, log),
-            ):
-                watch(minutes * 60, lambda: progress(log, publishers, crowd, audit.ledger), tell)
+            with subject.storm(minutes * 60, webhooks, pulse, log):
+                watch(
+                    minutes * 60,
+                    lambda: progress(log, publishers, webhooks.ledger) + subject.progress(),
+                    tell,
+                )
             tell("the faults are over; delivering what is left")
         finally:
             for publisher in publishers:
                 publisher.stop()
 
         healed_s = log.elapsed_s()
-        wait_until_ready(audit.stack)
-        try:
-            crowd.wait_for(0)  # raises what ended a customer early
-        except RuntimeError as error:
-            log.surprise(f"an order was answered {error}")
+        subject.recover(log)
         owed = drained(api, tell)
         if owed:
             log.surprise(f"after {STALL_S:g} s without progress, {owed} deliveries are still owed")
         drained_s = log.elapsed_s() - healed_s
-        figures = [
-            *audit_figures(publishers, audit.ledger, api),
-            *service_figures(crowd, shop, log),
-        ]
-        checked(audit.stack, folder, log)
+        figures = [*audit_figures(publishers, webhooks.ledger, api), *subject.figures(log)]
+        subject.check(log)
         surprises = [
             *log.surprises,
             *(line for publisher in publishers for line in publisher.surprises),
-            *audit.ledger.complaints(),
+            *webhooks.ledger.complaints(),
         ]
-        repeats = sum(publisher.repeats for publisher in publishers)
         return Report(
-            seed, minutes, log.elapsed_s(), drained_s, repeats, dict(log.counts), figures, surprises
+            seed,
+            minutes,
+            log.elapsed_s(),
+            drained_s,
+            sum(publisher.repeats for publisher in publishers),
+            dict(log.counts),
+            figures,
+            surprises,
+            outages(log.strikes),
         )
 
 
-class Audit:
-    """The stack and the receiver beside it, in one folder."""
-
-    def __init__(self, seed: int, folder: Path) -> None:
-        self.stack = ProcessStack(folder)
-        self.moods = MoodFile(folder / MOODS)
-        self.moods.write({})
-        self.ledger = Ledger(folder / LEDGER)
-        port = free_port()
-        self.receiver_url = f"http://127.0.0.1:{port}"
-        command = f"exec {sys.executable} -P -m audit.receiver"
-        self.receiver = Supervised(
-            RECEIVER,
-            f"{command} --port {port} --folder '{folder}' --seed {seed}",
-            folder / f"{RECEIVER}.log",
-        )
-        self.receiver_environment = {"PYTHONPATH": str(ROOT / "tests")}
-        self.operator = Operator(self.stack.urls[Service.BROKER], seed)
-
-    def victims(self) -> Mapping[str, Sufferer]:
-        """Name all to whom something can be done."""
-        services = {
-            str(service): Victim(supervised, self.stack.environment)
-            for service, supervised in self.stack.supervised.items()
-        }
-        receiver = Victim(self.receiver, self.receiver_environment)
-        return {**services, RECEIVER: receiver, OPERATOR: self.operator}
-
-    def start(self) -> None:
-        """Start everything, and wait until it is ready."""
-        self.receiver.start(self.receiver_environment)
-        self.stack.start()
-
-    def close(self) -> None:
-        """Leave no process behind."""
-        self.receiver.close()
-        self.stack.close()
-        self.operator.close()
-        self.ledger.close()
-
-
-@contextmanager
-def running(seed: int, folder: Path) -> Iterator[Audit]:
-    """Run the stack, and leave nothing of it running."""
-    with closing(Audit(seed, folder)) as audit:
-        audit.start()
-        yield audit
+def in_turn(urls: Sequence[str], first: int) -> Sequence[str]:
+    """Turn a list round, so that each publisher begins with another broker."""
+    at = first % len(urls)
+    return (*urls[at:], *urls[:at])
 
 
 def watch(for_s: float, look: Callable[[], str], tell: Tell) -> None:
@@ -152,12 +110,12 @@ def watch(for_s: float, look: Callable[[], str], tell: Tell) -> None:
         tell(look())
 
 
-def progress(log: FaultLog, publishers: list[Publisher], crowd: Crowd, ledger: Ledger) -> str:
+def progress(log: FaultLog, publishers: Sequence[Publisher], ledger: Ledger) -> str:
     """Say in a line how far things have come."""
     published = sum(len(publisher.receipts) for publisher in publishers)
     return (
         f"{log.elapsed_s():5.0f} s: {log.counts.total()} faults, {published:,} published,"
-        f" {ledger.arrival_count():,} deliveries, {len(crowd.answered):,} orders"
+        f" {ledger.arrival_count():,} deliveries"
     )
 
 
@@ -181,18 +139,7 @@ def owed_to(api: Api, name: str) -> int:
     return int(shown["backlog"]) + int(shown["in_flight"])
 
 
-def checked(stack: ProcessStack, folder: Path, log: FaultLog) -> None:
-    """Stop the stack in good order, and have the broker's own check look at what it leaves."""
-    try:
-        stack.stop()
-    except TimeoutError as error:
-        log.surprise(f"{error}")
-    found = run_broker("check", folder / "broker.db")
-    if found.returncode != 0:
-        log.surprise(f"broker check: {found.stdout}{found.stderr}")
-
-
-def audit_figures(publishers: list[Publisher], ledger: Ledger, api: Api) -> list[Figures]:
+def audit_figures(publishers: Sequence[Publisher], ledger: Ledger, api: Api) -> list[Figures]:
     """Count what became of the audit's own messages."""
     receipts = [receipt for publisher in publishers for receipt in publisher.receipts]
     log = [(int(each["sequence"]), str(each["id"])) for each in api.all_messages(TOPIC, limit=PAGE)]
@@ -209,17 +156,3 @@ def audit_figures(publishers: list[Publisher], ledger: Ledger, api: Api) -> list
             for name, audited in AUDITED.items()
         ),
     ]
-
-
-def service_figures(crowd: Crowd, shop: Shop, log: FaultLog) -> list[Figures]:
-    """Count what became of the orders, once their stories are told."""
-    try:
-        census = shop.census()
-    except AssertionError as error:
-        log.surprise(f"the orders' stories are not told to their end: {error}")
-        return []
-    figures = of_services(crowd.answered, census)
-    faults = census.faults(crowd.answered)
-    if faults and all(each.kept for each in figures):
-        log.surprise(f"the services disagree: {faults[:5]}")
-    return figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event
 from typing import Protocol
@@ -37,13 +37,12 @@ class Victim:
         Raises TimeoutError for a program that does not stop in good order.
         """
         match fault.kind:
-            case Kind.KILL:
+            case Kind.KILL if fault.for_s == 0:
                 self._supervised.kill()
+            case Kind.KILL:
+                self._stay_away(self._supervised.close, fault.for_s, hurry)
             case Kind.RESTART:
-                try:
-                    self._supervised.stop()
-                finally:
-                    self._supervised.start(self._environment)
+                self._stay_away(self._supervised.stop, fault.for_s, hurry)
             case Kind.PAUSE:
                 self._pause(fault.for_s, hurry)
             case Kind.SLOW_DOWN:
@@ -56,6 +55,13 @@ class Victim:
                 self._pause_courier(fault.for_s, hurry)
             case _:
                 raise ValueError(fault.kind)
+
+    def _stay_away(self, end: Callable[[], None], for_s: float, hurry: Event) -> None:
+        try:
+            end()
+            hurry.wait(for_s)
+        finally:
+            self._supervised.start(self._environment)
 
     def _pause(self, for_s: float, hurry: Event) -> None:
         self._supervised.send_signal(signal.SIGSTOP)

@@ -25,12 +25,14 @@ jetstream {{
   sync_interval: {sync}
 }}
 """
+# Clients are told of no servers but those that they name: they may reach them by another way.
 ROUTES = """\
 cluster {{
   name: drill
   host: 127.0.0.1
   port: {cluster_port}
   routes: [{routes}]
+  no_advertise: true
 }}
 """
 

@@ -1,0 +1,92 @@
+"""What goes wrong in a cluster: one thing after the other, sometimes two, decided by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from audit.faults import Fault, Kind
+
+# Who suffers is found out at the time: the roles change hands.
+OWNER, STANDBY = "the owner", "a standby"
+LEADER, FOLLOWER = "the leader", "a follower"
+BROKERS, SERVERS = (OWNER, STANDBY), (LEADER, FOLLOWER)
+ROLES: Mapping[str, int] = {OWNER: 4, STANDBY: 2, LEADER: 3, FOLLOWER: 2}
+# Three replicas survive the loss of one: two servers never suffer at once.
+PAIRS: Sequence[tuple[str, str]] = (
+    (OWNER, LEADER),
+    (OWNER, FOLLOWER),
+    (STANDBY, LEADER),
+    (OWNER, STANDBY),
+)
+PAIRED = 0.25
+APART_S = (0.0, 3.0)
+REST_S = 1.0
+
+BROKER_KINDS: Mapping[Kind, int] = {
+    Kind.KILL: 3,
+    Kind.PAUSE: 3,
+    Kind.RESTART: 2,
+    Kind.CUT_OFF: 2,
+    Kind.STALL: 2,
+    Kind.DEAFEN: 1,
+}
+KINDS: Mapping[str, Mapping[Kind, int]] = {
+    OWNER: {**BROKER_KINDS, Kind.KILL_WORKER: 1, Kind.KILL_COURIER: 1},
+    STANDBY: BROKER_KINDS,
+    LEADER: {Kind.KILL: 3, Kind.PAUSE: 2},
+    FOLLOWER: {Kind.KILL: 3, Kind.PAUSE: 2},
+}
+# A lease lasts 5 s; the owner gives NATS up after 12 s.
+LASTS_S: Mapping[Kind, tuple[float, float]] = {
+    Kind.KILL: (0.0, 9.0),
+    Kind.PAUSE: (4.0, 9.0),
+    Kind.RESTART: (0.0, 6.0),
+    Kind.CUT_OFF: (1.0, 14.0),
+    Kind.STALL: (1.0, 14.0),
+    Kind.DEAFEN: (1.0, 14.0),
+}
+TWO = "two at once"
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Faults that come together, `rest_s` after all was well. Their `at_s` count from the first."""
+
+    rest_s: float
+    faults: Sequence[Fault]
+
+    @property
+    def name(self) -> str:
+        """What it is counted as."""
+        return TWO if len(self.faults) > 1 else name_of(self.faults[0])
+
+
+def name_of(fault: Fault) -> str:
+    """Return what a fault is counted as."""
+    return f"{fault.target}: {fault.kind}"
+
+
+def strikes(seed: int) -> Iterator[Strike]:
+    """Give one strike after the other, without an end."""
+    random = Random(f"{seed}/cluster")
+    while True:
+        rest_s = random.expovariate(1 / REST_S)
+        if random.random() < PAIRED:
+            yield Strike(rest_s, _pair(random))
+        else:
+            (role,) = random.choices(list(ROLES), list(ROLES.values()))
+            yield Strike(rest_s, (_fault(random, role),))
+
+
+def _pair(random: Random) -> Sequence[Fault]:
+    first_role, second_role = random.sample(random.choice(PAIRS), 2)
+    first = _fault(random, first_role)
+    return first, _fault(random, second_role, random.uniform(*APART_S), but=first.kind)
+
+
+def _fault(random: Random, role: str, at_s: float = 0.0, but: Kind | None = None) -> Fault:
+    kinds = {kind: weight for kind, weight in KINDS[role].items() if kind is not but}
+    (kind,) = random.choices(list(kinds), list(kinds.values()))
+    return Fault(at_s, role, kind, random.uniform(*LASTS_S.get(kind, (0.0, 0.0))))
