@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -48,6 +49,15 @@ def test_repeat_has_no_effect_where_receipts_are_asked_for(ledger: Ledger) -> No
 
     assert ledger.effects("exactly-once") == ["a"]
     assert ledger.arrival_count() == 2
+
+
+def test_moment_of_each_arrival_is_kept(ledger: Ledger) -> None:
+    before = time.time()
+    ledger.write([ARRIVAL], [EVENT])
+
+    (at,) = ledger.times(before - 1)
+    assert before - 1 < at <= time.time() + 1
+    assert ledger.times(at) == []
 
 
 def test_each_subscription_has_effects_of_its_own(ledger: Ledger) -> None:

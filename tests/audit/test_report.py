@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from audit.figures import Figures
+from audit.outages import Outage
 from audit.report import Report, to_json, to_text
 
 FIGURES = Figures("by-key", "at-least-once", 1200, 1200, again=7, allowed=frozenset({"again"}))
@@ -18,6 +20,14 @@ def test_allowed_figures_stand_in_brackets() -> None:
     assert "(7)" in text
     assert "6 faults" in text
     assert text.endswith("All promises are kept.")
+
+
+def test_time_without_service_is_told_where_it_was_measured() -> None:
+    outage = Outage("the owner: kill -9", 3, 5.24, 6.0, 5.5, 7.25)
+    text = to_text(replace(CLEAN, outages=[outage]))
+
+    assert "without service" not in to_text(CLEAN)
+    assert re.search(r"the owner: kill -9 +3 +5\.2 +6\.0 +5\.5 +7\.2", text)
 
 
 def test_one_wrong_figure_breaks_it() -> None:

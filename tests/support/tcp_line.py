@@ -32,7 +32,7 @@ class Line:
         self.ports: Sequence[int] = self._run(self._listen(servers))
 
     def cut(self) -> None:
-        """Reset every connection, and refuse new ones."""
+        """End every connection, and new ones at once."""
         self._run(self._set(cut=True, there=True, back=True))
 
     def hold(self, *, answers_only: bool = False) -> None:
@@ -68,16 +68,16 @@ class Line:
             else:
                 gate.clear()
         if cut:
-            self._reset()
+            self._end_connections()
 
-    def _reset(self) -> None:
+    def _end_connections(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
     async def _end(self) -> None:
         for listener in self._listeners:
             listener.close()
-        self._reset()
+        self._end_connections()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
