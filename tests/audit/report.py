@@ -25,7 +25,8 @@ OUTAGE_HEAD = (
 class Report:
     """All that one run has found.
 
-    `surprises` are what no fault of the storm explains. `outages` are of faults that came alone.
+    `surprises` are what no fault of the storm explains. `outages` are measured in a cluster only,
+    where one fault comes after the other.
     """
 
     seed: int
