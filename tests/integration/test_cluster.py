@@ -264,6 +264,20 @@ def test_the_loss_of_a_leader_loses_nothing(
     assert_all_came_in_order(endpoint, publisher)
 
 
+def test_a_broker_leaves_a_server_that_is_frozen(
+    start_node: StartNode, nats_cluster: NatsCluster
+) -> None:
+    """A frozen server, or one that no packet reaches any more, closes no connection."""
+    first, second = start_node(), start_node()
+    first.api.ok_publish("t", 1)
+    first.kill()
+    server = eventually(lambda: next((s for s in nats_cluster.servers if s.has_clients()), None))
+    server.freeze()
+
+    eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+    second.api.ok_publish("t", 2)
+
+
 def test_store_moves_from_its_file_with_everything_in_it(
     start_broker: StartBroker, start_node: StartNode, nats: NatsServer, endpoint: Endpoint
 ) -> None:

@@ -115,6 +115,11 @@ class NatsServer:
             for each in streams
         )
 
+    def has_clients(self) -> bool:
+        """Say whether somebody is connected to it."""
+        url = f"http://127.0.0.1:{self._http_port}/connz"
+        return int(httpx.get(url, trust_env=False).json()["num_connections"]) > 0
+
     def freeze(self) -> None:
         """Stop its clock, as it were."""
         self.process.send_signal(signal.SIGSTOP)

@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 ATTEMPT_S = 2.0
 RETRY_PAUSE_S = 0.1
 CONNECT_S = 2.0
+# A server that is frozen, or that no packet reaches any more, closes no connection. One that leaves
+# two pings unanswered is left for another, before the lease lapses for it.
+PING_S = 1
+UNANSWERED_PINGS = 2
+CLOSE_S = 2.0
 # More than it takes the servers to elect a leader, 4 to 9 s.
 GIVE_UP_S = 12.0
 READ_MESSAGES = 256
@@ -62,6 +67,8 @@ class Stream:
             connect_timeout=CONNECT_S,
             reconnect_time_wait=RETRY_PAUSE_S,
             max_reconnect_attempts=-1,
+            ping_interval=PING_S,
+            max_outstanding_pings=UNANSWERED_PINGS,
             error_cb=self._hear,
         )
         self._js = self._nats.jetstream(timeout=ATTEMPT_S)
@@ -105,9 +112,9 @@ class Stream:
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect, whether or not the server takes what is left to send."""
         with contextlib.suppress(*TRANSIENT):
-            await self._nats.close()
+            await asyncio.wait_for(self._nats.close(), CLOSE_S)
 
     async def first_seq(self) -> int:
         """Return the first sequence that the stream still has, or will have."""
