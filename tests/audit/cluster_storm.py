@@ -55,18 +55,21 @@ class ClusterStorm:
         for strike in self._strikes:
             if self._over.wait(strike.rest_s):
                 return
-            self._hit(strike)
+            try:
+                self._hit(strike)
+            except Exception as error:  # the thread's end would pass for a calm
+                self._log.surprise(f"{strike.name}: {error!r}")
 
     def _hit(self, strike: Strike) -> None:
-        try:
-            victims = self._cast([fault.target for fault in strike.faults])
-        except AssertionError as error:
-            self._log.surprise(f"{strike.name}: nobody to hit: {error}")
-            return
+        victims = self._cast([fault.target for fault in strike.faults])
         began = time.time()
         with ThreadPoolExecutor(len(strike.faults)) as pool:
-            for fault in strike.faults:
+            hits = [
                 pool.submit(self._carry_out, fault, victims[fault.target])
+                for fault in strike.faults
+            ]
+        for hit in hits:
+            hit.result()
         self._await_recovery(strike)
         ended = time.time()
         struck = Struck(

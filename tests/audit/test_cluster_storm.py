@@ -89,6 +89,17 @@ def test_end_of_the_storm_cuts_short_what_lasts(log: FaultLog) -> None:
     assert len(log.strikes) == 1
 
 
+def test_strike_that_fails_is_a_surprise_and_the_next_one_follows(log: FaultLog) -> None:
+    def cast(roles: Sequence[str]) -> dict[str, Witness]:
+        raise AssertionError("nobody owns the store")
+
+    strikes = [Strike(0.0, (KILL,)), Strike(0.0, (PAUSE,))]
+    with ClusterStorm(iter(strikes), cast, lambda: True, Steady(), log):
+        eventually(lambda: len(log.surprises) == len(strikes))
+
+    assert "nobody owns the store" in log.surprises[0]
+
+
 def test_broker_that_does_not_come_back_is_a_surprise(
     log: FaultLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
