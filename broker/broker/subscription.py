@@ -128,6 +128,8 @@ _RESERVED = (
     "webhook-.*|ce-.*|content-.*|host|user-agent|connection|transfer-encoding|expect"
     "|keep-alive|upgrade|te|trailer|proxy-.*"
 )
+# Nobody's user, and brackets around the whole of a host or not at all: urlsplit takes others too.
+_authority = re.compile(r"(\[[^\[\]@]+\]|[^\[\]@:]+)(:[0-9]*)?")
 _header_name, _header_value = re.compile(_HEADER_NAME), re.compile(_HEADER_VALUE)
 _reserved_header = re.compile(_RESERVED, re.IGNORECASE)
 
@@ -229,7 +231,7 @@ def _endpoint() -> Field:
             usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
         except ValueError:
             raise ValueError(rule) from None
-        if not usable or parts.fragment or "@" in parts.netloc:
+        if not usable or parts.fragment or not _authority.fullmatch(parts.netloc):
             raise ValueError(rule)
         return value
 

@@ -10,6 +10,8 @@ import httpx
 from broker_client.errors import BrokerRefused, BrokerUnavailable
 from broker_client.retries import NOT_NOW
 
+_FAR_S = 366 * 86400.0  # as good as for ever, and still a time that one can wait
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -72,9 +74,9 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return min(float(value), _FAR_S)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

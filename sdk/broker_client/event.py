@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from broker_client.errors import MalformedEvent
@@ -13,6 +13,7 @@ from broker_client.uuid7 import uuid7
 _NAME = re.compile(r"[a-z0-9]+")
 _URI_REFERENCE = re.compile(r"[^\s<>\"{}|\\^`]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_LEAP_SECOND = re.compile(r"(?<=[Tt]\d\d:\d\d:)60")  # datetime has none: it is the next :00
 _INTEGERS = range(-(2**31), 2**31)
 _REQUIRED = ("id", "source", "type")
 _OPTIONAL = ("subject", "datacontenttype", "dataschema", "partitionkey")
@@ -155,7 +156,9 @@ def _parse_time(text: object) -> datetime | None:
         return None
     if not isinstance(text, str):
         raise MalformedEvent("time must be a text")
+    leap = _LEAP_SECOND.sub("59", text)
     try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
+        time = datetime.fromisoformat(leap.upper())
+        return time if leap == text else time + timedelta(seconds=1)
+    except (ValueError, OverflowError) as error:
         raise MalformedEvent(f"time is not RFC 3339: {text!r}") from error

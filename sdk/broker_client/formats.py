@@ -6,6 +6,7 @@ Pure: everything here turns attributes and data into text or bytes, or back.
 import base64
 import json
 import re
+from codecs import lookup
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +18,8 @@ BATCH = "application/cloudevents-batch+json"
 
 _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^;\s]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+# Python's own codecs for other things than text. The first two take time by the body's square.
+_NO_CHARSETS = {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"}
 _ESCAPED = re.compile(r"\\(.)")
 
 Parts = tuple[dict[str, Any], Any]
@@ -77,7 +80,7 @@ def read_data(content_type: str | None, content: bytes | None) -> Any:
     if content_type is None or _JSON_TYPE.match(content_type):
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return content
     return _binary_data(content_type, content)
 
@@ -138,14 +141,17 @@ def _binary_data(content_type: str | None, body: bytes) -> Any:
 def _text_or_bytes(content_type: str, body: bytes) -> str | bytes:
     charset = _CHARSET.search(content_type)
     try:
-        return body.decode("utf-8" if charset is None else charset[1])
-    except (UnicodeDecodeError, LookupError):
+        codec = lookup("utf-8" if charset is None else charset[1]).name
+        return body if codec in _NO_CHARSETS else body.decode(codec)
+    except (LookupError, ValueError):
         return body
 
 
 def _load_json(body: bytes) -> Any:
     try:
         return json.loads(body)
+    except RecursionError:
+        raise MalformedEvent("the body is JSON nested too deeply to be read") from None
     except ValueError as error:
         raise MalformedEvent(f"the body is not JSON: {error}") from error
 

@@ -85,8 +85,9 @@ def test_unknown_message_is_not_found(
         (Answer(delay_s=3), r"time"),
         (Answer(hang_up=True), r"."),
         (Answer(raw=b"this is no HTTP\r\n\r\n"), r"."),
+        (Answer(raw=b"HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n"), r"."),
     ],
-    ids=["time-out", "hang-up", "no HTTP"],
+    ids=["time-out", "hang-up", "no HTTP", "no status"],
 )
 def test_attempt_without_an_answer_tells_the_error(
     api: Api, topic: str, endpoint: Endpoint, failure: Answer, word: str

@@ -78,7 +78,15 @@ def test_unknown_topic_or_subscriber_is_told(api: Api, topic: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"{", 400), (b"[]", 422), (b"{}", 422), (b'{"Topic": 1}', 422), (b'{"Topic": "a b"}', 422)],
+    [
+        (b"{", 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"Topic": 1}', 422),
+        (b'{"Topic": "a b"}', 422),
+        (b'{"Topic": "\xff"}', 400),
+        (b'{"Topic": "t", "Body": "\xff"}', 400),
+    ],
 )
 def test_wrong_production_is_refused(api: Api, content: bytes, status: int) -> None:
     read_problem(api.http.post("/produce", content=content), status)

@@ -360,7 +360,7 @@ def test_body_that_is_no_object_and_unknown_subscription_are_refused(
 ) -> None:
     Puller(api, topic)
     path = f"/v1/topics/{topic}/subscriptions"
-    for body in (b"{", b"[]", b"\xff", b"1"):
+    for body in (b"{", b"[]", b"\xff", b"1", b'{"ack_ids": ["\xff"]}', b'{"\xff": 1}'):
         read_problem(api.http.post(f"{path}/s/{act}", content=body), 400)
     unknown = api.http.post(f"{path}/none/{act}", json={"ack_ids": ["x"]} if act != "pull" else {})
     assert read_problem(unknown, 404).code == "subscription_not_found"

@@ -177,6 +177,8 @@ WRONG: dict[str, list[object]] = {
         "http://a.example:65536/",
         "http://a.example:http/",
         "http://[::1/",
+        "http://20[01:db8::1]/",
+        "http://[::1]x/",
         "http://a.example/a b",
         "http://a.example\\@b.example",
         "http://a.example/\n",

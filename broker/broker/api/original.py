@@ -52,10 +52,11 @@ async def produce(broker: Broker, caller: Caller, scope: Scope, receive: Receive
     body = await read_body(receive, 0, broker.body_limit(""))
     try:
         produced = _decode(body)
+        body.decode()  # `Body` is kept as it came, and not looked into
     except msgspec.ValidationError:
         rule = 'send {"Topic": "<name>", "Body": <any JSON>}'
         raise InvalidRequest([Fault("Topic", rule)]) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequest(f"The body is not JSON: {error}.") from None
     caller.require(PUBLISH, produced.topic)
     messages = broker.take(produced.topic, [(dict(_CONTENT), bytes(produced.body))])

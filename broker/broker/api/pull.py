@@ -65,5 +65,5 @@ async def _object(scope: Scope, receive: Receive) -> Mapping[str, object]:
         return _decode(body)
     except msgspec.ValidationError:
         raise MalformedRequest("The body must be a JSON object.") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequest(f"The body is not JSON: {error}.") from None

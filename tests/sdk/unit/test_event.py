@@ -120,6 +120,10 @@ def test_bytes_are_written_as_base64() -> None:
         ("text/plain; charset=latin-1", b"\xe9", "é"),
         ("text/plain", b"\xe9\xff", b"\xe9\xff"),
         ("text/plain; charset=nonsense", b"a", b"a"),
+        ("text/plain; charset=undefined", b"a", b"a"),
+        ("text/plain; charset=Punycode", b"--99999999999", b"--99999999999"),
+        ("text/plain; charset=idna", b"xn--a", b"xn--a"),
+        ("text/plain; charset=unicode_escape", b"\\q", b"\\q"),
         ("image/png", b"\x89PNG", b"\x89PNG"),
         ("application/jsonsequence", b"{", b"{"),
         (None, b"raw", b"raw"),
@@ -203,6 +207,21 @@ def test_malformed_documents_are_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("1985-04-12t23:20:50.52z", datetime(1985, 4, 12, 23, 20, 50, 520_000, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("1990-12-31T15:59:60.5-08:00", datetime(1991, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
+        ("1996-12-19T16:39:57.123456789Z", datetime(1996, 12, 19, 16, 39, 57, 123456, tzinfo=UTC)),
+    ],
+)
+def test_every_time_of_rfc_3339_is_read(text: str, time: datetime) -> None:
+    document = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": text}
+
+    assert Event.from_dict(document).time == time
+
+
+@pytest.mark.parametrize(
     ("content_type", "body"),
     [
         ("application/cloudevents+json", b"{"),
@@ -210,6 +229,8 @@ def test_malformed_documents_are_refused(change: dict[str, Any]) -> None:
         ("application/cloudevents+json; charset=utf-8", b"\xff"),
         ("application/cloudevents-batch+json", b"[]"),
         ("application/json", b"{"),
+        ("application/json", b"[" * 100_000),
+        ("application/cloudevents+json", b'{"data":' * 100_000),
     ],
 )
 def test_malformed_requests_are_refused(content_type: str, body: bytes) -> None:
