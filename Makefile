@@ -9,7 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit audit-cluster bench lint lock protos examples secrets clean
+.PHONY: help setup run test audit audit-cluster soak fuzz bench lint lock protos examples secrets clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -34,6 +34,13 @@ audit: setup      ## break the whole stack at random, and count what is lost: MI
 
 audit-cluster: setup   ## the same with three brokers on three NATS servers: MINUTES=10 SEED=1
 	cd tests && ../$(BIN)/python -m audit --cluster --minutes $(MINUTES) --seed $(SEED)
+
+soak: setup       ## load the broker for long, and see that nothing grows or is lost: MINUTES=30 RATE=
+	cd tests && ../$(BIN)/python -m soak --minutes $(MINUTES) $(RATE:%=--rate %)
+
+fuzz: setup       ## throw hostile input at every parser, guided by coverage: MINUTES=10
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-fuzz.txt
+	cd tests && ../$(BIN)/python -m fuzz --minutes $(MINUTES)
 
 bench: setup      ## measure the broker beside what you would write without it
 	$(BIN)/python -m bench

@@ -72,7 +72,7 @@ def to_text(report: Report) -> str:
             f"{sum(report.faults.values())} faults: {faults}",
             f"{report.repeated_requests} publish requests were sent again by the same ids",
             "",
-            *_aligned(rows),
+            *aligned(rows, left=2),
             "",
             *_outage_lines(report.outages),
             "Figures in brackets are those that the promise leaves open; all others must be 0.",
@@ -104,15 +104,15 @@ def _outage_lines(outages: Sequence[Outage]) -> list[str]:
         )
         for each in outages
     ]
-    return [*_aligned([OUTAGE_HEAD, *rows]), ""] if rows else []
+    return [*aligned([OUTAGE_HEAD, *rows], left=2), ""] if rows else []
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align the first two columns left, the others right."""
+def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Align so many columns left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
+            cell.ljust(width) if at < left else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
