@@ -13,6 +13,7 @@ from a2wsgi import WSGIMiddleware
 from broker import __version__
 from broker.api.asgi import AsgiApp, Front
 from broker.api.forwarding import Forwarding
+from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
 from broker.config import Settings, settings_from, shown_store
 from broker.consent import origin_of
@@ -59,9 +60,10 @@ class LoopBridge:
 class Worker:
     """The life of the broker in one worker process."""
 
-    def __init__(self, settings: Settings, keys: Keys) -> None:
+    def __init__(self, settings: Settings, keys: Keys, under_way: UnderWay) -> None:
         self._settings = settings
         self._keys = keys
+        self._under_way = under_way
         self._keepers: list[asyncio.Task[None]] = []
         self._rpc: RpcServer | None = None
         self._store: Store = open_store(settings, self._fail)
@@ -106,7 +108,7 @@ class Worker:
         # Only now, in the worker: it does not survive a fork.
         from broker.rpc.server import RpcServer
 
-        self._rpc = RpcServer(broker, self._keys, settings)
+        self._rpc = RpcServer(broker, self._keys, settings, self._under_way)
         await self._rpc.start()
         self._keepers = [
             asyncio.create_task(broker.keys.keep_use(), name="keep use of keys"),
@@ -185,9 +187,11 @@ def create_front(settings: Settings) -> Front:
             "Set BROKER_ENCRYPTION_KEY to change that.",
             extra={"action": "not_encrypted"},
         )
-    worker = Worker(settings, keys)
+    under_way = UnderWay(most_bytes(settings.max_batch_bytes))
+    worker = Worker(settings, keys, under_way)
     forwarding = Forwarding(worker.owner, settings.max_batch_bytes)
-    return Front(worker, control, keys, sessions, forwarding, _hosts_of(settings))
+    hosts = _hosts_of(settings)
+    return Front(worker, control, keys, sessions, under_way, forwarding, hosts)
 
 
 def _hosts_of(settings: Settings) -> AllowedHosts:

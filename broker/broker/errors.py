@@ -164,6 +164,20 @@ class RequestTooSlow(BrokerError):
     code = "request_timeout"
 
 
+class Overloaded(BrokerError):
+    """The broker has as much to take in as it can hold."""
+
+    status = 429
+    code = "overloaded"
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests with large bodies are under way. Send it again in a moment, in "
+            "smaller parts if it is large."
+        )
+
+
 class UnsupportedContent(BrokerError):
     """The request's Content-Type is not one this call takes."""
 

@@ -73,10 +73,11 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Return the seconds a Retry-After header asks for; None where it asks for nothing readable."""
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return min(float(value), _FAR_S)
+    asked = value.strip(" \t")
+    if asked.isascii() and asked.isdigit():
+        return min(float(asked), _FAR_S)
     try:
-        at = parsedate_to_datetime(value)
+        at = parsedate_to_datetime(asked)
     except (ValueError, OverflowError):
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

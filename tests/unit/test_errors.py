@@ -52,6 +52,7 @@ REFUSALS = [
     errors.IdReused(),
     errors.MessageTooLarge(),
     errors.RequestTooSlow(),
+    errors.Overloaded(),
     errors.UnsupportedContent(),
     InvalidRequest([Fault("retry.max_attempts", "must be a whole number from 0 to 1000")]),
     errors.NoOwner(),

@@ -16,6 +16,7 @@ from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
 from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
+from broker.api.under_way import Share, UnderWay
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
 from broker.errors import BrokerError, HostNotAllowed
 from broker.hosts import EVERY_HOST, AllowedHosts, from_browser
@@ -62,6 +63,7 @@ class Front:
         control: Callable[[Broker], AsgiApp],
         keys: Keys,
         sessions: Sessions,
+        under_way: UnderWay,
         forwarding: Forwarding,
         hosts: AllowedHosts = EVERY_HOST,
         now: Callable[[], float] = time.time,
@@ -74,6 +76,7 @@ class Front:
         self._begun = False
         self._is_allowed_host = lru_cache(MOST_HOSTS)(hosts.allow)
         self._known_hosts: set[tuple[bytes, bytes]] = set()  # as headers, of those allowed
+        self._under_way = under_way
         self.ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
@@ -91,6 +94,8 @@ class Front:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_id(scope)
         asked.set(request_id)
+        share = Share(self._under_way, receive)
+        receive = share.receive
         place = None
         try:
             self._require_known_host(scope["headers"])
@@ -134,6 +139,8 @@ class Front:
         except Exception:
             log.exception("A request failed.", extra={"action": "request_failed"})
             answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
+        finally:
+            share.give_back()
         await _answer(send, answer, request_id)
 
     def _caller(self, act: str, scope: Scope) -> Caller:

@@ -26,6 +26,7 @@ from broker.errors import (
     MessageNotFound,
     MessageTooLarge,
     OutcomeUnknown,
+    Overloaded,
     RequestTooSlow,
     StorageFull,
     StoreUnavailable,
@@ -166,7 +167,7 @@ def extend(topic: str, name: str) -> None:
     answers={200: TEXT},
     refuses=(
         *(MalformedRequest, RequestTooSlow, MessageTooLarge, InvalidRequest),
-        *(*OF_TOPIC, TooManyTopics, PublishRateExceeded, OutcomeUnknown, StorageFull),
+        *(*OF_TOPIC, TooManyTopics, PublishRateExceeded, Overloaded, OutcomeUnknown, StorageFull),
     ),
 )
 def produce() -> None:

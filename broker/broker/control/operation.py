@@ -21,6 +21,7 @@ from broker.errors import (
     MalformedRequest,
     MessageTooLarge,
     OutcomeUnknown,
+    Overloaded,
     RequestTooSlow,
     RouteNotFound,
     StoreUnavailable,
@@ -46,7 +47,7 @@ OF_WRITING: Refusals = (OutcomeUnknown, StoreUnavailable)
 OF_GROWING: Refusals = (TooManyTopics, TooManySubscriptions)
 OF_EDITING: Refusals = (EditConflict, *OF_WRITING)
 OF_READING: Refusals = (
-    *(MalformedRequest, RequestTooSlow, MessageTooLarge),
+    *(MalformedRequest, RequestTooSlow, MessageTooLarge, Overloaded),
     *(UnsupportedContent, InvalidRequest),
 )
 

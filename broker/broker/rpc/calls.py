@@ -8,6 +8,7 @@ from typing import Any, cast
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 
+from broker.api.under_way import UnderWay
 from broker.auth import (
     ADMINISTER,
     LIST,
@@ -78,8 +79,9 @@ NEEDS: Mapping[str, Needs] = {
 class Calls:
     """Each call takes a request and the caller, and returns a response or raises a BrokerError."""
 
-    def __init__(self, broker: Broker, ended: asyncio.Event) -> None:
+    def __init__(self, broker: Broker, ended: asyncio.Event, under_way: UnderWay) -> None:
         self._broker = broker
+        self._under_way = under_way
         self._ended = ended
 
     # -- publish -----------------------------------------------------------------------------------
@@ -89,9 +91,10 @@ class Calls:
         if not 1 <= len(request.events) <= MAX_BATCH_EVENTS:
             rule = f"a request holds 1 to {MAX_BATCH_EVENTS} events"
             raise InvalidRequest([Fault("events", rule)])
-        messages = self._broker.take(request.topic, parts_of(request.events))
-        caller.spend(len(messages))
-        appended = await self._broker.publish(request.topic, messages, batch=True)
+        with self._under_way.holding(request.ByteSize()):
+            messages = self._broker.take(request.topic, parts_of(request.events))
+            caller.spend(len(messages))
+            appended = await self._broker.publish(request.topic, messages, batch=True)
         return pb.PublishResponse(
             messages=[
                 pb.Published(id=each.id, sequence=each.sequence, duplicate=each.duplicate)

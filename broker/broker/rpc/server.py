@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from broker.api.under_way import UnderWay
 from broker.auth import Caller, Keys
 from broker.config import Settings
 from broker.errors import BrokerError
@@ -46,13 +47,13 @@ class PortTaken(Exception):
 class RpcServer:
     """Serves the broker's calls on a port of their own, on the worker's event loop."""
 
-    def __init__(self, broker: Broker, keys: Keys, settings: Settings) -> None:
+    def __init__(self, broker: Broker, keys: Keys, settings: Settings, under_way: UnderWay) -> None:
         self._broker = broker
         self._keys = keys
         prefix = secrets.token_hex(6)
         self._ids = (f"{prefix}-{n}".encode() for n in itertools.count(1))
         self._ended = asyncio.Event()
-        self._calls = Calls(broker, self._ended)
+        self._calls = Calls(broker, self._ended, under_way)
         size = settings.max_batch_bytes + _OVERHEAD_BYTES
         self._server = grpc.aio.server(
             options=[

@@ -21,6 +21,8 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
         ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
         ("-1", None),
+        ("\x1e7", None),
+        ("\u0667", None),
         ("9" * 400, 366 * 86400.0),
         ("Thu, 01 Jan 99999999999 12:00:30 GMT", None),
         ("soon", None),
