@@ -9,7 +9,8 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 
-.PHONY: help setup run test audit audit-cluster soak fuzz bench lint lock protos examples secrets clean
+.PHONY: help setup run test audit audit-cluster soak fuzz bench sbom vulnerabilities \
+        lint lock protos examples secrets clean
 
 help:             ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -44,6 +45,12 @@ fuzz: setup       ## throw hostile input at every parser, guided by coverage: MI
 
 bench: setup      ## measure the broker beside what you would write without it
 	$(BIN)/python -m bench
+
+sbom: setup       ## write what each image has of Python, as CycloneDX, into build/sbom
+	$(BIN)/python ops/sbom.py
+
+vulnerabilities: setup  ## ask whether vulnerabilities of the images' packages are known
+	$(BIN)/python ops/vulnerabilities.py
 
 lock: setup       ## compile every requirements.txt anew from its requirements.in
 	for part in broker order-service shipping-service notification-service; do \
