@@ -115,7 +115,8 @@ def fuzz(running: BrokerProcess, *options: str) -> None:
         [
             *(Path(sys.executable).with_name("schemathesis"), "run"),
             *(f"{running.base_url}/openapi.json", "--seed=1", "--no-color"),
-            *("--continue-on-failure", "--generation-database=none", *excluded, *options),
+            *("--mode=all", "--continue-on-failure", "--generation-database=none"),
+            *(*excluded, *options),
         ],
         env=os.environ | environment,
         cwd=running.folder,
