@@ -15,10 +15,14 @@ FEWEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How much a measure may grow over the second half: a share of what it is, or so much."""
+    """How much a measure may grow over the second half: a share of what it is, or so much.
+
+    What never had more than `bound` may go up and down below that as it likes.
+    """
 
     share: float
     least: float
+    bound: float = 0.0
 
     def of(self, level: float) -> float:
         """Return what is allowed to something of this size."""
@@ -31,7 +35,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "descriptors": Tolerance(0.05, 4),
     "threads": Tolerance(0.0, 1),
     "file": Tolerance(0.05, 4 * MIB),
-    "wal": Tolerance(0.05, 16 * MIB),
+    # It keeps the size that it once had, and is cut back to 64 MiB when it begins anew.
+    "wal": Tolerance(0.05, 16 * MIB, bound=96 * MIB),
 }
 
 
@@ -47,8 +52,8 @@ class Growth:
 
     @property
     def flat(self) -> bool:
-        """Whether it grew by no more than is allowed."""
-        return self.grew <= self.allowed
+        """Whether it grew by no more than is allowed, or stayed within its bound."""
+        return self.grew <= self.allowed or self.highest <= TOLERANCES[self.measure].bound
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

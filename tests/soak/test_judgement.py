@@ -42,7 +42,7 @@ def test_level_run_is_flat_in_everything() -> None:
         ("descriptors", 20),
         ("threads", 12),
         ("file", 40 * MIB),
-        ("wal", 100 * MIB),
+        ("wal", 200 * MIB),
     ],
 )
 def test_slow_leak_is_found_and_named(measure: str, an_hour: float) -> None:
@@ -65,6 +65,14 @@ def test_teeth_of_a_saw_are_no_growth() -> None:
         return replace(sample, wal=(n % 13) * 5 * MIB, pss=sample.pss + (n % 7) * MIB)
 
     assert growing(growths(samples(tooth))) == set()
+
+
+def test_log_may_go_up_to_its_bound_and_not_beyond() -> None:
+    def rise(n: int, sample: Sample) -> Sample:
+        return replace(sample, wal=20 * MIB + n * MIB // 4)
+
+    assert growing(growths(samples(rise))) == set()
+    assert growing(growths(samples(rise, count=360))) == {"wal"}
 
 
 def test_some_high_values_at_the_end_do_not_lead_astray() -> None:
