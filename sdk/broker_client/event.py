@@ -148,7 +148,10 @@ def _content_type(data: Any) -> str | None:
 
 
 def _rfc3339(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    try:
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # in UTC it is beyond the years that there are
+        return time.isoformat()
 
 
 def _parse_time(text: object) -> datetime | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, cast
 
+from broker.consent import Agreement, Question, covers, judge
 from broker.dispatch.courier import MAX_BATCH_ANSWER_BYTES, Transfer
 from broker.dispatch.frames import (
     MAX_ANSWER_BYTES,
@@ -64,6 +65,7 @@ def check(data: bytes) -> None:
         assert decode_outcomes(encode([outcome])) == [outcome]
         _check_decided(outcome)
         _check_positions(outcome)
+        _check_consent(outcome)
     for name, value in lines:
         if name == "retry-after":
             _check_client(value)
@@ -108,6 +110,20 @@ def _check_positions(outcome: Outcome) -> None:
     positions = positions_of(outcome, SIZE)
     assert positions.retry | positions.dead_letter <= set(range(SIZE))
     assert not positions.retry & positions.dead_letter
+
+
+def _check_consent(outcome: Outcome) -> None:
+    """Take the same answer for one to being asked for consent: only a clear yes is one."""
+    headers = outcome.headers or {}
+    for rate in (None, 60):
+        question = Question("https://a.example/", "broker.example", rate, required=True)
+        found = judge(question, outcome.status, headers, outcome.error)
+        if isinstance(found, Agreement):
+            assert headers["webhook-allowed-origin"].strip().lower() in {"*", "broker.example"}
+            assert found.allowed_rate is None or found.allowed_rate > 0
+            assert covers(found, question)
+        else:
+            assert found.reason.encode()
 
 
 def _check_client(value: str) -> None:

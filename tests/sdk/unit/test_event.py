@@ -206,6 +206,13 @@ def test_malformed_documents_are_refused(change: dict[str, Any]) -> None:
         Event.from_dict(document)
 
 
+def test_a_time_at_the_end_of_the_calendar_is_written_as_it_is() -> None:
+    time = "9999-12-31T23:59:59-23:59"
+    document = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": time}
+
+    assert Event.from_dict(document).to_dict()["time"] == time
+
+
 @pytest.mark.parametrize(
     ("text", "time"),
     [
