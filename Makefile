@@ -36,6 +36,7 @@ audit: setup      ## break the whole stack at random, and count what is lost: MI
 audit-cluster: setup   ## the same with three brokers on three NATS servers: MINUTES=10 SEED=1
 	cd tests && ../$(BIN)/python -m audit --cluster --minutes $(MINUTES) --seed $(SEED)
 
+soak: MINUTES = 30
 soak: setup       ## load the broker for long, and see that nothing grows or is lost: MINUTES=30 RATE=
 	cd tests && ../$(BIN)/python -m soak --minutes $(MINUTES) $(RATE:%=--rate %)
 
