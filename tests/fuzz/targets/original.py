@@ -52,6 +52,9 @@ class Anybody:
     def require(self, *_: object) -> None:
         """Let pass."""
 
+    def spend(self, _: int) -> None:
+        """Let any number pass."""
+
 
 def check(data: bytes) -> None:
     """Produce, subscribe, and answer with what is stored."""
