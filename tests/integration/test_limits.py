@@ -25,7 +25,7 @@ from broker import (
     streams,
     subscription,
 )
-from broker.api import asgi, publish
+from broker.api import asgi, publish, under_way
 from broker.api import pull as pull_api
 from broker.cli import protocol, serve
 from broker.config import Settings
@@ -91,6 +91,9 @@ LIMITS = {
     "gRPC calls of one connection": count(server.MOST_CALLS_OF_A_CONNECTION),
     "first head of a connection": seconds(protocol.HEAD_S),
     "pause between two requests": seconds(serve.KEEP_ALIVE_S),
+    "bodies of requests under way, together": bytes_(
+        under_way.most_bytes(Settings().max_batch_bytes)
+    ),
     "a request's body": seconds(publish.BODY_S),
     "time in which a client takes nothing of an answer": seconds(protocol.STALL_S),
     "an endpoint's answer that is read": bytes_(courier.MAX_DISCARDED_BYTES),
