@@ -12,7 +12,6 @@ from a2wsgi import WSGIMiddleware
 
 from broker import __version__
 from broker.api.asgi import AsgiApp, Front
-from broker.api.forwarding import Forwarding
 from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
 from broker.config import Settings, settings_from, shown_store
@@ -24,6 +23,7 @@ from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.sweeper import Sweeper
 from broker.dispatch.traced import TracedCouriers
 from broker.hosts import EVERY_HOST, AllowedHosts
+from broker.nats_address import SCHEME
 from broker.service import Broker
 from broker.sessions import Sessions
 from broker.store.opening import open_store
@@ -32,6 +32,7 @@ from broker.tls import tls_of
 from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
+    from broker.api.forwarding import Forwarding
     from broker.rpc.server import RpcServer
 
 T = TypeVar("T")
@@ -189,9 +190,17 @@ def create_front(settings: Settings) -> Front:
         )
     under_way = UnderWay(most_bytes(settings.max_batch_bytes))
     worker = Worker(settings, keys, under_way)
-    forwarding = Forwarding(worker.owner, settings.max_batch_bytes)
-    hosts = _hosts_of(settings)
+    forwarding, hosts = _forwarding_of(settings, worker), _hosts_of(settings)
     return Front(worker, control, keys, sessions, under_way, forwarding, hosts)
+
+
+def _forwarding_of(settings: Settings, worker: Worker) -> "Forwarding | None":
+    if not settings.store.startswith(SCHEME):
+        return None
+    # Only here: what it imports takes memory of which a broker alone has no use.
+    from broker.api.forwarding import Forwarding
+
+    return Forwarding(worker.owner, settings.max_batch_bytes)
 
 
 def _hosts_of(settings: Settings) -> AllowedHosts:

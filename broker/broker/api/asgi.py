@@ -8,9 +8,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from broker.api.forwarding import Forwarding
 from broker.api.original import PATHS, consume, produce, subscribe
 from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
@@ -18,11 +17,14 @@ from broker.api.pull import ACTS, pull, settle
 from broker.api.stream import stream
 from broker.api.under_way import Share, UnderWay
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
-from broker.errors import BrokerError, HostNotAllowed
+from broker.errors import BrokerError, HostNotAllowed, NoOwner
 from broker.hosts import EVERY_HOST, AllowedHosts, from_browser
 from broker.logs import asked
 from broker.service import Broker
 from broker.sessions import Sessions, id_in
+
+if TYPE_CHECKING:
+    from broker.api.forwarding import Forwarding
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -64,7 +66,7 @@ class Front:
         keys: Keys,
         sessions: Sessions,
         under_way: UnderWay,
-        forwarding: Forwarding,
+        forwarding: "Forwarding | None" = None,
         hosts: AllowedHosts = EVERY_HOST,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -200,7 +202,8 @@ class Front:
         if not starting.done():
             starting.cancel()
             await asyncio.wait((starting,))
-        await self._forwarding.close()
+        if self._forwarding is not None:
+            await self._forwarding.close()
         await self._lifespan.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -220,12 +223,15 @@ class Front:
         self, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
         """Serve a request while another broker owns the store."""
+        forwarding = self._forwarding
         if scope["path"] == "/healthz":
             await _answer(send, (200, [_JSON], b'{"status":"alive"}'), request_id)
-        elif scope["path"] == "/readyz" and self._forwarding.owner() is not None:
+        elif forwarding is None:
+            raise NoOwner
+        elif scope["path"] == "/readyz" and forwarding.owner() is not None:
             await _answer(send, (200, [_JSON], b'{"status":"standby"}'), request_id)
         else:
-            await self._forwarding(scope, receive, send, request_id)
+            await forwarding(scope, receive, send, request_id)
 
 
 def refusal(error: BrokerError) -> Answer:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from broker.config import Settings, sqlite_path
 from broker.nats_address import SCHEME, parse_address
-from broker.store.jetstream import jetstream_store
 from broker.store.port import Store
 from broker.store.sqlite import SqliteStore
 
@@ -16,6 +15,9 @@ def open_store(settings: Settings, failed: Callable[[str], None]) -> Store:
     `failed` is called once, with the reason, when it can take no more writes.
     """
     if settings.store.startswith(SCHEME):
+        # Only here: the client of NATS takes 16 MB of which a broker alone has no use.
+        from broker.store.jetstream import jetstream_store
+
         address = parse_address(settings.store)
         return jetstream_store(address, Path(settings.replica), settings.node_url, failed=failed)
     return SqliteStore(sqlite_path(settings.store), failed=failed)
