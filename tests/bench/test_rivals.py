@@ -119,13 +119,13 @@ def test_rival_is_known_in_every_way(rival: Rival) -> None:
     assert rival.name in DIALECTS or rival.name == "redis"
 
 
-def test_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_program_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("HOME", str(tmp_path))
     assert os.environ["PATH"] == ""
-    assert RIVALS[0].missing() == (
-        "NATS JetStream is left out: there is no nats-server"
-        " (go install github.com/nats-io/nats-server/v2@latest)."
+    (redis,) = [rival for rival in RIVALS if rival.name == "redis"]
+    assert redis.missing() == (
+        "Redis Streams is left out: there is no redis-server"
+        " (apt-get install redis-server redis-tools)."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
 from broker.config import Settings
 from broker.rpc import patience, server
@@ -56,7 +57,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         settings = Settings(host="127.0.0.1", grpc_port=free_port(), min_free_bytes=0)
         broker = Broker(store, settings)
         await broker.put_topic("t", {})
-        rpc = RpcServer(broker, Keys(None, on=False), settings)
+        under_way = UnderWay(most_bytes(settings.max_batch_bytes))
+        rpc = RpcServer(broker, Keys(None, on=False), settings, under_way)
         await rpc.start()
         try:
             async with AsyncExitStack() as opened:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.auth import ADMIN, ApiKey, Caller, Keys, Unauthorized, digest_of
+from broker.auth import ADMIN, ApiKey, Keys, Unauthorized, digest_of
 from broker.dashboard.guesses import MOST, WITHIN_S, Guesses, TooManyGuesses
 from broker.sessions import COOKIE, LIFE_S, MOST_OF_A_KEY, MOST_SESSIONS, Sessions, id_in
 
@@ -39,7 +39,8 @@ def test_session_lasts_for_its_time(clock: Clock, keys: Keys) -> None:
     id_ = sessions.begin("brk_mine")
 
     clock.now += LIFE_S - 1
-    assert sessions.caller(id_) == Caller("mine", (ADMIN,))
+    caller = sessions.caller(id_)
+    assert (caller.name, caller.scopes) == ("mine", (ADMIN,))
     clock.now += 1
     with pytest.raises(Unauthorized):
         sessions.caller(id_)
