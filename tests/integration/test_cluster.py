@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -156,6 +158,65 @@ def test_a_broker_that_stands_by_hands_on_what_it_is_asked(
     refused = httpx.get(f"{standby.base_url}/v1/topics/none", trust_env=False)
     assert refused.status_code == 404
     assert refused.json()["code"] == "topic_not_found"
+
+
+def test_a_broker_that_stands_by_asks_nobody_but_the_owner(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    start_node()
+    standby = start_node()
+    elsewhere = urlsplit(endpoint.url).netloc
+
+    for method, target in (
+        ("GET", f"@{elsewhere}/x://y"),
+        ("CONNECT", f"@{elsewhere}/"),
+        ("OPTIONS", "*"),
+        ("GET", f"{standby.base_url}/v1/topics"),
+    ):
+        assert status_of(standby, f"{method} {target} HTTP/1.1") == 404
+
+    assert not endpoint.requests
+
+
+def status_of(node: BrokerProcess, request_line: str) -> int:
+    """Send a request that a client would not, and return the status of the answer."""
+    where = urlsplit(node.base_url)
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        host = f"host: {where.netloc}"
+        connection.sendall(f"{request_line}\r\n{host}\r\nconnection: close\r\n\r\n".encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_a_header_arrives_through_a_broker_that_stands_by_as_it_was(
+    start_node: StartNode,
+) -> None:
+    owner, standby = start_node(), start_node()
+
+    def publish(node: BrokerProcess, subject: bytes) -> httpx.Response:
+        headers = [(b"ce-id", b"1"), (b"ce-source", b"/p"), (b"ce-subject", subject)]
+        url = f"{node.base_url}/v1/topics/t/messages"
+        return httpx.post(url, json=1, headers=headers, trust_env=False)
+
+    assert publish(standby, "é".encode()).json()["duplicate"] is False
+    assert publish(owner, "é".encode()).json()["duplicate"] is True
+    refused = publish(standby, "é".encode("latin-1"))
+    assert (refused.status_code, refused.json()["code"]) == (400, "malformed_request")
+
+
+def test_a_request_to_an_owner_that_is_frozen_ends_once_another_follows(
+    start_node: StartNode,
+) -> None:
+    owner, standby = start_node(), start_node()
+    standby.api.ok_publish("t", 1)
+    url = f"{standby.base_url}/v1/topics/t"
+
+    os.killpg(owner.process.pid, signal.SIGSTOP)
+    try:
+        read = httpx.get(url, trust_env=False, timeout=TAKEN_OVER_S)
+    finally:
+        os.killpg(owner.process.pid, signal.SIGCONT)
+
+    assert (read.status_code, read.json()["code"]) == (503, "no_owner")
 
 
 def test_a_stream_passes_through_a_broker_that_stands_by(start_node: StartNode) -> None:

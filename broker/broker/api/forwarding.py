@@ -1,35 +1,41 @@
 """What reaches a broker that stands by is handed on to the one that owns the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from broker.api.publish import Receive, Scope, length_in, read_body
-from broker.errors import NoOwner, OutcomeUnknown
+from broker.api.departure import departed
+from broker.api.publish import Disconnected, Receive, Scope, length_in, read_body
+from broker.errors import BrokerError, MalformedRequest, NoOwner, OutcomeUnknown, RouteNotFound
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 CONNECT_S = 2.0
+OWNER_POLL_S = 0.5
 _OVERHEAD_BYTES = 1024 * 1024
 # Where two brokers take each other for the owner, a request goes no further than from one to the
 # other.
 _HANDED_ON = "broker-handed-on"
 _OF_ONE_CONNECTION = frozenset(
     (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
 )
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+# What stands in a request's target as it is. A fragment would not reach the owner.
+_OF_A_TARGET = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "#")
 
 
 class Forwarding:
@@ -51,46 +57,63 @@ class Forwarding:
             self._session = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
-        """Serve one request. Raises NoOwner, OutcomeUnknown, and what refuses its body.
+        """Serve one request. Raises NoOwner, OutcomeUnknown, and what refuses it unread.
 
-        After the beginning of an answer, it ends where the owner's does.
+        After the beginning of an answer, it ends where the owner's does. An owner that is frozen,
+        or out of reach, closes no connection: once another has its place, nothing comes any more.
         """
         headers = _headers_of(scope, request_id)
         if any(name == _HANDED_ON for name, _ in headers):
             raise NoOwner
         headers.append((_HANDED_ON, "1"))
+        target = _target_of(scope)
         body = await read_body(receive, length_in(scope), self._max_body_bytes)
-        answer = await self._ask(scope, headers, body)
-        handing = asyncio.ensure_future(_hand_back(answer, send))
-        gone = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait((handing, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (handing, gone):
-                task.cancel()
-            await asyncio.gather(handing, gone, return_exceptions=True)
-            answer.close()
-
-    async def _ask(
-        self, scope: Scope, headers: list[tuple[str, str]], body: bytes
-    ) -> aiohttp.ClientResponse:
         owner = self._owner()
         if owner is None:
             raise NoOwner
-        path = scope.get("raw_path") or scope["path"].encode()
-        query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        url = URL(owner + (path.partition(b"?")[0] + query).decode("latin-1"), encoded=True)
         method = scope["method"]
+        asking = asyncio.ensure_future(self._ask(method, owner + target, headers, body))
+        leaving = asyncio.ensure_future(departed(receive))
+        following = asyncio.ensure_future(self._followed(owner))
+        tasks: list[asyncio.Future[Any]] = [asking, leaving, following]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                tasks[0] = asyncio.ensure_future(_hand_back(asking.result(), send))
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            elif leaving.done():
+                raise Disconnected
+            else:
+                raise _unanswered(method)
+        finally:
+            for task in (asking, *tasks):
+                task.cancel()
+            await asyncio.gather(asking, *tasks, return_exceptions=True)
+            if not asking.cancelled() and asking.exception() is None:
+                asking.result().close()
+
+    async def _followed(self, owner: str) -> None:
+        """End once a broker owns the store no longer."""
+        while True:
+            await asyncio.sleep(OWNER_POLL_S)
+            if self._owner() != owner:
+                return
+
+    async def _ask(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> aiohttp.ClientResponse:
         try:
             return await self._client().request(
-                method, url, headers=headers, data=body or None, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise NoOwner from None
         except (TimeoutError, aiohttp.ClientError, OSError):
-            if method in _SAFE:
-                raise NoOwner from None
-            raise OutcomeUnknown from None
+            raise _unanswered(method) from None
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -104,28 +127,48 @@ class Forwarding:
         return self._session
 
 
+def _unanswered(method: str) -> BrokerError:
+    return NoOwner() if method in _SAFE else OutcomeUnknown()
+
+
+def _target_of(scope: Scope) -> str:
+    """Return the path and query to ask the owner for. Raises RouteNotFound.
+
+    What does not begin with a slash would go on with the owner's host: `@elsewhere/`.
+    """
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    if not path.startswith(b"/"):
+        raise RouteNotFound
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    return quote(path.partition(b"?")[0] + query, safe=_OF_A_TARGET)
+
+
 def _headers_of(scope: Scope, request_id: bytes) -> list[tuple[str, str]]:
-    headers = [
-        (name.decode("latin-1").lower(), value.decode("latin-1"))
-        for name, value in scope["headers"]
-    ]
-    dropped = _OF_ONE_CONNECTION | {"content-length", "expect", "x-request-id"}
-    kept = [(name, value) for name, value in headers if name not in dropped]
-    return [*kept, ("x-request-id", request_id.decode("latin-1"))]
+    """Return the headers to hand on. Raises MalformedRequest for what the owner would not get."""
+    given = [(name.lower(), value) for name, value in scope["headers"]]
+    dropped = _of_one_connection(given) | {b"content-length", b"expect", b"x-request-id"}
+    kept = [(_text(name), _text(value)) for name, value in given if name not in dropped]
+    return [*kept, ("x-request-id", request_id.decode())]
+
+
+def _text(part: bytes) -> str:
+    try:
+        return part.decode()  # as it is encoded again
+    except UnicodeDecodeError:
+        raise MalformedRequest("A header is not UTF-8.") from None
+
+
+def _of_one_connection(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Name the headers that are not for whoever comes next (RFC 9110, section 7.6.1)."""
+    named = b",".join(value for name, value in headers if name == b"connection")
+    return _OF_ONE_CONNECTION.union(name.strip().lower() for name in named.split(b","))
 
 
 async def _hand_back(answer: aiohttp.ClientResponse, send: Send) -> None:
-    headers = [
-        (name.lower(), value)
-        for name, value in answer.raw_headers
-        if name.decode("latin-1").lower() not in _OF_ONE_CONNECTION
-    ]
+    given = [(name.lower(), value) for name, value in answer.raw_headers]
+    dropped = _of_one_connection(given)
+    headers = [(name, value) for name, value in given if name not in dropped]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     async for chunk in answer.content.iter_any():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -14,6 +14,11 @@ from broker.store.sqlite.queries import SQL, migrations
 
 PAGE_BYTES = 8192
 _LOCK_WAIT_S = 5.0
+# No checkpointer runs while a broker stands by, and it may do so for months.
+_REPLICA_PRAGMAS = (
+    "synchronous=NORMAL",  # consistent, if not the newest
+    "wal_autocheckpoint=1000",
+)
 _PRAGMAS = (
     f"page_size={PAGE_BYTES}",
     "journal_mode=WAL",
@@ -90,11 +95,9 @@ def open_writer(path: Path, *, replica: bool = False) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in _PRAGMAS:
+        for pragma in (*_PRAGMAS, *(_REPLICA_PRAGMAS if replica else ())):
             connection.execute(f"PRAGMA {pragma}")
-        if replica:
-            connection.execute("PRAGMA synchronous=NORMAL")  # consistent, if not the newest
-        else:
+        if not replica:
             migrate(connection, newest_schema())
             if connection.execute(SQL["log_id"]).fetchone() is None:
                 connection.execute(SQL["insert_log"], (secrets.token_hex(4), time.time()))
