@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 from broker.nats_address import Address
@@ -56,6 +57,7 @@ class JetStreamJournal:
         self._monotonic = monotonic
         self._snapshot_bytes = snapshot_bytes
         self._life = ""
+        self._numbers = count(1)
         self._stream = Stream(address)
         self._lease = Lease(self._times, monotonic)
         self._watch = Watch(self._times, monotonic)
@@ -216,7 +218,8 @@ class JetStreamJournal:
     async def _write(self, record: Record) -> None:
         payload = encode(record)
         began = self._monotonic()
-        name = f"{self._life}-{self._last + 1}"
+        # Never the same again: a record whose fate is unknown may yet stand where this one goes.
+        name = f"{self._life}-{next(self._numbers)}"
         self._last = await self._stream.append(payload, self._last, name)
         self._lease.renew(began)
         self._written += len(payload)

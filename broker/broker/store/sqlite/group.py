@@ -77,6 +77,7 @@ class GroupCommit:
         self._journal = journal
         self._failed = failed
         self._open = Group()
+        self._writing = Group()  # what is being made durable now
         self._bell = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "commit")
@@ -127,7 +128,8 @@ class GroupCommit:
             await self._bell.wait()
             for _ in range(IDLE_TURNS):
                 await asyncio.sleep(0)
-            await self._commit_open()
+            if self.failure is None:
+                await self._commit_open()
         if self.failure is None:
             await self._commit_open()
         self._thread.shutdown()
@@ -146,11 +148,12 @@ class GroupCommit:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self.writing.acquire)
         group, self._open = self._open, Group()
+        self._writing = group
         try:
             await self._write(group.write)
             await self._commit(len(group.waiters))
         except Exception as error:  # whatever it is, no waiter may hang
-            self._fail(group, error)
+            self._fail(error)
             return
         finally:
             self.writing.release()
@@ -184,8 +187,7 @@ class GroupCommit:
 
     def lose(self, reason: str) -> None:
         """Take no more writes: the journal is another broker's."""
-        if self.failure is None:
-            self._fail(Group(), LeaseLost(reason))
+        self._fail(LeaseLost(reason))
 
     async def _commit(self, waiters: int) -> None:
         started = time.perf_counter()
@@ -198,15 +200,17 @@ class GroupCommit:
         self.times.observe(took)
         self._place.observe(took, waiters)
 
-    def _fail(self, group: Group, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Tell every waiter, and never try the COMMIT again.
 
         After a failed fsync the kernel may have dropped the pages, and a second try would report
         success for what is gone.
         """
+        if self.failure is not None:
+            return
         self.failure = f"the store failed: {error}"
         log.critical("A commit failed: %s", error, extra={"action": "commit_failed"})
-        for waiter in (*group.waiters, *self._open.waiters):
+        for waiter in (*self._writing.waiters, *self._open.waiters):
             if not waiter.done():
                 waiter.set_exception(Unavailable(self.failure))
         self._failed(self.failure)
