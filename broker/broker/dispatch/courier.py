@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -85,14 +86,16 @@ class Transfer:
         "headers",
         "job",
         "kept",
+        "may_send",
         "sent",
         "started",
         "vetoed",
     )
 
-    def __init__(self, curl: pycurl.Curl, endpoint: Endpoint) -> None:
+    def __init__(self, curl: pycurl.Curl, endpoint: Endpoint, may_send: Callable[[], bool]) -> None:
         self.curl = curl
         self.endpoint = endpoint
+        self.may_send = may_send
         self.kept = True  # for further requests
         self.headers: list[bytes] = []
         self.answer = b""
@@ -113,12 +116,13 @@ class Transfer:
         self.started = time.monotonic()
 
     def let_go_once(self, *_: object) -> int:
-        """Let the request leave once.
+        """Let the request leave once, and in time.
 
         Where a connection that was used before breaks without an answer, libcurl sends the same
-        request again over a new one, although the endpoint may have got the first.
+        request again over a new one, although the endpoint may have got the first. And to connect
+        may take longer than the worker may send: who has taken over may have sent what comes after.
         """
-        if self.sent:
+        if self.sent or not self.may_send():
             return int(pycurl.PREREQFUNC_ABORT)
         self.sent = True
         return int(pycurl.PREREQFUNC_OK)
@@ -159,7 +163,7 @@ class Courier:
         self._user_agent = introduction.user_agent
         self._tls = _options(introduction.tls)
         self._until = introduction.may_send_until
-        self._waiting: list[Job] = []
+        self._waiting: list[Job | Ask] = []
         self._endpoints: dict[int, Endpoint] = {}
         self._free: defaultdict[int, list[Transfer]] = defaultdict(list)
         self._busy: dict[pycurl.Curl, Transfer] = {}
@@ -197,25 +201,30 @@ class Courier:
                 waiting, self._waiting = self._waiting, []
                 self._start_all(waiting)
             elif isinstance(frame, Ask):
-                self._ask(frame)
+                self._start_all([frame])
             else:
                 self._start_all(frame.jobs)
         return bool(data)
 
-    def _start_all(self, jobs: list[Job]) -> None:
+    def _start_all(self, jobs: Sequence[Job | Ask]) -> None:
         """Start jobs, or keep them until the worker may send again."""
-        until = self._until
         for job in jobs:
             # Asked each time: this process may have been stopped since the last.
-            if until is None or time.monotonic() < until:
+            if self._may_send():
                 self._start(job)
             else:
                 self._waiting.append(job)
 
-    def _start(self, job: Job) -> None:
+    def _may_send(self) -> bool:
+        return self._until is None or time.monotonic() < self._until
+
+    def _start(self, job: Job | Ask) -> None:
         endpoint = self._endpoints.get(job.endpoint)
         if endpoint is None:  # forgotten while the job waited
             self._peer.sendall(framed([Outcome(job.id, 0, "the subscription is gone")]))
+            return
+        if isinstance(job, Ask):
+            self._ask(job, endpoint)
             return
         free = self._free[job.endpoint]
         transfer = free.pop() if free else self._new_transfer(endpoint)
@@ -226,8 +235,8 @@ class Courier:
         self._busy[transfer.curl] = transfer
         self._connections.add(transfer.curl, transfer.endpoint.id)
 
-    def _ask(self, ask: Ask) -> None:
-        transfer = self._new_transfer(self._endpoints[ask.endpoint])
+    def _ask(self, ask: Ask, endpoint: Endpoint) -> None:
+        transfer = self._new_transfer(endpoint)
         transfer.kept = False
         transfer.begin(ask.id)
         transfer.curl.setopt(pycurl.HTTPGET, 1)
@@ -238,7 +247,7 @@ class Courier:
 
     def _new_transfer(self, endpoint: Endpoint) -> Transfer:
         curl = pycurl.Curl()
-        transfer = Transfer(curl, endpoint)
+        transfer = Transfer(curl, endpoint, self._may_send)
 
         def open_socket(_: int, address: tuple[int, int, int, tuple[str, int]]) -> object:
             family, kind, protocol, where = address
