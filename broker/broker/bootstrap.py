@@ -78,6 +78,7 @@ class Worker:
         settings = self._settings
         store = self._store
         await store.open()
+        gc.disable()  # it may have stood by
         self._tracing = tracing_from(os.environ, __version__)
         broker = Broker(store, settings, self._keys, tracing=self._tracing)
         await broker.load()
@@ -132,6 +133,7 @@ class Worker:
     async def standing_by(self) -> None:
         """End when another broker owns the store, and this one has to wait."""
         await self._store.standing_by()
+        gc.enable()  # what is handed on meanwhile does not stay, and the wait may last for months
 
     def owner(self) -> str | None:
         """Return the URL of the broker that owns the store instead, None where it is not known."""

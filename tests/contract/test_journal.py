@@ -12,9 +12,10 @@ import pytest
 from broker.nats_address import parse_address
 from broker.store.jetstream import jetstream_store
 from broker.store.jetstream.lease import LeaseTimes
-from broker.store.jetstream.records import Beat, decode
+from broker.store.jetstream.records import Beat, Record, Released, decode
 from broker.store.jetstream.stream import Stream
 from broker.store.port import Unavailable
+from broker.store.sqlite import SqliteStore
 from contract.messages import TOPIC, new_message
 from support.nats_server import NatsServer
 
@@ -22,10 +23,11 @@ pytestmark = pytest.mark.anyio
 BEATS_SOON = LeaseTimes(lapse_s=60.0, beat_s=0.05)
 
 
-class LostAnswer:
-    """Has the next beat stored, and its answer lost once `told` is set."""
+class LateAnswer:
+    """Has the next beat stored, and answered, or its answer lost, once `told` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lost: bool) -> None:
+        self._lost = lost
         self.stored = asyncio.Event()
         self.told = asyncio.Event()
         self._append = Stream.append
@@ -36,31 +38,37 @@ class LostAnswer:
         if isinstance(decode(payload), Beat) and not self.told.is_set():
             self.stored.set()
             await self.told.wait()
-            raise Unavailable("NATS does not answer")
+            if self._lost:
+                raise Unavailable("NATS does not answer")
         return seq
+
+
+def open_at(address: str, folder: Path, failures: list[str]) -> SqliteStore:
+    """Make a store of a test's own, not opened."""
+    return jetstream_store(
+        parse_address(address),
+        folder,
+        "http://127.0.0.1:1",
+        failed=failures.append,
+        times=BEATS_SOON,
+    )
 
 
 async def test_group_is_not_taken_for_a_beat_of_unknown_fate(
     nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[str] = []
-    store = jetstream_store(
-        parse_address(f"nats://{nats.address}/fate"),
-        tmp_path,
-        "http://127.0.0.1:1",
-        failed=failures.append,
-        times=BEATS_SOON,
-    )
+    store = open_at(f"nats://{nats.address}/fate", tmp_path, failures)
     await store.open()
     await store.create_topic(TOPIC, {})
-    lost = LostAnswer()
-    monkeypatch.setattr(Stream, "append", lambda *arguments: lost.append(*arguments))
+    beat = LateAnswer(lost=True)
+    monkeypatch.setattr(Stream, "append", lambda *arguments: beat.append(*arguments))
 
-    await asyncio.wait_for(lost.stored.wait(), 10)
+    await asyncio.wait_for(beat.stored.wait(), 10)
     publishing = asyncio.create_task(store.append(TOPIC, [new_message("a")]))
     for _ in range(100):  # until its group waits for the beat
         await asyncio.sleep(0)
-    lost.told.set()
+    beat.told.set()
 
     with pytest.raises(Unavailable):
         await asyncio.wait_for(publishing, 10)
@@ -68,3 +76,33 @@ async def test_group_is_not_taken_for_a_beat_of_unknown_fate(
     with closing(sqlite3.connect(tmp_path / "replica.db")) as connection:
         assert connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
     assert len(failures) == 1
+
+
+async def test_owner_that_stops_in_the_middle_of_a_beat_lets_go(
+    nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"nats://{nats.address}/beaten"
+    store = open_at(address, tmp_path, [])
+    await store.open()
+    beat = LateAnswer(lost=False)
+    monkeypatch.setattr(Stream, "append", lambda *arguments: beat.append(*arguments))
+
+    await asyncio.wait_for(beat.stored.wait(), 10)
+    closing_store = asyncio.create_task(store.close())
+    for _ in range(100):  # until it waits for the beat, or has cut it off
+        await asyncio.sleep(0)
+    beat.told.set()
+    await asyncio.wait_for(closing_store, 10)
+
+    assert isinstance(await last_record(address), Released)
+
+
+async def last_record(address: str) -> Record:
+    """Read what stands last in a journal."""
+    stream = Stream(parse_address(address))
+    await stream.open()
+    try:
+        (entry,) = await stream.read(await stream.last_seq() - 1)
+        return decode(entry.payload)
+    finally:
+        await stream.close()

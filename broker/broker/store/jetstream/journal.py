@@ -270,15 +270,24 @@ class JetStreamJournal:
             )
 
     async def let_go(self) -> None:
+        if self._owned:
+            with contextlib.suppress(TimeoutError, StoreError):
+                await asyncio.wait_for(self._release(), LET_GO_S)
+            self._owned = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._owned:
-            self._owned = False
-            async with self._turn:
-                with contextlib.suppress(TimeoutError, StoreError):
-                    await asyncio.wait_for(self._write(Released()), LET_GO_S)
         await self._stream.close()
+
+    async def _release(self) -> None:
+        """Have others follow at once."""
+        async with (
+            self._turn
+        ):  # behind a beat that is under way: cut off, it would stand in the way
+            for task in self._tasks:
+                task.cancel()
+            self._owned = False
+            await self._write(Released())
 
 
 def node_of(folder: Path) -> str:

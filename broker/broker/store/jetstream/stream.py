@@ -54,6 +54,7 @@ class Stream:
         self._address = address
         self._nats: Client = Client()
         self._js: JetStreamContext = self._nats.jetstream()
+        self._opened = False
         self._told = ""
 
     async def open(self) -> str:
@@ -71,6 +72,7 @@ class Stream:
             max_outstanding_pings=UNANSWERED_PINGS,
             error_cb=self._hear,
         )
+        self._opened = True
         self._js = self._nats.jetstream(timeout=ATTEMPT_S)
         return await self._tried(self._ensure)
 
@@ -113,6 +115,8 @@ class Stream:
 
     async def close(self) -> None:
         """Disconnect, whether or not the server takes what is left to send."""
+        if not self._opened:
+            return
         with contextlib.suppress(*TRANSIENT):
             await asyncio.wait_for(self._nats.close(), CLOSE_S)
 

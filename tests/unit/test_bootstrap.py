@@ -1,0 +1,32 @@
+"""The parts put together, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from pathlib import Path
+
+from broker.auth import Keys
+from broker.bootstrap import Worker
+from broker.config import settings_from
+
+
+def test_memory_is_collected_while_a_broker_stands_by(tmp_path: Path) -> None:
+    environment = {"BROKER_STORE": "nats://127.0.0.1:1/nobody", "BROKER_REPLICA": str(tmp_path)}
+
+    async def stand_by() -> bool:
+        worker = Worker(settings_from(environment), Keys(None, on=False))
+        starting = asyncio.create_task(worker.start())
+        try:
+            await asyncio.wait_for(worker.standing_by(), 10)
+            return gc.isenabled()
+        finally:
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+
+    try:
+        assert asyncio.run(stand_by())
+    finally:
+        gc.enable()
