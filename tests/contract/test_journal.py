@@ -14,7 +14,7 @@ from broker.store.jetstream import jetstream_store
 from broker.store.jetstream.lease import LeaseTimes
 from broker.store.jetstream.records import Beat, Record, Released, decode
 from broker.store.jetstream.stream import Stream
-from broker.store.port import Unavailable
+from broker.store.port import Unavailable, Unusable
 from broker.store.sqlite import SqliteStore
 from contract.messages import TOPIC, new_message
 from support.nats_server import NatsServer
@@ -106,3 +106,17 @@ async def last_record(address: str) -> Record:
         return decode(entry.payload)
     finally:
         await stream.close()
+
+
+async def test_servers_that_take_too_short_messages_are_refused(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    server.configure()
+    with (server.folder / "nats.conf").open("a") as configuration:
+        configuration.write("max_payload: 65536\n")
+    server.start()
+    try:
+        store = open_at(f"nats://{server.address}/short", tmp_path / "copy", [])
+        with pytest.raises(Unusable, match="max_payload"):
+            await asyncio.wait_for(store.open(), 30)
+    finally:
+        server.close()

@@ -203,6 +203,18 @@ def test_a_header_arrives_through_a_broker_that_stands_by_as_it_was(
     assert (refused.status_code, refused.json()["code"]) == (400, "malformed_request")
 
 
+def test_a_header_of_one_connection_goes_no_further(start_node: StartNode) -> None:
+    start_node()
+    standby = start_node()
+    url = f"{standby.base_url}/v1/topics/t/messages"
+    headers = {"connection": "close, ce-subject", "ce-subject": "s", "ce-comment": "c"}
+
+    httpx.post(url, json=1, headers=headers, trust_env=False).raise_for_status()
+
+    message = httpx.get(f"{url}/1", trust_env=False).json()
+    assert (message.get("subject"), message["comment"]) == (None, "c")
+
+
 def test_a_request_to_an_owner_that_is_frozen_ends_once_another_follows(
     start_node: StartNode,
 ) -> None:

@@ -36,6 +36,8 @@ GIVE_UP_S = 12.0
 READ_MESSAGES = 256
 READ_BYTES = 8 * 1024 * 1024
 WRONG_LAST_SEQUENCE = 10071
+# The server's default, and what the longest record and its headers need.
+LEAST_PAYLOAD_BYTES = 1024 * 1024
 
 TRANSIENT = (NatsError, asyncio.TimeoutError, OSError)
 
@@ -84,6 +86,11 @@ class Stream:
             log.warning("NATS: %s.", text, extra={"action": "nats_error"})
 
     async def _ensure(self) -> str:
+        if self._nats.max_payload < LEAST_PAYLOAD_BYTES:
+            raise Unusable(
+                f"NATS takes {self._nats.max_payload:,} bytes in a message, and the journal "
+                f"{self._address} needs {LEAST_PAYLOAD_BYTES:,}. Raise max_payload of the servers."
+            )
         config = StreamConfig(
             name=self._address.stream,
             subjects=[self._address.subject],
