@@ -7,6 +7,7 @@ import contextlib
 import gc
 from pathlib import Path
 
+from broker.api.under_way import UnderWay
 from broker.auth import Keys
 from broker.bootstrap import Worker
 from broker.config import settings_from
@@ -16,7 +17,7 @@ def test_memory_is_collected_while_a_broker_stands_by(tmp_path: Path) -> None:
     environment = {"BROKER_STORE": "nats://127.0.0.1:1/nobody", "BROKER_REPLICA": str(tmp_path)}
 
     async def stand_by() -> bool:
-        worker = Worker(settings_from(environment), Keys(None, on=False))
+        worker = Worker(settings_from(environment), Keys(None, on=False), UnderWay(1))
         starting = asyncio.create_task(worker.start())
         try:
             await asyncio.wait_for(worker.standing_by(), 10)
