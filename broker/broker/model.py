@@ -75,6 +75,7 @@ class Appended(Struct, frozen=True, gc=False):
 class ExceptionRow(Struct, frozen=True, gc=False):
     """A delivery that is not simply done. `due_at` is in Unix seconds.
 
+    A `held` row waits behind another, and then until its due_at if that is later.
     `attempts` counts the attempts that have ended; `reason` says why the last one failed. A
     `leased` row whose due_at is infinite belongs to a request that is out; one with a time is a
     lease that lapses then. `replayed` marks a dead letter that was made owed again; `since` is when

@@ -251,7 +251,7 @@ class StoreMachine(RuleBasedStateMachine):
         waiting: set[str] = set()
         for seq, row in sorted(self.now_known.rows.items()):
             if row.state == "held" and row.key not in waiting:
-                self.now_known.rows[seq] = with_fields(row, state="retry", due_at=0.0)
+                self.now_known.rows[seq] = with_fields(row, state="retry")
             elif row.state == "retry" and row.key in waiting:
                 self.now_known.rows[seq] = with_fields(row, state="held")
             if row.key is not None and row.state != "dead":

@@ -507,6 +507,23 @@ async def test_regroup_without_keys_leaves_nothing_held(
     assert (await store.shard_stats(TOPIC, SUBSCRIPTION)).rows == {"retry": 3, "dead": 1}
 
 
+async def test_regroup_keeps_when_each_is_due(store: Store, shard: Shard) -> None:
+    await publish_keys(store, "a", "a", "b")
+    await fetch_all(shard)
+    await put(shard, row(1, "retry", "a", due_at=50.0), row(2, "retry", "a", due_at=90.0))
+    await put(shard, row(3, "held", "b", due_at=70.0))
+
+    await shard.regroup("key")
+
+    assert await rows_of(shard, "a", "b") == {1: "retry", 2: "held", 3: "retry"}
+    assert await shard.next_due_at(frozenset({1})) == 70.0
+
+    await shard.regroup("none")
+
+    assert await rows_of(shard, "a", "b") == {1: "retry", 2: "retry", 3: "retry"}
+    assert await shard.next_due_at(frozenset({1, 3})) == 90.0
+
+
 # -- counts --------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from itertools import count
+from typing import Any, Literal
 
 import pytest
 
@@ -343,6 +344,28 @@ async def test_key_does_not_go_on_while_a_later_one_of_a_batch_is_leased(world: 
     _, rows = world.durable()
     assert {rows[seq].state for seq in (1, 2, 3)} == {"dead"}
     assert world.out() == [(4,)]
+
+
+@pytest.mark.parametrize("verdict", [None, "retry", "ack"])
+@with_fields(format="batch", max_batch=3, allow_later=True, guarantee="exactly-once")
+async def test_key_of_a_batch_that_was_answered_later_and_failed_comes_back_at_one_time(
+    world: PumpWorld, monkeypatch: pytest.MonkeyPatch, verdict: Literal["retry", "ack"] | None
+) -> None:
+    """The `ack` fails because it has no receipt."""
+    draws = count(1)
+    monkeypatch.setattr(world.pump.settlement, "_random", lambda: next(draws) / 10)
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 200, **LATER)
+    if verdict is None:
+        await world.wait(LEASE_S)
+    else:
+        said = LateVerdict(verdict)
+        await world.perform(lambda acts: acts.conclude(claim_of(world, 1, 2, 3), said))
+
+    _, rows = world.durable()
+    assert [row.state for row in rows.values()] == ["retry", "held", "held"]
+    assert len({row.due_at for row in rows.values()}) == 1
 
 
 @with_fields(allow_later=True)

@@ -11,6 +11,7 @@ from broker.dispatch.policy import ACK
 from broker.dispatch.puller import Pulled
 from broker.dispatch.verdicts import LateVerdict
 from broker.store.port import Due
+from broker.subscription import RetryPolicy
 from unit.pump_world import PumpWorld, with_fields
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +34,17 @@ async def ack(world: PumpWorld, *pulled: Pulled) -> list[bool]:
         settlement.conclude(rows, [ACK] * len(rows))
 
     return await world.perform(lambda acts: acts.settle_pulled(claims, conclude))
+
+
+async def nack(world: PumpWorld, *pulled: Pulled, delay_s: float | None = None) -> None:
+    """Hand back."""
+    settlement = world.pump.settlement
+    claims = [each.claim for each in pulled if each.claim is not None]
+
+    def conclude(rows: Sequence[Due]) -> None:
+        settlement.conclude(rows, settlement.nacked(rows, delay_s))
+
+    assert all(await world.perform(lambda acts: acts.settle_pulled(claims, conclude)))
 
 
 def seqs(pulled: list[Pulled]) -> list[int]:
@@ -157,3 +169,105 @@ async def test_delivery_that_is_due_by_the_end_of_a_turn_is_pulled(
     await world.settle()
 
     assert seqs(answer.result()) == [2]
+
+
+# -- what failed waits its own time, whatever it has stood behind ----------------------------------
+
+
+@with_fields(endpoint=None, ordering="none")
+@pytest.mark.parametrize("crash", [False, True])
+async def test_nacked_one_waits_its_delay_behind_another_of_its_key(
+    world: PumpWorld, crash: bool
+) -> None:
+    await world.publish("a", "a", "a")
+    first, second = await pull(world, limit=2)
+    await nack(world, first, delay_s=5)
+    await nack(world, second, delay_s=100)
+    await world.configure(ordering="key")
+    await world.wait(5)
+    (first,) = await pull(world)
+    await ack(world, first)
+
+    assert await pull(world) == []
+    if crash:
+        await world.crash()
+        await world.settle()
+    await world.wait(94)
+    assert await pull(world) == []
+    await world.wait(1)
+    (second,) = await pull(world)
+    assert (second.message.seq, second.attempt) == (2, 2)
+    await ack(world, second)
+    assert seqs(await pull(world)) == [3]
+
+
+@with_fields(endpoint=None, ordering="none")
+@pytest.mark.parametrize("ordering", ["none", "topic"])
+async def test_nacked_one_waits_its_delay_however_often_the_order_changes(
+    world: PumpWorld, ordering: str
+) -> None:
+    await world.publish("a", "a")
+    first, second = await pull(world)
+    await nack(world, first, delay_s=50)
+    await nack(world, second, delay_s=100)
+
+    await world.configure(ordering="key")
+    await world.configure(ordering=ordering)
+
+    await world.wait(50)
+    (first,) = await pull(world)
+    await ack(world, first)
+    await world.wait(49)
+    assert await pull(world) == []
+    await world.wait(1)
+    assert seqs(await pull(world)) == [2]
+
+
+@with_fields(endpoint=None, retry=RetryPolicy(max_attempts=1))
+async def test_nacked_one_waits_its_delay_behind_a_replayed_one(world: PumpWorld) -> None:
+    await world.publish("a", "a")
+    await nack(world, *await pull(world))
+    await world.configure(retry=RetryPolicy(max_attempts=0))
+    await nack(world, *await pull(world), delay_s=100)
+    await world.perform(lambda acts: acts.replay(None))
+    (replayed,) = await pull(world)
+    assert replayed.message.seq == 1
+    await ack(world, replayed)
+
+    assert await pull(world) == []
+    await world.wait(100)
+    assert seqs(await pull(world)) == [2]
+
+
+@with_fields(endpoint=None, ordering="none")
+async def test_lapsed_one_waits_its_backoff_behind_another_of_its_key(world: PumpWorld) -> None:
+    await world.publish("a", "a")
+    await nack(world, *await pull(world, limit=1), delay_s=5)
+    (second,) = await pull(world)
+    assert second.message.seq == 2
+    await world.configure(ordering="key")
+    await world.wait(world.subscription.ack_deadline_s)  # the second lapses, and the first is due
+    (first,) = await pull(world)
+    assert first.message.seq == 1
+    await ack(world, first)
+
+    assert await pull(world) == []
+    await world.wait(10)
+    assert seqs(await pull(world)) == [2]
+
+
+@with_fields(endpoint=None, ordering="none")
+async def test_those_nacked_at_once_wait_their_own_backoff_each(world: PumpWorld) -> None:
+    await world.publish("a", "a")
+    first, second = await pull(world)
+    await nack(world, second, delay_s=0)
+    (second,) = await pull(world)
+    await world.configure(ordering="key")
+    await nack(world, first, second)  # for 10 seconds, and for 20
+    await world.wait(10)
+    (first,) = await pull(world)
+    await ack(world, first)
+
+    assert await pull(world) == []
+    await world.wait(10)
+    assert seqs(await pull(world)) == [2]

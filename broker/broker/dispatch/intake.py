@@ -1,11 +1,12 @@
 """Taking deliveries from the store into memory, in the order of the subscription."""
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
 
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
-from broker.dispatch.settlement import LAPSED, Settlement, from_row
+from broker.dispatch.settlement import Settlement, from_row
 from broker.model import Message, size_of
 from broker.store.port import PAGE_BYTES, Due, Lease, Shard
 
@@ -164,13 +165,11 @@ class Intake:
         for key in {due.row.key for due in rows} if self._memory.ordering == "key" else ():
             if key is not None and await self._shard.first_of(key) not in seqs:
                 behind.add(key)
-        self._settlement.last_error = LAPSED
-        decisions = [self._settlement.again(from_row(due), LAPSED) for due in rows]
-        self._settlement.conclude(rows, decisions, behind)
+        self._settlement.conclude(rows, self._settlement.lapsed(rows), behind)
 
     async def _take_wanted(self) -> None:
         """Read on for keys whose next message waits in the store."""
-        memory = self._memory
+        memory, now = self._memory, self._now()
         # What is pulled is leased, and a lease sends what waits behind it back to the store.
         page = 1 if self._settlement.subscription.endpoint is None else PAGE
         while memory.wanting:
@@ -184,13 +183,23 @@ class Intake:
             if not rows and await self._shard.first_of(key) is not None:
                 memory.lanes.park(key)  # a lease, or one that is blocked, comes first
                 continue
-            deliveries = [self._from_row(row) for row in rows]
             more = len(rows) == page or sum(size_of(due.message) for due in rows) >= PAGE_BYTES
-            first = memory.lanes.refill(key, deliveries, more)
+            due = list(takewhile(lambda row: row.row.due_at <= now, rows))
+            if rows and not due:
+                self._leave_until_due(rows[0])
+                continue
+            deliveries = [self._from_row(row) for row in due]
+            first = memory.lanes.refill(key, deliveries, more or len(due) < len(rows))
             if first is not None:
                 memory.ready.append(first)
             if memory.lanes.wants_held(key):
                 memory.wanting.append(key)
+
+    def _leave_until_due(self, due: Due) -> None:
+        """Have a key wait for its first: it failed before it came to stand behind another."""
+        delivery = from_row(due)
+        self._ledger.put(delivery, "retry", due.row.due_at, due.row.reason)
+        self._ledger.hold(self._memory.wait_in_store(delivery, due.row.due_at))
 
     async def _take_new(self) -> None:
         memory, shard, ledger = self._memory, self._shard, self._ledger

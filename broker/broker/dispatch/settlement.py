@@ -1,6 +1,7 @@
 """Carrying out decisions: what each does to the rows, the keys and the memory of a shard."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from broker.dispatch.frames import Outcome
 from broker.dispatch.incidents import Incidents
@@ -148,6 +149,21 @@ class Settlement:
         attempt, retry = delivery.attempts + 1, self.subscription.retry
         return again(reason, attempt, retry, wait_s, self._now(), random or self._random)
 
+    def lapsed(self, rows: Sequence[Due]) -> list[Decision]:
+        """Say what becomes of what was leased and had no verdict in time.
+
+        Of each key there is one draw: what lapses together comes back together.
+        """
+        self.last_error = LAPSED
+        decisions: list[Decision] = []
+        drawn: dict[str | None, float] = {}
+        for delivery in map(from_row, rows):
+            lane, draw = self._memory.lane_of(delivery), self._random()
+            if lane is not None:
+                draw = drawn.setdefault(lane, draw)
+            decisions.append(self.again(delivery, LAPSED, random=partial(float, draw)))
+        return decisions
+
     def nacked(self, rows: Sequence[Due], delay_s: float | None) -> list[Decision]:
         """Say what becomes of what was pulled and handed back, for a while of its own if given."""
         if delay_s is None:
@@ -159,11 +175,12 @@ class Settlement:
         """Say what becomes of deliveries on which a verdict came at the ack URL."""
         if verdict.verdict == "dead-letter":
             return [GiveUp(ASKED_FOR_DEAD_LETTER) for _ in deliveries]
+        drawn = self._random()  # one draw, as for an answer
         if verdict.verdict == "retry":
             wait_s = verdict.retry_after_s or 0.0
-            return [self.again(each, ASKED_TO_RETRY, wait_s) for each in deliveries]
+            return [self.again(each, ASKED_TO_RETRY, wait_s, lambda: drawn) for each in deliveries]
         if self.terms.needs_receipt and not verdict.receipt:
-            rest = [self.again(each, NO_RECEIPT) for each in deliveries]
+            rest = [self.again(each, NO_RECEIPT, random=lambda: drawn) for each in deliveries]
             return self.singled_out(verdict.positions, deliveries, rest)
         return self.singled_out(verdict.positions, deliveries)
 
@@ -226,7 +243,10 @@ class Settlement:
             self._wait(delivery, decision, waiting)
 
     def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> None:
-        """Put a delivery in the store; of each key the first is due, the others wait behind it."""
+        """Put a delivery in the store; of each key the first is due, the others wait behind it.
+
+        None comes before its own time, either.
+        """
         lane = self._memory.lane_of(delivery)
         self.tally.retried += isinstance(decision, Retry)
         self.tally.dead += isinstance(decision, GiveUp)
@@ -236,7 +256,8 @@ class Settlement:
             self._memory.release(delivery)
             return
         if lane is not None and lane in waiting and not isinstance(decision, Later):
-            self._ledger.put(delivery, "held", reason=getattr(decision, "error", ""))
+            due_at = decision.due_at if isinstance(decision, Retry) else 0.0
+            self._ledger.put(delivery, "held", due_at, getattr(decision, "error", ""))
             return
         if lane is not None:
             waiting.add(lane)

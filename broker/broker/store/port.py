@@ -245,7 +245,7 @@ class Shard(Protocol):
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
 
         By `key`, a key's first row that is not dead is not `held`, and `retry` ones behind it are;
-        by `topic` and `none`, none is `held`.
+        by `topic` and `none`, none is `held`. Each keeps its due_at.
         """
 
     async def seek(self, position: int) -> None:

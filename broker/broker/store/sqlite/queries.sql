@@ -115,7 +115,7 @@ WHERE subscription = ? AND state = 'retry' AND seq > ? AND seq <= ? AND key IS N
       AND before.state IN ('retry', 'held', 'leased', 'blocked') AND before.seq < exception.seq)
 
 -- name: free_first_held
-UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
+UPDATE exception INDEXED BY exception_state SET state = 'retry'
 WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ? AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
@@ -186,7 +186,7 @@ WHERE subscription = ?1 AND key IN (SELECT value FROM json_each(?2)) AND key IS 
       AND before.seq < exception.seq)
 
 -- name: free_all_held
-UPDATE exception INDEXED BY exception_state SET state = 'retry', due_at = 0
+UPDATE exception INDEXED BY exception_state SET state = 'retry'
 WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ?
 
 -- name: subscriptions_with_rows
