@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 pytest.register_assert_rewrite("support", "e2e")
 
@@ -25,7 +25,20 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+# Hypothesis takes up to five minutes to make an example that fails smaller: a test that is ended
+# before does not say what it has found.
+SHRUNK_S = 600
+
 _serial = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test that has found something the time to say what."""
+    for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)) and not item.get_closest_marker(
+            "timeout"
+        ):
+            item.add_marker(pytest.mark.timeout(SHRUNK_S))
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ class PullMachine(RuleBasedStateMachine):
             self.finish(lease.seq)
         self.look()
 
-    @rule(which=CHOICES, delay_s=st.sampled_from([None, 0, 5]))
+    @rule(which=CHOICES, delay_s=st.sampled_from([None, 0, 5, 200]))
     def nack(self, which: list[int], delay_s: float | None) -> None:
         chosen = self.some_out(which)
         self.say("nack", chosen, delay_s=delay_s)
