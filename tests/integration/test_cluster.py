@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -282,11 +283,17 @@ def test_a_frozen_broker_sends_nothing_once_it_goes_on(
         wait_for(publisher, 100)
         os.killpg(first.process.pid, signal.SIGSTOP)
         eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+        thawed_at = time.monotonic()
         os.killpg(first.process.pid, signal.SIGCONT)
         wait_for(publisher, 100)
         eventually(lambda: first.is_ready() and not owns(first), within_s=TAKEN_OVER_S)
 
     assert_all_came_in_order(endpoint, publisher)
+    requests = list(endpoint.requests)
+    before = {int(each.body) for each in requests if each.at < thawed_at}
+    after = {int(each.body) for each in requests if each.at >= thawed_at}
+    assert after, "deliveries went on"
+    assert not before & after, "what had come came again from the one that was frozen"
 
 
 def test_publishes_outlive_a_server_that_is_killed(
