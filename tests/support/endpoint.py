@@ -146,6 +146,7 @@ class Endpoint:
         port: int = 0,
         certificate: Path | None = None,
         clients: Path | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.script = script
         self.consent: Script = always(Answer(501))  # as of one that knows no OPTIONS
@@ -157,7 +158,7 @@ class Endpoint:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = _Server(self, port, certificate, clients)
+        self._server = _Server(self, (host, port), certificate, clients)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="endpoint", daemon=True
         )
@@ -193,7 +194,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The address to subscribe."""
-        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
+        return f"{self.scheme}://{self._server.server_address[0]}:{self.port}/hook"
 
     @property
     def requests(self) -> list[Received]:
@@ -238,9 +239,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, endpoint: Endpoint, port: int, certificate: Path | None, clients: Path | None
+        self,
+        endpoint: Endpoint,
+        address: tuple[str, int],
+        certificate: Path | None,
+        clients: Path | None,
     ) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(address, _Handler)
         self.endpoint = endpoint
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
