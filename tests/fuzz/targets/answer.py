@@ -78,7 +78,7 @@ def _status(text: str) -> int:
 
 def _outcome(format_: str, status: int, head: bytes, body: bytes) -> Outcome:
     endpoint = Endpoint(1, "http://x/", format_, [b""], [], 1000, [], "m")
-    transfer = Transfer(cast(Any, Answered(status)), endpoint)
+    transfer = Transfer(cast(Any, Answered(status)), endpoint, lambda: True)
     transfer.begin(1)
     transfer.headers += [line + b"\r\n" for line in head.split(b"\n")]
     transfer.headers.append(b"\r\n")
