@@ -13,7 +13,7 @@ import pytest
 from e2e.stack import ROOT
 
 MINUTES, SEED = "0.2", "1"
-CLUSTER_MINUTES = "0.4"
+CLUSTER_MINUTES = "0.2"
 PROMISES = 10  # the log, six subscriptions, three services
 CLUSTER_PROMISES = 7  # no services
 SUBSCRIPTIONS = slice(1, 7)

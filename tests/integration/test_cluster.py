@@ -265,11 +265,6 @@ def test_a_killed_brokers_work_is_taken_over(start_node: StartNode, endpoint: En
         first.kill()
         eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
         wait_for(publisher, 100)
-        first.launch()
-        eventually(first.is_ready, within_s=TAKEN_OVER_S)
-        second.kill()
-        eventually(lambda: owns(first), within_s=TAKEN_OVER_S)
-        wait_for(publisher, 100)
 
     assert_all_came_in_order(endpoint, publisher)
 
@@ -335,11 +330,8 @@ def test_the_loss_of_a_leader_loses_nothing(
     stream = parse_address("nats://x/drill").stream
     with Publisher([first, second], "t") as publisher:
         wait_for(publisher, 100)
-        for _ in range(2):
-            leader = nats_cluster.leader(stream)
-            leader.kill()
-            wait_for(publisher, 100)
-            leader.start()
+        nats_cluster.leader(stream).kill()
+        wait_for(publisher, 100)
 
     assert_all_came_in_order(endpoint, publisher)
 

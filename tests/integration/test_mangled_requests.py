@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from support.broker_process import BrokerProcess
 
-EXAMPLES = 250
+EXAMPLES = 100
 DEADLINE_S = 15.0
 SILENCE_S = 0.1
 """How long nothing comes before a damaged request counts as one that waits for more."""

@@ -133,11 +133,11 @@ def fuzz(running: BrokerProcess, *options: str) -> None:
 def test_fuzzer_finds_nothing_wrong_with_any_call(filled: BrokerProcess, group: str) -> None:
     tags = [option for tag in GROUPS[group] for option in ("--include-tag", tag)]
 
-    fuzz(filled, "--phases=examples,coverage,fuzzing", "--max-examples=10", *tags)
+    fuzz(filled, "--phases=examples,coverage,fuzzing", "--max-examples=5", *tags)
 
 
 def test_fuzzer_finds_nothing_wrong_with_one_call_after_another(filled: BrokerProcess) -> None:
-    fuzz(filled, "--phases=stateful", "--max-examples=20")
+    fuzz(filled, "--phases=stateful", "--max-examples=10")
 
 
 def test_groups_have_every_call(document: Json) -> None:
