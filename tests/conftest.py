@@ -21,7 +21,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Real processes answer in their own time: no deadline an example, and no complaint about it.
 settings.register_profile(
-    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "default",
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile("default")
 
