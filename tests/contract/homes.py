@@ -172,7 +172,8 @@ class JetStreamHome:
         stream = Stream(parse_address(self._url))
         await stream.open()
         try:
-            after = await stream.first_seq() - 1
+            first, _ = await stream.bounds()
+            after = first - 1
             while entries := await stream.read(after):
                 kept += [entry.payload for entry in entries]
                 after = entries[-1].seq

@@ -102,7 +102,8 @@ async def last_record(address: str) -> Record:
     stream = Stream(parse_address(address))
     await stream.open()
     try:
-        (entry,) = await stream.read(await stream.last_seq() - 1)
+        _, last = await stream.bounds()
+        (entry,) = await stream.read(last - 1)
         return decode(entry.payload)
     finally:
         await stream.close()

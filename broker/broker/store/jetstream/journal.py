@@ -110,7 +110,7 @@ class JetStreamJournal:
     async def _bounds(self) -> tuple[int, int]:
         while True:
             try:
-                return await self._stream.first_seq(), await self._stream.last_seq()
+                return await self._stream.bounds()
             except TRANSIENT:
                 await asyncio.sleep(POLL_S)
 
@@ -281,9 +281,8 @@ class JetStreamJournal:
 
     async def _release(self) -> None:
         """Have others follow at once."""
-        async with (
-            self._turn
-        ):  # behind a beat that is under way: cut off, it would stand in the way
+        # Behind a beat that is under way: cut off, it would stand in the way.
+        async with self._turn:
             for task in self._tasks:
                 task.cancel()
             self._owned = False

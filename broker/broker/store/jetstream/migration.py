@@ -68,7 +68,8 @@ async def migrate_store(
             await stream.load(back)
             if await asyncio.to_thread(_contents, back, progress) != sent:
                 raise Differs(f"What {address} gave back is not what it was given. Try again.")
-        if await stream.last_seq() < FIRST:
+        _, last = await stream.bounds()
+        if last < FIRST:
             await stream.append(encode(Released()), 0, _NAME)
         await stream.forget(FIRST)
         return sent
@@ -78,7 +79,7 @@ async def migrate_store(
 
 
 async def _require_empty(stream: Stream, address: Address) -> None:
-    last, first = await stream.last_seq(), await stream.first_seq()
+    first, last = await stream.bounds()
     if last == 0:
         return
     if (last, first) == (FIRST, FIRST):  # an earlier migration got as far as this

@@ -127,15 +127,10 @@ class Stream:
         with contextlib.suppress(*TRANSIENT):
             await asyncio.wait_for(self._nats.close(), CLOSE_S)
 
-    async def first_seq(self) -> int:
-        """Return the first sequence that the stream still has, or will have."""
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first sequence that the stream still has, or will have, and the last given."""
         info = await self._js.stream_info(self._address.stream)
-        return int(info.state.first_seq)
-
-    async def last_seq(self) -> int:
-        """Return the last sequence that the stream has given."""
-        info = await self._js.stream_info(self._address.stream)
-        return int(info.state.last_seq)
+        return int(info.state.first_seq), int(info.state.last_seq)
 
     async def read(self, after: int) -> Sequence[Entry]:
         """Return what comes after a sequence, READ_MESSAGES or about READ_BYTES at most.
