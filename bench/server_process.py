@@ -1,6 +1,7 @@
 """A server started for one case on a free port, and ended with it."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ START_S = 60.0
 ANSWER_S = 60.0
 STOP_S = 30.0
 POLL_S = 0.02
+# Below what Linux gives to connections (net.ipv4.ip_local_port_range).
+PORTS = (10_000, 32_768)
 
 
 class ServerFailed(Exception):
@@ -67,10 +70,11 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port that nobody listens on, and that the system gives to no connection."""
+    while True:
+        port = random.randrange(*PORTS)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 @contextmanager

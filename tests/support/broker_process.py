@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,13 +22,22 @@ BROKER = Path(sys.executable).with_name("broker")
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
 STOP_S = 30.0
+# Below what Linux gives to connections (net.ipv4.ip_local_port_range).
+PORTS = (10_000, 32_768)
+CHANCE = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Find a TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a TCP port nobody listens on.
+
+    It is none of those that the system gives to connections, of which one could have it by the time
+    that somebody listens.
+    """
+    while True:
+        port = CHANCE.randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class BrokerProcess:
