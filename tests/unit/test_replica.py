@@ -11,6 +11,7 @@ import pytest
 
 from broker.store.jetstream.records import Claimed, Record, parts_of
 from broker.store.jetstream.replica import STATEMENTS, Replica, numbered
+from broker.store.port import Unusable
 from broker.store.sqlite.connection import newest_schema
 from broker.store.sqlite.queries import SQL
 
@@ -53,3 +54,26 @@ def test_file_has_what_the_journal_says(replica: Replica, tmp_path: Path) -> Non
         rows = connection.execute("SELECT key, body FROM document").fetchall()
         place = connection.execute("SELECT seq FROM replica").fetchone()
     assert (rows, place) == ([("one", "2")], (3,))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ATTACH DATABASE ? AS other",
+        "PRAGMA writable_schema = 1",
+        "DROP TABLE document",
+        "CREATE TABLE other (a)",
+        "CREATE TRIGGER t AFTER INSERT ON document BEGIN DELETE FROM document; END",
+    ],
+)
+def test_file_changes_rows_for_the_journal_and_nothing_else(
+    replica: Replica, tmp_path: Path, sql: str
+) -> None:
+    foreign = Claimed("other", "http://other", newest_schema(), "log", 1.0, [sql])
+    replica.apply(2, foreign)
+    (part,) = parts_of([(0, [[str(tmp_path / "other.db")] * sql.count("?")])])
+
+    with pytest.raises(Unusable, match="no broker wrote"):
+        replica.apply(3, part)
+
+    assert not (tmp_path / "other.db").exists()

@@ -29,6 +29,20 @@ CREATE TABLE IF NOT EXISTS replica (
     journal TEXT NOT NULL, seq INTEGER NOT NULL, claim BLOB) STRICT
 """
 
+# What statements of the journal may do: read and change rows. No file beside this one is theirs,
+# and neither are its schema and settings.
+_ROWS_ONLY = frozenset(
+    (
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    )
+)
+
 
 class OtherJournal(Exception):
     """The file cannot be brought to where the journal is: it has to be made anew."""
@@ -45,6 +59,7 @@ class Replica:
         self._path = path
         self._assembly = Assembly()
         self._connection: sqlite3.Connection | None = None
+        self._bounded = False  # while statements are prepared that are not this broker's own
         self.seq = 0
         self.claim: Claimed | None = None
 
@@ -76,8 +91,14 @@ class Replica:
                 )
             else:
                 raise OtherJournal(str(self._path))
+            # For good: to set it anew for each group would have every statement prepared again.
+            connection.set_authorizer(self._authorize)
             self._connection = connection
             undo.pop_all()
+
+    def _authorize(self, action: int, *_: str | None) -> int:
+        allowed = not self._bounded or action in _ROWS_ONLY
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     def close(self) -> None:
         """Leave the file to its owner."""
@@ -124,8 +145,19 @@ class Replica:
         connection, statements = self._opened(), self.claim.statements
         with _transaction(connection):
             for number, rows in group:
-                connection.executemany(statements[number], rows)
+                self._do(connection, statements[number], rows)
             place(connection, seq)
+
+    def _do(self, connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._bounded = True
+        try:
+            connection.executemany(sql, rows)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_AUTH:
+                raise
+            raise Unusable(f"The journal has what no broker wrote: {sql!r}.") from None
+        finally:
+            self._bounded = False
 
     def claim_of(self, owner: str, url: str) -> Claimed:
         """Return what claims the journal for this broker, with this file."""
