@@ -190,6 +190,16 @@ def test_tail_shows_what_comes_as_text_and_can_be_stopped(page: Page, own: Broke
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Message {sequence}")
 
 
+def test_tail_shows_numbers_as_they_were_written(page: Page, own: BrokerProcess) -> None:
+    page.goto("/topics/order/tail")
+    expect(page.get_by_text("Live: messages appear as they come.")).to_be_visible()
+
+    numbers = b'{"id":9007199254740993,"price":1.10}'
+    own.api.post("order", numbers, {"content-type": "application/json"})
+
+    expect(page.get_by_text('{"id":9007199254740993,"price":1.10}')).to_be_visible()
+
+
 def test_form_of_another_site_does_nothing(chromium: Browser, own: BrokerProcess) -> None:
     target = f"{own.base_url}/topics/order/subscriptions/ledger/resume"
     form = f"<form method=post action='{target}'><button>Win</button></form>"

@@ -22,6 +22,11 @@ function shown(event) {
   return event.data_base64 === undefined ? "–" : event.data_base64;
 }
 
+// Numbers stay as they were written, where the browser can keep them so: 2^53 + 1 is no double.
+function asWritten(_, value, context) {
+  return typeof value === "number" && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
+}
+
 function add(sequence, event) {
   const row = document.createElement("tr");
   const place = cell("th", "", "number");
@@ -56,7 +61,7 @@ function follow() {
   source.addEventListener("message", (message) => {
     last = message.lastEventId;
     count += 1;
-    add(last, JSON.parse(message.data));
+    add(last, JSON.parse(message.data, asWritten));
   });
 }
 
