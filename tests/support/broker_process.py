@@ -25,10 +25,11 @@ STOP_S = 30.0
 # Below what Linux gives to connections (net.ipv4.ip_local_port_range).
 PORTS = (10_000, 32_768)
 CHANCE = random.SystemRandom()
+_told: set[int] = set()
 
 
 def free_port() -> int:
-    """Find a TCP port nobody listens on.
+    """Find a TCP port nobody listens on, and that nobody else is told of.
 
     It is none of those that the system gives to connections, of which one could have it by the time
     that somebody listens.
@@ -37,7 +38,9 @@ def free_port() -> int:
         port = CHANCE.randrange(*PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _told:
+                _told.add(port)
+                return port
 
 
 class BrokerProcess:
