@@ -111,12 +111,7 @@ class Pulls:
     async def ack(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Settle deliveries; return what became of each, once it is on disk."""
         ids = ACK.require(body)["ack_ids"]
-        pump = self._pump(topic, name)
-
-        def conclude(rows: Sequence[Due]) -> None:
-            pump.settlement.conclude(rows, [policy.ACK] * len(rows))
-
-        return await self._settle(topic, name, ids, conclude)
+        return await self._settle(topic, name, ids, lambda rows: [policy.ACK] * len(rows))
 
     async def nack(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Hand deliveries back: a failed attempt each, the next after `delay_s` or the backoff."""
@@ -124,11 +119,11 @@ class Pulls:
         ids, delay_s = values["ack_ids"], values.get("delay_s")
         settlement = self._pump(topic, name).settlement
 
-        def conclude(rows: Sequence[Due]) -> None:
+        def decide(rows: Sequence[Due]) -> Sequence[policy.Decision]:
             settlement.last_error = NACKED
-            settlement.conclude(rows, settlement.nacked(rows, delay_s))
+            return settlement.nacked(rows, delay_s)
 
-        return await self._settle(topic, name, ids, conclude)
+        return await self._settle(topic, name, ids, decide)
 
     async def extend(self, topic: str, name: str, body: Mapping[str, object]) -> list[Result]:
         """Have leases end `ack_deadline_s` from now."""
@@ -136,13 +131,17 @@ class Pulls:
         ids, lasting_s = values["ack_ids"], values.get("ack_deadline_s")
         settlement = self._pump(topic, name).settlement
 
-        def conclude(rows: Sequence[Due]) -> None:
+        def decide(rows: Sequence[Due]) -> None:
             settlement.extend(rows, LateVerdict("extend", ack_deadline_s=lasting_s))
 
-        return await self._settle(topic, name, ids, conclude)
+        return await self._settle(topic, name, ids, decide)
 
     async def _settle(
-        self, topic: str, name: str, ids: Sequence[str], conclude: Callable[[Sequence[Due]], None]
+        self,
+        topic: str,
+        name: str,
+        ids: Sequence[str],
+        decide: Callable[[Sequence[Due]], Sequence[policy.Decision] | None],
     ) -> list[Result]:
         pump = self._pump(topic, name)
         keys = self._subscriptions.subscription(topic, name).signing_keys(0.0)
@@ -154,7 +153,7 @@ class Pulls:
         ]
         acts = pump.interventions
         try:
-            held = await pump.perform(partial(acts.settle_pulled, known, conclude))
+            held = await pump.perform(partial(acts.settle_pulled, known, decide))
         except LeaseLost:
             raise MessageNotFound("The subscription was deleted meanwhile.") from None
         except Unavailable:

@@ -248,9 +248,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def regroup(self) -> None:
         self.run(self.shard.regroup("key"))
+        rows = sorted(self.now_known.rows.items())
+        leased = {row.key for _, row in rows if row.state == "leased"}
         waiting: set[str] = set()
-        for seq, row in sorted(self.now_known.rows.items()):
-            if row.state == "held" and row.key not in waiting:
+        for seq, row in rows:
+            if row.state == "held" and row.key not in waiting | leased:
                 self.now_known.rows[seq] = with_fields(row, state="retry")
             elif row.state == "retry" and row.key in waiting:
                 self.now_known.rows[seq] = with_fields(row, state="held")

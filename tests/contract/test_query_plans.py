@@ -27,11 +27,12 @@ def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     ("name", "parameters", "tables", "index"),
     [
         ("hold_behind_first", (1, 0, 9), ["before"], BY_STATE),
-        ("free_first_held", (1, 0, 9), ["before"], BY_STATE),
+        ("free_first_held", (1, 0, 9), ["before", "other"], BY_STATE),
         ("hold_busy", (1, "[]", "[]"), ["other"], BY_STATE),
         ("hold_behind_of", (1, "[]"), ["exception", "before"], BY_STATE),
         ("held", (1, 1, "a", 0, 10), ["e", "exception"], BY_STATE),
         ("first_of", (1, "a"), ["exception"], BY_STATE),
+        ("firsts", ("[]", 1), ["e", "exception"], BY_STATE),
         ("waiting_among", ("[]", 1), ["exception"], BY_KEY),
         ("free_among", ("[]", 1), ["exception"], BY_STATE),
     ],

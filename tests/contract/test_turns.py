@@ -94,6 +94,7 @@ ACTS: dict[str, tuple[Callable[[int], RowState], Act]] = {
         lambda _, shard, __: shard.held("k", 0, BATCH),
     ),
     "first of a key": (all_in("held"), lambda _, shard, __: shard.first_of("k")),
+    "first of some keys": (all_in("held"), lambda _, shard, __: shard.firsts(["k", "x"])),
     "whether a key waits": (all_in("held"), lambda _, shard, __: shard.waiting_among(["k", "x"])),
     "what is due": (all_in("retry"), lambda _, shard, __: shard.due(1.0, BATCH, NONE)),
     "when it is due": (all_in("retry"), lambda _, shard, __: shard.next_due_at(NONE)),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from broker.ack_urls import Claim
+from broker.dispatch.pump import SLOW_S
 from broker.dispatch.verdicts import LateVerdict, Positions
 from broker.store.port import Unavailable
 from broker.subscription import RetryPolicy
@@ -38,9 +39,96 @@ async def test_key_with_a_replayed_one_goes_on_when_its_lease_has_lapsed(world: 
     assert await world.perform(lambda acts: acts.replay(None)) == 1
     assert world.out() == []
     await world.wait(LEASE_S)
+    assert world.out() == [(1,)]
+    await world.wait(10)
+    assert world.out() == [(1,)]
+    assert await world.drain() == [2, 3]
+
+
+@with_fields(allow_later=True)
+async def test_replayed_one_comes_before_what_is_asked_for_again(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.answer(2, 200, **LATER)
+    await world.perform(lambda acts: acts.replay(None))
+    again = LateVerdict("retry")
+    assert await world.perform(lambda acts: acts.conclude(claim_of(world, 2), again)) == "settled"
+    await world.settle()
+    assert world.out() == [(1,)]
+    assert await world.drain() == [2, 3]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_replayed_one_comes_before_what_was_out_and_failed(
+    world: PumpWorld, slow: bool
+) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    if slow:
+        await world.wait(SLOW_S)
+    await world.perform(lambda acts: acts.replay(None))
+    assert world.out() == [(2,)]
+    await world.answer(2, 500)
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    assert world.out() == []  # the one that failed waits its backoff
     await world.wait(10)
     assert world.out() == [(2,)]
-    assert await world.drain() == [1, 3]
+    assert await world.drain() == [3]
+
+
+@with_fields(format="batch", max_batch=3)
+async def test_replayed_one_comes_before_a_batch_that_was_out_and_failed(world: PumpWorld) -> None:
+    await world.publish("a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.publish("a", "a", "b")
+    await world.settle()
+    assert world.out() == [(2, 3, 4)]
+    await world.perform(lambda acts: acts.replay(None))
+    await world.answer(2, 500)
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    await world.wait(10)
+    assert [seq for seqs in world.out() for seq in seqs] == [2, 4]
+    assert await world.drain() == [3]
+
+
+@with_fields(retry=ONE_ATTEMPT)
+async def test_replayed_one_comes_before_a_blocked_one_that_is_let_go(world: PumpWorld) -> None:
+    await world.publish("a", "a", "a")
+    await world.settle()
+    await world.answer(1, 422)
+    await world.configure(when_exhausted="block")
+    await world.answer(2, 422)
+    await world.perform(lambda acts: acts.replay(None))
+    assert world.out() == []
+    assert await world.perform(lambda acts: acts.retry_now(2))
+    assert world.out() == [(1,)]
+    assert await world.drain() == [2, 3]
+
+
+@with_fields(ordering="topic", allow_later=True)
+@pytest.mark.parametrize("before", [False, True])
+async def test_ordered_topic_has_one_out_whatever_is_replayed(
+    world: PumpWorld, before: bool
+) -> None:
+    """The replay is before the answer, or after it."""
+    await world.publish("a", "b", "c")
+    await world.settle()
+    await world.answer(1, 422)
+    if before:
+        await world.perform(lambda acts: acts.replay(None))
+    await world.answer(2, 200, **LATER)
+    if not before:
+        await world.perform(lambda acts: acts.replay(None))
+    assert world.out() == []
+    await world.wait(LEASE_S)
+    assert world.out() == [(1,)]
+    await world.answer(1)
+    assert await world.drain() == [2, 3]
 
 
 @with_fields(retry=ONE_ATTEMPT)

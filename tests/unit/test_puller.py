@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.policy import ACK
+from broker.dispatch.policy import ACK, Decision
 from broker.dispatch.puller import Pulled
 from broker.dispatch.verdicts import LateVerdict
 from broker.store.port import Due
@@ -27,13 +27,10 @@ async def pull(world: PumpWorld, limit: int = 100) -> list[Pulled]:
 
 async def ack(world: PumpWorld, *pulled: Pulled) -> list[bool]:
     """Acknowledge; say of each whether it was leased still."""
-    settlement = world.pump.settlement
     claims = [each.claim for each in pulled if each.claim is not None]
-
-    def conclude(rows: Sequence[Due]) -> None:
-        settlement.conclude(rows, [ACK] * len(rows))
-
-    return await world.perform(lambda acts: acts.settle_pulled(claims, conclude))
+    return await world.perform(
+        lambda acts: acts.settle_pulled(claims, lambda rows: [ACK] * len(rows))
+    )
 
 
 async def nack(world: PumpWorld, *pulled: Pulled, delay_s: float | None = None) -> None:
@@ -41,10 +38,10 @@ async def nack(world: PumpWorld, *pulled: Pulled, delay_s: float | None = None) 
     settlement = world.pump.settlement
     claims = [each.claim for each in pulled if each.claim is not None]
 
-    def conclude(rows: Sequence[Due]) -> None:
-        settlement.conclude(rows, settlement.nacked(rows, delay_s))
+    def decide(rows: Sequence[Due]) -> Sequence[Decision]:
+        return settlement.nacked(rows, delay_s)
 
-    assert all(await world.perform(lambda acts: acts.settle_pulled(claims, conclude)))
+    assert all(await world.perform(lambda acts: acts.settle_pulled(claims, decide)))
 
 
 def seqs(pulled: list[Pulled]) -> list[int]:
@@ -271,3 +268,89 @@ async def test_those_nacked_at_once_wait_their_own_backoff_each(world: PumpWorld
     assert await pull(world) == []
     await world.wait(10)
     assert seqs(await pull(world)) == [2]
+
+
+# -- a replayed one comes after what is out, and before what is sent again ------------------------
+
+ONE_ATTEMPT = RetryPolicy(max_attempts=1, min_backoff_s=10)
+ANY_ATTEMPTS = RetryPolicy(max_attempts=0, min_backoff_s=10)
+
+
+async def lease_behind_a_dead_letter(world: PumpWorld) -> Pulled:
+    """Have a first message given up, and pull the second of its key."""
+    await world.publish("a", "a", "a")
+    await nack(world, *await pull(world))
+    await world.configure(retry=ANY_ATTEMPTS)
+    (leased,) = await pull(world)
+    assert leased.message.seq == 2
+    return leased
+
+
+async def pull_and_ack_all(world: PumpWorld) -> list[int]:
+    """Pull and acknowledge until nothing is owed; return the sequences in order."""
+    found: list[int] = []
+    while (await world.stats()).backlog:
+        pulled = await pull(world, limit=1)
+        assert await ack(world, *pulled) == [True] * len(pulled)
+        found += seqs(pulled)
+        await world.wait(0 if pulled else 1000)
+    return found
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        {"endpoint": None, "retry": ONE_ATTEMPT, "ordering": ordering}
+        for ordering in ("key", "topic")
+    ],
+    indirect=True,
+    ids=["key", "topic"],
+)
+@pytest.mark.parametrize("crash", ["", "before", "after", "between"])
+@pytest.mark.parametrize("end", ["ack", "nack", "lapse"])
+async def test_replayed_one_comes_when_the_lease_has_ended_and_before_it_comes_again(
+    world: PumpWorld, crash: str, end: str
+) -> None:
+    """What had been pulled is out still, also if nobody got the answer."""
+    leased = await lease_behind_a_dead_letter(world)
+    if crash == "before":
+        await world.crash()
+        await world.settle()
+    await world.perform(lambda acts: acts.replay(None))
+    if crash == "between":
+        await world.crash()
+        await world.settle()
+
+    assert await pull(world) == []
+    if end == "ack":
+        assert await ack(world, leased) == [True]
+    elif end == "nack":
+        await nack(world, leased)
+    else:
+        await world.wait(world.subscription.ack_deadline_s)
+    if crash == "after":
+        await world.crash()
+        await world.settle()
+
+    (replayed,) = await pull(world)
+    assert (replayed.message.seq, replayed.attempt) == (1, 1)
+    assert await pull(world) == []
+    await ack(world, replayed)
+    if end != "ack":
+        assert await pull(world) == []  # the one that failed waits its backoff
+    assert await pull_and_ack_all(world) == ([3] if end == "ack" else [2, 3])
+
+
+@pulled_from
+async def test_ack_does_not_let_a_key_go_of_which_another_is_leased(world: PumpWorld) -> None:
+    await world.configure(ordering="none", retry=ONE_ATTEMPT)
+    await world.publish("a", "a", "a")
+    first, second, third = await pull(world)
+    await nack(world, first)
+    await world.configure(ordering="key")
+    await world.perform(lambda acts: acts.replay(None))
+
+    await ack(world, third)
+    assert await pull(world) == []
+    await ack(world, second)
+    assert seqs(await pull(world)) == [1]

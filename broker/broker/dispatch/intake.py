@@ -83,9 +83,16 @@ class Intake:
         self._memory.look_at_store()
         skip = frozenset(self._ledger.in_memory)
         if self._memory.ordering == "topic":
-            self._memory.bar(await self._shard.owed(1, skip))
+            self._bar(await self._shard.owed(1, skip), await self._shard.leases())
         else:
             self._memory.due(await self._shard.next_due_at(skip))
+
+    def _bar(self, rows: Sequence[Due], leases: Sequence[Lease]) -> None:
+        """Let nothing of an ordered topic pass its first rows, nor anything what is leased."""
+        if leases:
+            self._memory.lease(min(lease.until for lease in leases))
+        else:
+            self._memory.bar(rows)
 
     def wants_due(self) -> bool:
         """Say whether a row that is due could be taken now."""
@@ -134,11 +141,14 @@ class Intake:
         self._ledger.commit()
         self._memory.look_at_store()
         size = self._settlement.subscription.request_size()
-        rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
-        lapsed = [due for due in rows if due.row.state == "leased" and due.row.due_at <= now]
-        if lapsed:
-            await self._lapse(lapsed)
+        leases = await self._shard.leases()
+        if any(lease.until <= now for lease in leases):
+            await self.end_lapsed(leases)
             await self._look_at_due()
+            return
+        rows = await self._shard.owed(size + 1, frozenset(self._ledger.in_memory))
+        if leases:
+            self._bar(rows, leases)
             return
         count = 0
         while count < min(size, len(rows)) and _is_due(rows[count], now):
@@ -160,12 +170,17 @@ class Intake:
 
     async def _lapse(self, rows: Sequence[Due]) -> None:
         """Leases have ended without a verdict: failed attempts."""
-        behind: set[str] = set()
-        seqs = {due.row.seq for due in rows}
-        for key in {due.row.key for due in rows} if self._memory.ordering == "key" else ():
-            if key is not None and await self._shard.first_of(key) not in seqs:
-                behind.add(key)
+        behind = await self.behind(rows)
         self._settlement.conclude(rows, self._settlement.lapsed(rows), behind)
+
+    async def behind(self, rows: Sequence[Due]) -> Collection[str]:
+        """Return the keys, held in order, of which an earlier one than these rows is owed."""
+        keys = {due.row.key for due in rows} - {None}
+        if not keys or self._memory.ordering != "key":
+            return ()
+        seqs = {due.row.seq for due in rows}
+        firsts = await self._shard.firsts([key for key in keys if key is not None])
+        return {key for key, first in firsts.items() if first not in seqs}
 
     async def _take_wanted(self) -> None:
         """Read on for keys whose next message waits in the store."""
@@ -181,7 +196,7 @@ class Intake:
             self._ledger.commit()
             rows = await self._shard.held(key, 0, page)
             if not rows and await self._shard.first_of(key) is not None:
-                memory.lanes.park(key)  # a lease, or one that is blocked, comes first
+                memory.lanes.park(key)  # it is leased, or one that is blocked comes first
                 continue
             more = len(rows) == page or sum(size_of(due.message) for due in rows) >= PAGE_BYTES
             due = list(takewhile(lambda row: row.row.due_at <= now, rows))

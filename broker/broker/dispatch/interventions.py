@@ -11,6 +11,7 @@ from broker.dispatch.intake import Intake
 from broker.dispatch.lanes import Delivery
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.memory import Memory
+from broker.dispatch.policy import Ack, Decision
 from broker.dispatch.settlement import Settlement, from_row
 from broker.dispatch.verdicts import LateVerdict
 from broker.model import Conclusion
@@ -100,8 +101,12 @@ class Interventions:
         if not isinstance(due, Due):
             return due
         now = self._now()
-        self._ledger.put(from_row(due), "retry", now, due.row.reason)
-        self._memory.due(now)
+        if await self._intake.behind([due]):
+            self._ledger.put(from_row(due), "held", now, due.row.reason)
+            self._memory.free(due.row.key)
+        else:
+            self._ledger.put(from_row(due), "retry", now, due.row.reason)
+            self._memory.due(now)
         await self._durable()
         return True
 
@@ -182,24 +187,24 @@ class Interventions:
         else:
             still = verdict.of_positions(list(waiting))
             decisions = self._settlement.concluded(still, [from_row(due) for due in rows])
-            self._settlement.conclude(rows, decisions)
+            await self._carry_out(rows, decisions)
         await self._durable_for_good([due.row.seq for due in rows])
         return "extended" if verdict.verdict == "extend" else "settled"
 
     async def settle_pulled(
-        self, claims: Sequence[Claim], conclude: Callable[[Sequence[Due]], None]
+        self, claims: Sequence[Claim], decide: Callable[[Sequence[Due]], Sequence[Decision] | None]
     ) -> list[bool]:
-        """Have `conclude` settle, or extend, what was pulled and is leased still; say which is.
+        """Settle as `decide` has it what was pulled and is leased still; say which is.
 
-        Each claim is of one delivery.
+        It returns None where it has extended them. Each claim is of one delivery.
         """
         found: list[bool] = []
         for start in range(0, len(claims), SETTLED_AT_ONCE):
-            found += await self._settle_pulled(claims[start : start + SETTLED_AT_ONCE], conclude)
+            found += await self._settle_pulled(claims[start : start + SETTLED_AT_ONCE], decide)
         return found
 
     async def _settle_pulled(
-        self, claims: Sequence[Claim], conclude: Callable[[Sequence[Due]], None]
+        self, claims: Sequence[Claim], decide: Callable[[Sequence[Due]], Sequence[Decision] | None]
     ) -> list[bool]:
         current = [claim.seqs[0] for claim in claims if self._is_current(claim)]
         leased = await self._shard.leased_among(current) if current else {}
@@ -213,9 +218,16 @@ class Interventions:
             if due is not None and found[-1]:
                 held[seq] = due
         if held:
-            conclude(list(held.values()))
+            rows = list(held.values())
+            decisions = decide(rows)
+            if decisions is not None:
+                await self._carry_out(rows, decisions)
             await self._durable_for_good(held)
         return found
+
+    async def _carry_out(self, rows: Sequence[Due], decisions: Sequence[Decision]) -> None:
+        again = not all(isinstance(each, Ack) for each in decisions)
+        self._settlement.conclude(rows, decisions, await self._intake.behind(rows) if again else ())
 
     def _is_current(self, claim: Claim) -> bool:
         if claim.generation != self._shard.generation:

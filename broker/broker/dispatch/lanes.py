@@ -28,11 +28,13 @@ class Lane:
     """A key with something in memory.
 
     `out` counts its deliveries that are ready or sent. `spilled` is set while later ones wait in
-    the store as `held` rows: what comes then goes to the store as well.
+    the store as `held` rows: what comes then goes to the store as well. `overtaken` is set while
+    earlier ones may wait there, which were replayed meanwhile.
     """
 
     out: int = 0
     spilled: bool = False
+    overtaken: bool = False
     waiting: deque[Delivery] = field(default_factory=deque)
 
 
@@ -71,8 +73,13 @@ class Lanes:
     def continue_in_store(self) -> list[str]:
         """Have every key that has something in memory look in the store next; return those keys."""
         for lane in self._lanes.values():
-            lane.spilled = True
+            lane.spilled = lane.overtaken = True
         return list(self._lanes)
+
+    def overtaken(self, key: str) -> bool:
+        """Say whether what is out of the key may have earlier ones in the store."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.overtaken
 
     def occupy(self, key: str) -> None:
         """Something of the key is out that these lanes did not send."""
@@ -206,7 +213,7 @@ class Lanes:
     def refill(self, key: str, deliveries: list[Delivery], more: bool) -> Delivery | None:
         """Put what was read from the store in the key's lane; return the one that may go now."""
         lane = self._lanes[key]
-        lane.spilled = more
+        lane.spilled, lane.overtaken = more, False
         lane.waiting.extend(deliveries)
         self.waiting_count += len(deliveries)
         lane.out = 1  # as though one had been out, for `settled` to hand over to the next

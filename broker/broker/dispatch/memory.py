@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from broker.dispatch.lanes import Delivery, Lanes
 from broker.store.port import Due, Lease
 
+BEFORE_ALL = 0  # a seq that none has
+
 # What the messages of one subscription may take up, and at least this; and those of all together.
 MOST_BYTES = 32 * 1024 * 1024
 LEAST_BYTES = 2 * 1024 * 1024
@@ -22,7 +24,8 @@ class Memory:
 
     `ready` may be sent, in this order; `wanting` are keys whose next delivery waits in the store;
     `next_due_at` is when the first row there is due. Where the whole topic is one sequence,
-    `barrier` is the first seq that waits in the store: nothing behind it is sent. `leases` were
+    `barrier` is the first seq that waits in the store, or one before all while something is leased:
+    nothing behind it is sent. `leases` were
     out at a seek, the first to lapse first.
     """
 
@@ -153,6 +156,12 @@ class Memory:
             self.barrier = seq if self.barrier is None else min(self.barrier, seq)
         key = self.lane_of(delivery)
         return self.lanes.park(key) if key is not None else []
+
+    def lease(self, until: float) -> None:
+        """Something in the store is leased: of an ordered topic nothing is sent until that ends."""
+        if self.ordering == "topic":
+            self.barrier = BEFORE_ALL
+        self.due(until)
 
     def due(self, at: float | None) -> None:
         """A row in the store is due at this time."""

@@ -82,6 +82,7 @@ class Settlement:
     def lease(self, deliveries: Sequence[Delivery], until: float) -> None:
         """Somebody has pulled them and will answer before `until`."""
         self.will_lapse(until)
+        self._memory.lease(until)
         for delivery in deliveries:
             self._ledger.put(delivery, "leased", until)
             self._ledger.hold(self._memory.wait_in_store(delivery, until))
@@ -201,7 +202,7 @@ class Settlement:
     ) -> None:
         """Settle deliveries that wait in the store, each its key's first there or behind these.
 
-        Keys in `behind` have an earlier row yet.
+        Keys in `behind` have an earlier row yet, which comes before what is to be sent again.
         """
         waiting = set(behind)
         keys: dict[str | None, None] = {}
@@ -217,7 +218,7 @@ class Settlement:
                 delivery.attempts += 1
                 self._wait(delivery, decision, waiting)
         for key in keys:
-            if key is None or key not in waiting:
+            if key is None or key not in waiting or key in behind:
                 self._memory.free(key)
 
     def carry_out(
@@ -240,12 +241,17 @@ class Settlement:
             if isinstance(decision, (Retry, GiveUp)):
                 self._ledger.log(delivery, outcome, decision.error)
                 delivery.attempts += 1
-            self._wait(delivery, decision, waiting)
+            lane = self._memory.lane_of(delivery)
+            overtaken = lane is not None and self._memory.lanes.overtaken(lane)
+            if lane is not None and overtaken and isinstance(decision, Retry):
+                waiting.add(lane)
+            if self._wait(delivery, decision, waiting):
+                self._memory.release(delivery)
 
-    def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> None:
+    def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> bool:
         """Put a delivery in the store; of each key the first is due, the others wait behind it.
 
-        None comes before its own time, either.
+        None comes before its own time, either. Says whether its key is done with it for now.
         """
         lane = self._memory.lane_of(delivery)
         self.tally.retried += isinstance(decision, Retry)
@@ -253,12 +259,11 @@ class Settlement:
         if isinstance(decision, GiveUp) and self.subscription.when_exhausted != "block":
             self._incidents.dead(self.subscription, delivery, decision.reason)
             self._ledger.put(delivery, "dead", reason=decision.reason)
-            self._memory.release(delivery)
-            return
+            return True
         if lane is not None and lane in waiting and not isinstance(decision, Later):
             due_at = decision.due_at if isinstance(decision, Retry) else 0.0
             self._ledger.put(delivery, "held", due_at, getattr(decision, "error", ""))
-            return
+            return True
         if lane is not None:
             waiting.add(lane)
         if isinstance(decision, Retry):
@@ -273,7 +278,9 @@ class Settlement:
             self.will_lapse(lapses_at)
             self._ledger.put(delivery, "leased", lapses_at)
             held = self._memory.wait_in_store(delivery, lapses_at)
+            self._memory.lease(lapses_at)
         self._ledger.hold(held)
+        return False
 
 
 def from_row(due: Due) -> Delivery:

@@ -217,7 +217,8 @@ class Shard(Protocol):
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
         """Return the `held` rows of one key with seq > after, ascending.
 
-        None that stands behind a row of the key in another state that is not dead.
+        None that stands behind a row of the key in another state that is not dead, and none at all
+        while one of the key is leased.
         """
 
     async def row(self, seq: int) -> Due | None:
@@ -235,6 +236,9 @@ class Shard(Protocol):
     async def first_of(self, key: str) -> int | None:
         """Return the lowest seq of a key's `retry`, `leased` and `blocked` rows."""
 
+    async def firsts(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Return the lowest seq of each key's rows that are not dead, where there are any."""
+
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         """Return keys that have a row which is not dead: every one, or `limit` of them."""
 
@@ -244,8 +248,9 @@ class Shard(Protocol):
     async def regroup(self, ordering: str) -> None:
         """Make the rows fit the ordering, before the first `due` of a claim and after a change.
 
-        By `key`, a key's first row that is not dead is not `held`, and `retry` ones behind it are;
-        by `topic` and `none`, none is `held`. Each keeps its due_at.
+        By `key`, a key's first row that is not dead is not `held`, unless one of the key is
+        `leased`, and `retry` ones behind it are; by `topic` and `none`, none is `held`. Each keeps
+        its due_at.
         """
 
     async def seek(self, position: int) -> None:

@@ -115,12 +115,17 @@ WHERE subscription = ? AND state = 'retry' AND seq > ? AND seq <= ? AND key IS N
       AND before.state IN ('retry', 'held', 'leased', 'blocked') AND before.seq < exception.seq)
 
 -- name: free_first_held
+-- But where one of the key is leased, also one that comes later: it has the key until it ends.
 UPDATE exception INDEXED BY exception_state SET state = 'retry'
 WHERE subscription = ? AND state = 'held' AND seq > ? AND seq <= ? AND NOT EXISTS (
     SELECT 1 FROM exception AS before INDEXED BY exception_key
     WHERE before.subscription = exception.subscription AND before.key = exception.key
       AND before.key IS NOT NULL AND before.state <> 'dead'
-      AND before.state IN ('retry', 'held', 'leased', 'blocked') AND before.seq < exception.seq)
+      AND before.state IN ('retry', 'held', 'blocked') AND before.seq < exception.seq)
+  AND NOT EXISTS (
+    SELECT 1 FROM exception AS other INDEXED BY exception_key
+    WHERE other.subscription = exception.subscription AND other.key = exception.key
+      AND other.key IS NOT NULL AND other.state <> 'dead' AND other.state = 'leased')
 
 -- name: seek_rows
 DELETE FROM exception
@@ -207,6 +212,18 @@ SELECT min(seq) FROM (
               AND state = ahead.column1) AS seq
     FROM (VALUES ('retry'), ('leased'), ('blocked')) AS ahead)
 
+-- name: firsts
+SELECT chosen.value, min(e.seq)
+FROM json_each(?1) AS chosen
+     CROSS JOIN (VALUES ('retry'), ('held'), ('leased'), ('blocked')) AS owed
+     CROSS JOIN exception AS e INDEXED BY exception_key
+WHERE e.subscription = ?2 AND e.key = chosen.value AND e.key IS NOT NULL AND e.state <> 'dead'
+  AND e.state = owed.column1 AND e.seq = (
+    SELECT min(seq) FROM exception INDEXED BY exception_key
+    WHERE subscription = ?2 AND key = chosen.value AND key IS NOT NULL AND state <> 'dead'
+      AND state = owed.column1)
+GROUP BY chosen.value
+
 -- name: waiting_keys
 -- From key to key, however many rows each has.
 WITH RECURSIVE waiting (key) AS (
@@ -260,7 +277,7 @@ ORDER BY due_at LIMIT ?
 
 -- name: held
 -- Rows in other states come along, so that the reader stops at the first: to ask of each row whether
--- one stands before it costs the square of their number.
+-- one stands before it costs the square of their number. A lease stands before all.
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
        m.seq, m.key, m.attributes, m.data, m.stored_at
 FROM exception AS e INDEXED BY exception_key
@@ -271,7 +288,12 @@ WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
         SELECT (SELECT min(seq) FROM exception INDEXED BY exception_key
                 WHERE subscription = ?2 AND key = ?3 AND key IS NOT NULL AND state <> 'dead'
                   AND state = ahead.column1) AS seq
-        FROM (VALUES ('retry'), ('leased'), ('blocked')) AS ahead)), 9e999)
+        FROM (VALUES ('retry'), ('blocked')) AS ahead
+        UNION ALL
+        SELECT 0 WHERE EXISTS (
+            SELECT 1 FROM exception INDEXED BY exception_key
+            WHERE subscription = ?2 AND key = ?3 AND key IS NOT NULL AND state <> 'dead'
+              AND state = 'leased'))), 9e999)
 ORDER BY e.seq LIMIT ?5
 
 -- name: row

@@ -257,6 +257,10 @@ class SqliteShard:
         (first,) = self._reader.execute(SQL["first_of"], (self.id, key)).fetchone()
         return first if first is None else int(first)
 
+    async def firsts(self, keys: Sequence[str]) -> Mapping[str, int]:
+        await self.rows_durable()
+        return dict(self._reader.execute(SQL["firsts"], (json.dumps(keys), self.id)))
+
     async def waiting_keys(self, limit: int) -> Sequence[str]:
         await self.rows_durable()
         return await self._batches.waiting_keys(limit) if self.has_rows else []
