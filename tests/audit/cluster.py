@@ -18,6 +18,7 @@ from audit.fault_log import FaultLog
 from audit.faults import Fault, Kind
 from audit.figures import Figures
 from audit.pulse import Pulse
+from audit.slow_disk import SYNCS, WRITES, refusal, slow_disk
 from audit.victim import Sufferer, Victim
 from audit.webhooks import Webhooks
 from broker.nats_address import parse_address
@@ -94,6 +95,9 @@ class Node:
                 self._line.hold()
             case Kind.DEAFEN:
                 self._line.hold(answers_only=True)
+            case Kind.SLOW_DISK:
+                self._slow_down_disk(fault, hurry)
+                return
             case _:
                 self._victim.suffer(fault, hurry)
                 return
@@ -101,6 +105,12 @@ class Node:
             hurry.wait(fault.for_s)
         finally:
             self._line.mend()
+
+    def _slow_down_disk(self, fault: Fault, hurry: Event) -> None:
+        # Once it has processes: those of a broker that lost its store are new.
+        members = eventually(self._supervised.members)
+        with slow_disk([each.pid for each in members], SYNCS, fault.late_s):
+            hurry.wait(fault.for_s)
 
 
 class Server:
@@ -125,6 +135,9 @@ class Server:
                     hurry.wait(fault.for_s)
                 finally:
                     self._server.thaw()
+            case Kind.SLOW_DISK:
+                with slow_disk([self._server.process.pid], WRITES, fault.late_s):
+                    hurry.wait(fault.for_s)
             case _:
                 raise ValueError(fault.kind)
 
@@ -166,7 +179,12 @@ class Cluster:
     def storm(
         self, seconds: float, webhooks: Webhooks, pulse: Pulse, log: FaultLog
     ) -> AbstractContextManager[object]:
-        return ClusterStorm(strikes(self._seed), self._cast, self._is_well, pulse, log)
+        without: list[Kind] = []
+        if (why := refusal()) is not None:
+            log.remark(f"No disk was slow: {why}.")
+            without.append(Kind.SLOW_DISK)
+        planned = strikes(self._seed, without)
+        return ClusterStorm(planned, self._cast, self._is_well, pulse, log)
 
     def _cast(self, roles: Sequence[str]) -> Mapping[str, Sufferer]:
         """Find out who has which role at the moment. Raises AssertionError."""

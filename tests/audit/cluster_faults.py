@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -31,12 +32,13 @@ BROKER_KINDS: Mapping[Kind, int] = {
     Kind.CUT_OFF: 2,
     Kind.STALL: 2,
     Kind.DEAFEN: 1,
+    Kind.SLOW_DISK: 2,
 }
 KINDS: Mapping[str, Mapping[Kind, int]] = {
     OWNER: {**BROKER_KINDS, Kind.KILL_WORKER: 1, Kind.KILL_COURIER: 1},
     STANDBY: BROKER_KINDS,
-    LEADER: {Kind.KILL: 3, Kind.PAUSE: 2},
-    FOLLOWER: {Kind.KILL: 3, Kind.PAUSE: 2},
+    LEADER: {Kind.KILL: 3, Kind.PAUSE: 2, Kind.SLOW_DISK: 2},
+    FOLLOWER: {Kind.KILL: 3, Kind.PAUSE: 2, Kind.SLOW_DISK: 1},
 }
 # A lease lasts 5 s; the owner gives NATS up after 12 s.
 LASTS_S: Mapping[Kind, tuple[float, float]] = {
@@ -46,7 +48,10 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.CUT_OFF: (1.0, 14.0),
     Kind.STALL: (1.0, 14.0),
     Kind.DEAFEN: (1.0, 14.0),
+    Kind.SLOW_DISK: (2.0, 14.0),
 }
+# From slow to stuck for longer than a lease, as often below half a second as above it.
+LATE_S = (0.05, 6.0)
 TWO = "two at once"
 
 
@@ -68,25 +73,28 @@ def name_of(fault: Fault) -> str:
     return f"{fault.target}: {fault.kind}"
 
 
-def strikes(seed: int) -> Iterator[Strike]:
-    """Give one strike after the other, without an end."""
+def strikes(seed: int, without: Collection[Kind] = ()) -> Iterator[Strike]:
+    """Give one strike after the other, without an end, and without what is not possible here."""
     random = Random(f"{seed}/cluster")
     while True:
         rest_s = random.expovariate(1 / REST_S)
         if random.random() < PAIRED:
-            yield Strike(rest_s, _pair(random))
+            yield Strike(rest_s, _pair(random, without))
         else:
             (role,) = random.choices(list(ROLES), list(ROLES.values()))
-            yield Strike(rest_s, (_fault(random, role),))
+            yield Strike(rest_s, (_fault(random, role, without),))
 
 
-def _pair(random: Random) -> Sequence[Fault]:
+def _pair(random: Random, without: Collection[Kind]) -> Sequence[Fault]:
     first_role, second_role = random.sample(random.choice(PAIRS), 2)
-    first = _fault(random, first_role)
-    return first, _fault(random, second_role, random.uniform(*APART_S), but=first.kind)
+    first = _fault(random, first_role, without)
+    but = {*without, first.kind}
+    return first, _fault(random, second_role, but, random.uniform(*APART_S))
 
 
-def _fault(random: Random, role: str, at_s: float = 0.0, but: Kind | None = None) -> Fault:
-    kinds = {kind: weight for kind, weight in KINDS[role].items() if kind is not but}
+def _fault(random: Random, role: str, but: Collection[Kind], at_s: float = 0.0) -> Fault:
+    kinds = {kind: weight for kind, weight in KINDS[role].items() if kind not in but}
     (kind,) = random.choices(list(kinds), list(kinds.values()))
-    return Fault(at_s, role, kind, random.uniform(*LASTS_S.get(kind, (0.0, 0.0))))
+    for_s = random.uniform(*LASTS_S.get(kind, (0.0, 0.0)))
+    late_s = math.exp(random.uniform(*map(math.log, LATE_S))) if kind is Kind.SLOW_DISK else 0.0
+    return Fault(at_s, role, kind, for_s, late_s=late_s)

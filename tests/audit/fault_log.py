@@ -18,6 +18,7 @@ class FaultLog:
         self._tell = tell
         self.counts: Counter[str] = Counter()
         self.surprises: list[str] = []
+        self.remarks: list[str] = []
         self.strikes: list[Struck] = []
         self._path = path
         self._lock = Lock()
@@ -40,6 +41,13 @@ class FaultLog:
         self._tell(f"{struck}")
         with self._lock:
             self.strikes.append(struck)
+
+    def remark(self, line: str) -> None:
+        """Say what whoever reads the report has to know."""
+        self.write(line)
+        self._tell(line)
+        with self._lock:
+            self.remarks.append(line)
 
     def surprise(self, line: str) -> None:
         """Write down something that should not have happened."""

@@ -44,6 +44,7 @@ class Kind(StrEnum):
     CUT_OFF = "cut off"
     STALL = "hold what it sends and hears"
     DEAFEN = "hold what it hears"
+    SLOW_DISK = "slow disk"
 
 
 PROCESS_FAULTS: Mapping[Kind, int] = {
@@ -71,7 +72,7 @@ OPERATIONS_ONCE = (Kind.PAUSE_SUBSCRIPTION, Kind.ROTATE_SECRET)
 OPERATIONS = (*OPERATIONS_ONCE, Kind.SEEK_BACK)
 SUDDEN = frozenset({Kind.KILL, Kind.KILL_WORKER, Kind.KILL_COURIER, Kind.RESTART})
 # What happens to those of a cluster only, whose plan is another.
-CLUSTER_ONLY = frozenset({Kind.CUT_OFF, Kind.STALL, Kind.DEAFEN})
+CLUSTER_ONLY = frozenset({Kind.CUT_OFF, Kind.STALL, Kind.DEAFEN, Kind.SLOW_DISK})
 PAUSE_S = (0.2, 4.0)
 ANSWERS_S = (0.5, 4.0)
 SHARES = (0.1, 0.5, 1.0)
@@ -82,7 +83,8 @@ class Fault:
     """Something that goes wrong `at_s` seconds into the storm, and is over `for_s` later.
 
     `target` is a service, the receiver, a subscription whose endpoint answers badly, `share` of its
-    answers at least, or an operator who does something to a `subscription`.
+    answers at least, or an operator who does something to a `subscription`. A slow disk answers
+    `late_s` later than it would.
     """
 
     at_s: float
@@ -91,12 +93,14 @@ class Fault:
     for_s: float = 0.0
     share: float = 1.0
     subscription: str = ""
+    late_s: float = 0.0
 
     def __str__(self) -> str:
         lasting = f" for {self.for_s:.1f} s" if self.for_s else ""
         share = f" to {self.share:.0%} of its requests" if self.share < 1 else ""
         of = f", {self.subscription}" if self.subscription else ""
-        return f"{self.target}: {self.kind}{of}{share}{lasting}"
+        late = f", {self.late_s:.2f} s late" if self.late_s else ""
+        return f"{self.target}: {self.kind}{of}{share}{late}{lasting}"
 
 
 def plan(seed: int, duration_s: float) -> Mapping[str, Sequence[Fault]]:

@@ -26,7 +26,7 @@ class Report:
     """All that one run has found.
 
     `surprises` are what no fault of the storm explains. `outages` are measured in a cluster only,
-    where one fault comes after the other.
+    where one fault comes after the other. `remarks` tell what could not be tried here.
     """
 
     seed: int
@@ -38,6 +38,7 @@ class Report:
     figures: Sequence[Figures]
     surprises: Sequence[str]
     outages: Sequence[Outage] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def clean(self) -> bool:
@@ -78,6 +79,7 @@ def to_text(report: Report) -> str:
             "Figures in brackets are those that the promise leaves open; all others must be 0.",
             *wrong,
             *report.surprises,
+            *report.remarks,
             "All promises are kept." if report.clean else "NOT ALL PROMISES ARE KEPT.",
         ]
     )

@@ -93,6 +93,7 @@ def run(
             figures,
             surprises,
             outages(log.strikes),
+            log.remarks,
         )
 
 

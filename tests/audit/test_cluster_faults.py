@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from audit.cluster_faults import KINDS, LASTS_S, PAIRS, SERVERS, TWO, Strike, strikes
+from audit.cluster_faults import KINDS, LASTS_S, LATE_S, PAIRS, SERVERS, TWO, Strike, strikes
 from audit.faults import Kind
 
 
@@ -46,6 +46,20 @@ def test_what_lasts_lasts_as_long_as_planned() -> None:
         for fault in strike.faults:
             shortest, longest = LASTS_S.get(fault.kind, (0.0, 0.0))
             assert shortest <= fault.for_s <= longest
+
+
+def test_disk_answers_late_only_where_it_is_slow() -> None:
+    for strike in first(1):
+        for fault in strike.faults:
+            shortest, longest = LATE_S if fault.kind is Kind.SLOW_DISK else (0.0, 0.0)
+            assert shortest <= fault.late_s <= longest
+
+
+def test_what_is_not_possible_is_left_out() -> None:
+    without = islice(strikes(1, [Kind.SLOW_DISK]), 2000)
+    kinds = {fault.kind for strike in without for fault in strike.faults}
+
+    assert kinds == {kind for of_role in KINDS.values() for kind in of_role} - {Kind.SLOW_DISK}
 
 
 def test_strike_is_counted_by_whom_it_met_and_how() -> None:

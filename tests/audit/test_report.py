@@ -42,6 +42,13 @@ def test_surprise_breaks_it_though_all_figures_are_right() -> None:
     assert not replace(CLEAN, surprises=["it did not stop"]).clean
 
 
+def test_what_could_not_be_tried_is_told_and_breaks_nothing() -> None:
+    report = replace(CLEAN, remarks=["No disk was slow: there is no strace."])
+
+    assert report.clean
+    assert "No disk was slow: there is no strace." in to_text(report).splitlines()
+
+
 def test_programs_read_the_same() -> None:
     document = json.loads(to_json(CLEAN))
 
