@@ -121,3 +121,25 @@ async def test_servers_that_take_too_short_messages_are_refused(tmp_path: Path) 
             await asyncio.wait_for(store.open(), 30)
     finally:
         server.close()
+
+
+async def test_who_is_told_to_stop_reads_no_further(nats: NatsServer) -> None:
+    stream = Stream(parse_address(f"nats://{nats.address}/stopped"))
+    await stream.open()
+
+    async def read() -> None:
+        while True:
+            await stream.read(0)
+
+    try:
+        for turn in range(50):
+            reading = asyncio.create_task(read())
+            await asyncio.sleep(turn / 10_000)
+            reading.cancel()
+            _, left = await asyncio.wait((reading,), timeout=5.0)
+            while not reading.done():
+                reading.cancel()
+                await asyncio.wait((reading,), timeout=0.1)
+            assert not left
+    finally:
+        await stream.close()

@@ -150,8 +150,11 @@ class Stream:
             subject = f"$JS.API.DIRECT.GET.{self._address.stream}"
             await self._nats.publish(subject, json.dumps(asked).encode(), reply=inbox)
             entries: list[Entry] = []
-            while (entry := _entry_in(await answers.next_msg(timeout=ATTEMPT_S))) is not None:
-                entries.append(entry)
+            # Its own time-out, asyncio.wait_for, loses cancellations before Python 3.12.
+            async with asyncio.timeout(ATTEMPT_S) as patience:
+                while (entry := _entry_in(await answers.next_msg(timeout=None))) is not None:
+                    entries.append(entry)
+                    patience.reschedule(asyncio.get_running_loop().time() + ATTEMPT_S)
             return entries
         finally:
             with contextlib.suppress(*TRANSIENT):
