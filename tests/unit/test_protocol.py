@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import SimpleNamespace
 from typing import Any
@@ -143,3 +145,40 @@ async def test_connection_beyond_the_limit_that_says_nothing_is_closed(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+@pytest.mark.parametrize("closes", ["server", "client"])
+async def test_connection_that_has_ended_is_freed_without_a_search_for_cycles(
+    monkeypatch: pytest.MonkeyPatch, closes: str
+) -> None:
+    """What is left of it would be as large as what it had sent last, up to 64 KiB."""
+    kept: list[weakref.ref[Any]] = []
+    made = protocol.Parser.__init__
+
+    def remembered(self: Any, *arguments: Any, **more: Any) -> None:
+        made(self, *arguments, **more)
+        kept.append(weakref.ref(self))
+
+    async def answer(scope: Any, receive: Any, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr(protocol.Parser, "__init__", remembered)
+    said = b"connection: close\r\n" if closes == "server" else b""
+    head = b"POST / HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n"
+    async with serving(10) as (server, port):
+        server.worker.asgi = answer
+        server.worker.cfg.set("asgi_disconnect_grace_period", 0)
+        gc.disable()
+        try:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(head % (said, 3 * len(PART)) + 3 * PART)
+                assert b" 204 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                writer.close()
+            await until(lambda: server.worker.nr_conns == 0)
+            await until(lambda: len(kept) == 3 and not any(each() for each in kept))
+        finally:
+            gc.enable()
