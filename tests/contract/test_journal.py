@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker.nats_address import parse_address
 from broker.store.jetstream import jetstream_store
+from broker.store.jetstream.journal import JetStreamJournal
 from broker.store.jetstream.lease import LeaseTimes
 from broker.store.jetstream.records import Beat, Record, Released, decode
+from broker.store.jetstream.replica import Replica
 from broker.store.jetstream.stream import Stream
 from broker.store.port import Unavailable, Unusable
 from broker.store.sqlite import SqliteStore
@@ -43,15 +47,29 @@ class LateAnswer:
         return seq
 
 
+class Beats:
+    """Counts the beats that are stored, in whatever thread they are written."""
+
+    def __init__(self) -> None:
+        self._stored = threading.Semaphore(0)
+        self._append = Stream.append
+
+    async def append(self, stream: Stream, payload: bytes, last: int, name: str) -> int:
+        """Stand in for Stream.append."""
+        seq = await self._append(stream, payload, last, name)
+        if isinstance(decode(payload), Beat):
+            self._stored.release()
+        return seq
+
+    def come(self, count: int) -> bool:
+        """Block the thread until so many more are stored; say whether they are."""
+        return all(self._stored.acquire(timeout=5) for _ in range(count))
+
+
 def open_at(address: str, folder: Path, failures: list[str]) -> SqliteStore:
-    """Make a store of a test's own, not opened."""
-    return jetstream_store(
-        parse_address(address),
-        folder,
-        "http://127.0.0.1:1",
-        failed=failures.append,
-        times=BEATS_SOON,
-    )
+    """Make a store of a test's own, not opened, whose journal shares the test's loop."""
+    journal = JetStreamJournal(parse_address(address), "http://127.0.0.1:1", times=BEATS_SOON)
+    return SqliteStore(str(folder / "replica.db"), failed=failures.append, journal=journal)
 
 
 async def test_group_is_not_taken_for_a_beat_of_unknown_fate(
@@ -95,6 +113,31 @@ async def test_owner_that_stops_in_the_middle_of_a_beat_lets_go(
     await asyncio.wait_for(closing_store, 10)
 
     assert isinstance(await last_record(address), Released)
+
+
+@pytest.mark.parametrize(("of", "name"), [(SqliteStore, "_load"), (Replica, "apply")])
+async def test_owner_keeps_its_lease_however_long_its_store_takes_to_load(
+    nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: type, name: str
+) -> None:
+    beats, load = Beats(), getattr(of, name)
+    came: list[bool] = []
+
+    def load_slowly(*arguments: Any) -> None:
+        came.append(beats.come(3))
+        load(*arguments)
+
+    monkeypatch.setattr(Stream, "append", lambda *arguments: beats.append(*arguments))
+    monkeypatch.setattr(of, name, load_slowly)
+    store = jetstream_store(
+        parse_address(f"nats://{nats.address}/slow{name}"),
+        tmp_path,
+        "http://127.0.0.1:1",
+        times=BEATS_SOON,
+    )
+    await store.open()
+    await store.close()
+
+    assert came == [True]
 
 
 async def last_record(address: str) -> Record:

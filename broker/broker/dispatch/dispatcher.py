@@ -101,6 +101,7 @@ class Dispatcher:
     async def _claim(self) -> None:
         async for shard in self._store.claim():
             self._watch(self._pump(shard), f"pump {shard.topic}/{shard.subscription}")
+            await asyncio.sleep(0)  # its first turn, and whatever else waits for one
 
     async def _pump(self, shard: Shard) -> None:
         name = (shard.topic, shard.subscription)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from broker.nats_address import Address
 from broker.store.jetstream.lease import Lease, LeaseTimes, Watch
@@ -36,6 +37,13 @@ LET_GO_S = 3.0
 # so what is written twice is never more than what is written once.
 SNAPSHOT_BYTES = 64 * 1024 * 1024
 SNAPSHOT_PAUSE_S = 1.0
+
+
+class Claim(NamedTuple):
+    """A claim of this broker's that stands in the journal."""
+
+    seq: int
+    record: Claimed
 
 
 class JetStreamJournal:
@@ -80,19 +88,22 @@ class JetStreamJournal:
             journal = await self._stream.open()
             replica = await self._replica(path, journal)
             try:
-                await self._follow(replica, path, journal)
+                claim = await self._follow(replica, path, journal)
+                beat = asyncio.create_task(self._beat(lost), name="beat")
+                self._tasks = [beat]
+                # In a thread, and beside the beat: it may have to bring the file to a newer schema.
+                await asyncio.to_thread(replica.apply, claim.seq, claim.record)
             finally:
                 replica.close()
         finally:
             opening.cancel()
+        if beat.done():
+            raise LeaseLost(f"{self._address} was lost while {path} was made ready")
         self._owned = True
         self._owner = None
         self._path = path
         log.info("This broker owns %s.", self._address, extra={"action": "owner"})
-        self._tasks = [
-            asyncio.create_task(self._beat(lost), name="beat"),
-            asyncio.create_task(self._snapshot(), name="snapshot"),
-        ]
+        self._tasks.append(asyncio.create_task(self._snapshot(), name="snapshot"))
 
     async def _replica(self, path: Path, journal: str) -> Replica:
         """Open the file, or one made from the newest snapshot where it is too far behind."""
@@ -137,8 +148,8 @@ class JetStreamJournal:
                 "Restore the bucket of its snapshots, or set BROKER_STORE to another name."
             )
 
-    async def _follow(self, replica: Replica, path: Path, journal: str) -> None:
-        """Do what the owner does until this broker owns the journal."""
+    async def _follow(self, replica: Replica, path: Path, journal: str) -> Claim:
+        """Do what the owner does until this broker owns the journal, by a claim of its own."""
         self._watch.heard()
         self._owner = replica.claim
         while True:
@@ -155,8 +166,8 @@ class JetStreamJournal:
                 continue
             if entries:
                 continue
-            if self._claimable(replica) and await self._claim(replica):
-                return
+            if self._claimable(replica) and (claim := await self._claim(replica)) is not None:
+                return claim
             if self._owner is not None:
                 self._stand_by(self._owner.url)
             await asyncio.sleep(POLL_S)
@@ -192,7 +203,7 @@ class JetStreamJournal:
         # Where the owner was on this very folder, it is gone: the folder's lock is this process's.
         return self._owner is not None and self._owner.owner.startswith(f"{self._node}-")
 
-    async def _claim(self, replica: Replica) -> bool:
+    async def _claim(self, replica: Replica) -> Claim | None:
         """Try to become the owner, right behind what the replica has."""
         claim = replica.claim_of(self._life, self._url)
         self._last = replica.seq
@@ -200,9 +211,8 @@ class JetStreamJournal:
             await self._write(claim)
         except (LeaseLost, Unavailable):
             self._watch.heard()  # somebody else was quicker
-            return False
-        replica.apply(self._last, claim)
-        return True
+            return None
+        return Claim(self._last, claim)
 
     def owner(self) -> str | None:
         return None if self._owned or self._owner is None else self._owner.url
@@ -237,7 +247,8 @@ class JetStreamJournal:
                 try:
                     await self._write(Beat())
                 except StoreError as error:
-                    lost(str(error))
+                    if self._owned:  # else whoever takes over hears of it
+                        lost(str(error))
                     return
 
     async def _snapshot(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from broker.nats_address import Address
 from broker.store.jetstream.journal import SNAPSHOT_BYTES, JetStreamJournal
 from broker.store.jetstream.lease import LeaseTimes
+from broker.store.jetstream.thread import JournalThread
 from broker.store.sqlite import SqliteStore
 from broker.store.sqlite.commit_place import CommitPlace
 
@@ -30,5 +31,9 @@ def jetstream_store(
     """
     journal = JetStreamJournal(address, url, times=times, snapshot_bytes=snapshot_bytes)
     return SqliteStore(
-        str(folder / FILE), now=now, failed=failed, commit_place=commit_place, journal=journal
+        str(folder / FILE),
+        now=now,
+        failed=failed,
+        commit_place=commit_place,
+        journal=JournalThread(journal),
     )
