@@ -33,6 +33,7 @@ from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
     from broker.api.forwarding import Forwarding
+    from broker.rpc.port import RpcPort
     from broker.rpc.server import RpcServer
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Worker:
         self._under_way = under_way
         self._keepers: list[asyncio.Task[None]] = []
         self._rpc: RpcServer | None = None
+        self._rpc_port: RpcPort | None = None
         self._store: Store = open_store(settings, self._fail)
         self._tracing: Tracing | None = None
         self._dispatcher: Dispatcher | None = None
@@ -77,6 +79,8 @@ class Worker:
         gc.disable()  # what is made here stays; to look through it again and again takes long
         settings = self._settings
         store = self._store
+        if settings.store.startswith(SCHEME):
+            await self._open_rpc_port()
         await store.open()
         gc.disable()  # it may have stood by
         self._tracing = tracing_from(os.environ, __version__)
@@ -110,7 +114,7 @@ class Worker:
         # Only now, in the worker: it does not survive a fork.
         from broker.rpc.server import RpcServer
 
-        self._rpc = RpcServer(broker, self._keys, settings, self._under_way)
+        self._rpc = RpcServer(broker, self._keys, settings, self._under_way, self._rpc_port)
         await self._rpc.start()
         self._keepers = [
             asyncio.create_task(broker.keys.keep_use(), name="keep use of keys"),
@@ -129,6 +133,15 @@ class Worker:
             extra={"action": "started"},
         )
         return broker
+
+    async def _open_rpc_port(self) -> None:
+        """Hand calls on as long as another broker owns the store."""
+        from broker.rpc.handing_on import HandingOn
+        from broker.rpc.port import RpcPort
+
+        handing_on = HandingOn(lambda _: self._store.rpc_owner(), self._under_way)
+        self._rpc_port = RpcPort(self._settings, handing_on)
+        await self._rpc_port.listen()
 
     async def standing_by(self) -> None:
         """End when another broker owns the store, and this one has to wait."""
@@ -150,6 +163,8 @@ class Worker:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         if self._rpc is not None:
             await self._rpc.stop()
+        if self._rpc_port is not None:
+            await self._rpc_port.stop()
         if self._sweeper is not None:
             await self._sweeper.stop()
         if self._dispatcher is not None:

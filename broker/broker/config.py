@@ -58,6 +58,12 @@ class Settings:
         """Where the other brokers of a cluster reach this one."""
         return self.own_url or f"http://{socket.gethostname()}:{self.port}"
 
+    @property
+    def node_rpc(self) -> str:
+        """Where they reach its gRPC: the same host, and the port."""
+        host = urlsplit(self.node_url).hostname or ""
+        return f"[{host}]:{self.grpc_port}" if ":" in host else f"{host}:{self.grpc_port}"
+
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read every `BROKER_…` variable; raise WrongSetting that tells all faults at once.

@@ -11,10 +11,16 @@ from broker.api.under_way import UnderWay
 from broker.auth import Keys
 from broker.bootstrap import Worker
 from broker.config import settings_from
+from support.broker_process import free_port
 
 
 def test_memory_is_collected_while_a_broker_stands_by(tmp_path: Path) -> None:
-    environment = {"BROKER_STORE": "nats://127.0.0.1:1/nobody", "BROKER_REPLICA": str(tmp_path)}
+    environment = {
+        "BROKER_STORE": "nats://127.0.0.1:1/nobody",
+        "BROKER_REPLICA": str(tmp_path),
+        "BROKER_HOST": "127.0.0.1",
+        "BROKER_GRPC_PORT": str(free_port()),
+    }
 
     async def stand_by() -> bool:
         worker = Worker(settings_from(environment), Keys(None, on=False), UnderWay(1))
@@ -26,6 +32,7 @@ def test_memory_is_collected_while_a_broker_stands_by(tmp_path: Path) -> None:
             starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await starting
+            await worker.stop()
 
     try:
         assert asyncio.run(stand_by())

@@ -166,6 +166,14 @@ def test_brokers_reach_one_another_by_host_name() -> None:
     assert settings_from({"BROKER_NODE_URL": "http://n:1"}).node_url == "http://n:1"
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [("http://n:1", "n:50051"), ("https://[2001:db8::1]", "[2001:db8::1]:50051")],
+)
+def test_grpc_of_a_broker_is_where_its_url_is(url: str, address: str) -> None:
+    assert settings_from({"BROKER_NODE_URL": url}).node_rpc == address
+
+
 def test_all_faults_are_told_at_once() -> None:
     lines = refusal({variable: texts[0] for variable, texts in WRONG.items()})
     assert [line.split()[0] for line in lines] == list(_VARIABLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +69,14 @@ def test_record_comes_back_as_it_was() -> None:
     ]
 
     assert [decode(encode(record)) for record in records] == records
+
+
+def test_claim_of_an_older_broker_says_nothing_of_grpc() -> None:
+    claim = Claimed("me-1", "http://me", 4, "ab", 1.5, ["SELECT 1"], "me:50051")
+    kind, *fields = msgspec.msgpack.decode(encode(claim))
+
+    assert decode(encode(claim)) == claim
+    older = decode(msgspec.msgpack.encode([kind, *fields[:-1]]))
+    assert isinstance(older, Claimed)
+    assert (older.url, older.rpc) == ("http://me", "")
+    assert decode(msgspec.msgpack.encode([kind, *fields, "of a newer one"])) == claim

@@ -13,7 +13,7 @@ import pytest
 from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
 from broker.config import Settings
-from broker.rpc import patience, server
+from broker.rpc import patience, port
 from broker.rpc.server import RpcServer
 from broker.service import Broker
 from broker.streams import Streams
@@ -102,7 +102,7 @@ async def test_no_more_streams_than_there_may_be(serve: Serve) -> None:
 async def test_no_more_calls_than_there_may_be(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CALLS", 2)
+    monkeypatch.setattr(port, "MOST_CALLS", 2)
     async with serve() as serving:
         await serving.broker.publish("t", [new_message()])
         client = await serving.client()
@@ -118,7 +118,7 @@ async def test_no_more_calls_than_there_may_be(
 async def test_calls_beyond_those_of_a_connection_wait(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CALLS_OF_A_CONNECTION", 1)
+    monkeypatch.setattr(port, "MOST_CALLS_OF_A_CONNECTION", 1)
     async with serve() as serving:
         await serving.broker.publish("t", [new_message()])
         client, other = await serving.client(), await serving.client()

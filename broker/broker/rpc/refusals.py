@@ -15,6 +15,7 @@ from broker.errors import BrokerError
 from broker.rpc.generated.broker_pb2 import Fault, Refusal
 
 DOMAIN = "errors.broker.example"
+DETAILS = "grpc-status-details-bin"
 _BY_CODE: Mapping[str, int] = {
     "id_reused": code_pb2.ALREADY_EXISTS,
     "key_name_taken": code_pb2.ALREADY_EXISTS,
@@ -70,7 +71,7 @@ async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: BrokerErr
     """End a call with a refusal. Raises grpc.aio.AbortError."""
     status = status_of(error)
     code = next(each for each in grpc.StatusCode if each.value[0] == status.code)
-    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+    trailer = ((DETAILS, status.SerializeToString()),)
     await context.abort(code, error.detail, trailer)
 
 

@@ -19,5 +19,6 @@ def open_store(settings: Settings, failed: Callable[[str], None]) -> Store:
         from broker.store.jetstream import jetstream_store
 
         address = parse_address(settings.store)
-        return jetstream_store(address, Path(settings.replica), settings.node_url, failed=failed)
+        folder, url, rpc = Path(settings.replica), settings.node_url, settings.node_rpc
+        return jetstream_store(address, folder, url, rpc, failed=failed)
     return SqliteStore(sqlite_path(settings.store), failed=failed)

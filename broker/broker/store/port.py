@@ -450,6 +450,9 @@ class Store(Protocol):
         None where it is not known, and where it is this one.
         """
 
+    def rpc_owner(self) -> str | None:
+        """Return where the gRPC of that broker is, a host and a port; None likewise."""
+
     def may_send_until(self) -> float:
         """Return when to begin no more requests, on the monotonic clock.
 

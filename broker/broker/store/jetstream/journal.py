@@ -53,6 +53,7 @@ class JetStreamJournal:
         self,
         address: Address,
         url: str,
+        rpc: str = "",
         *,
         times: LeaseTimes | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -60,6 +61,7 @@ class JetStreamJournal:
     ) -> None:
         self._address = address
         self._url = url
+        self._rpc = rpc
         self._node = ""
         self._times = times or LeaseTimes()
         self._monotonic = monotonic
@@ -205,7 +207,7 @@ class JetStreamJournal:
 
     async def _claim(self, replica: Replica) -> Claim | None:
         """Try to become the owner, right behind what the replica has."""
-        claim = replica.claim_of(self._life, self._url)
+        claim = replica.claim_of(self._life, self._url, self._rpc)
         self._last = replica.seq
         try:
             await self._write(claim)
@@ -216,6 +218,9 @@ class JetStreamJournal:
 
     def owner(self) -> str | None:
         return None if self._owned or self._owner is None else self._owner.url
+
+    def rpc_owner(self) -> str | None:
+        return None if self._owned or self._owner is None else self._owner.rpc or None
 
     # -- owning ------------------------------------------------------------------------------------
 

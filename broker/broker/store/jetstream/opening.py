@@ -18,6 +18,7 @@ def jetstream_store(
     address: Address,
     folder: Path,
     url: str,
+    rpc: str = "",
     *,
     now: Callable[[], float] = time.time,
     failed: Callable[[str], None] = lambda _: None,
@@ -27,9 +28,10 @@ def jetstream_store(
 ) -> SqliteStore:
     """Return a store whose journal is at an address, and whose file is in a folder, not opened yet.
 
-    The other brokers reach this one at `url` while it owns the journal.
+    The other brokers reach this one at `url` while it owns the journal, and its gRPC at `rpc`: a
+    host and a port.
     """
-    journal = JetStreamJournal(address, url, times=times, snapshot_bytes=snapshot_bytes)
+    journal = JetStreamJournal(address, url, rpc, times=times, snapshot_bytes=snapshot_bytes)
     return SqliteStore(
         str(folder / FILE),
         now=now,

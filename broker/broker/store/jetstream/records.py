@@ -15,8 +15,9 @@ PART_BYTES = 960 * 1024
 class Claimed(msgspec.Struct, frozen=True, tag="claimed", array_like=True):
     """A broker owns the journal from here on.
 
-    `owner` is told from every other broker's, `url` is where it serves. Its file has this schema
-    and this log, and the groups that follow name `statements` by their place.
+    `owner` is told from every other broker's, `url` is where it serves, `rpc` where its gRPC is: a
+    host and a port. Its file has this schema and this log, and the groups that follow name
+    `statements` by their place.
     """
 
     owner: str
@@ -25,6 +26,7 @@ class Claimed(msgspec.Struct, frozen=True, tag="claimed", array_like=True):
     log_id: str
     created_at: float
     statements: Sequence[str]
+    rpc: str = ""  # last, and not said by older brokers
 
 
 class Part(msgspec.Struct, frozen=True, tag="part", array_like=True):

@@ -159,7 +159,7 @@ class Replica:
         finally:
             self._bounded = False
 
-    def claim_of(self, owner: str, url: str) -> Claimed:
+    def claim_of(self, owner: str, url: str, rpc: str = "") -> Claimed:
         """Return what claims the journal for this broker, with this file."""
         connection = self._opened()
         schema = max(schema_of(connection), newest_schema())
@@ -167,7 +167,7 @@ class Replica:
         if schema_of(connection):
             log = connection.execute(SQL["log_row"]).fetchone()
         log_id, created_at = (secrets.token_hex(4), time.time()) if log is None else log
-        return Claimed(owner, url, schema, log_id, created_at, STATEMENTS)
+        return Claimed(owner, url, schema, log_id, created_at, STATEMENTS, rpc)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

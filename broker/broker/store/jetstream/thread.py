@@ -66,6 +66,9 @@ class JournalThread:
     def owner(self) -> str | None:
         return self._journal.owner()
 
+    def rpc_owner(self) -> str | None:
+        return self._journal.rpc_owner()
+
     def may_send_until(self) -> float:
         return self._journal.may_send_until()
 

@@ -40,6 +40,9 @@ class Journal(Protocol):
     def owner(self) -> str | None:
         """Return the URL of the broker that owns it, None where that is unknown or this one."""
 
+    def rpc_owner(self) -> str | None:
+        """Return where the gRPC of that broker is, a host and a port, None likewise."""
+
     def may_send_until(self) -> float:
         """Return the time, on the monotonic clock, until which this broker surely owns it."""
 

@@ -180,6 +180,9 @@ class SqliteStore:
     def owner(self) -> str | None:
         return None if self._journal is None else self._journal.owner()
 
+    def rpc_owner(self) -> str | None:
+        return None if self._journal is None else self._journal.rpc_owner()
+
     def may_send_until(self) -> float:
         return math.inf if self._journal is None else self._journal.may_send_until()
 
