@@ -11,7 +11,7 @@ TIMES = LeaseTimes(lapse_s=5.0, beat_s=1.0, margin_s=1.0)
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0

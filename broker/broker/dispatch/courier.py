@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 import pycurl
 
+from broker.boot_time import boot_time
 from broker.cloudevents import binary_headers, structured
 from broker.dispatch.connections import Connections
 from broker.dispatch.frames import (
@@ -216,7 +217,7 @@ class Courier:
                 self._waiting.append(job)
 
     def _may_send(self) -> bool:
-        return self._until is None or time.monotonic() < self._until
+        return self._until is None or boot_time() < self._until
 
     def _start(self, job: Job | Ask) -> None:
         endpoint = self._endpoints.get(job.endpoint)

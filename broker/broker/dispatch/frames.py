@@ -68,7 +68,7 @@ class Forget(Struct, frozen=True, array_like=True, tag="forget"):
 
 
 class Until(Struct, frozen=True, array_like=True, tag="until"):
-    """When to begin no more requests, on the monotonic clock, unless another of these comes."""
+    """When to begin no more requests, in boot_time, unless another of these comes."""
 
     time: float
 

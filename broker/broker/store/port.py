@@ -454,7 +454,7 @@ class Store(Protocol):
         """Return where the gRPC of that broker is, a host and a port; None likewise."""
 
     def may_send_until(self) -> float:
-        """Return when to begin no more requests, on the monotonic clock.
+        """Return when to begin no more requests, as boot_time has it.
 
         It is moved on while this broker owns the store; inf where nobody can take it away.
         """

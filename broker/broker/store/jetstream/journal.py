@@ -5,12 +5,12 @@ import contextlib
 import logging
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from broker.boot_time import boot_time
 from broker.nats_address import Address
 from broker.store.jetstream.lease import Lease, LeaseTimes, Watch
 from broker.store.jetstream.records import (
@@ -56,7 +56,7 @@ class JetStreamJournal:
         rpc: str = "",
         *,
         times: LeaseTimes | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ) -> None:
         self._address = address
@@ -64,13 +64,13 @@ class JetStreamJournal:
         self._rpc = rpc
         self._node = ""
         self._times = times or LeaseTimes()
-        self._monotonic = monotonic
+        self._clock = clock
         self._snapshot_bytes = snapshot_bytes
         self._life = ""
         self._numbers = count(1)
         self._stream = Stream(address)
-        self._lease = Lease(self._times, monotonic)
-        self._watch = Watch(self._times, monotonic)
+        self._lease = Lease(self._times, clock)
+        self._watch = Watch(self._times, clock)
         self._turn = asyncio.Lock()
         self._condensing = asyncio.Lock()
         self._owner: Claimed | None = None
@@ -232,7 +232,7 @@ class JetStreamJournal:
 
     async def _write(self, record: Record) -> None:
         payload = encode(record)
-        began = self._monotonic()
+        began = self._clock()
         # Never the same again: a record whose fate is unknown may yet stand where this one goes.
         name = f"{self._life}-{next(self._numbers)}"
         self._last = await self._stream.append(payload, self._last, name)

@@ -1,4 +1,4 @@
-"""How long an owner may act, and when another may take over. Times are on the monotonic clock."""
+"""How long an owner may act, and when another may take over. Times are as boot_time has them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Lease:
     heard of it at its first try.
     """
 
-    def __init__(self, times: LeaseTimes, monotonic: Callable[[], float]) -> None:
+    def __init__(self, times: LeaseTimes, clock: Callable[[], float]) -> None:
         self._times = times
-        self._monotonic = monotonic
+        self._clock = clock
         self._began = float("-inf")
 
     def renew(self, began: float) -> None:
@@ -39,23 +39,23 @@ class Lease:
 
     def beat_in(self) -> float:
         """Return how many seconds from now the owner has to write something."""
-        return max(0.0, self._began + self._times.beat_s - self._monotonic())
+        return max(0.0, self._began + self._times.beat_s - self._clock())
 
 
 class Watch:
     """What a broker that stands by knows of the owner: when it last heard of it."""
 
-    def __init__(self, times: LeaseTimes, monotonic: Callable[[], float]) -> None:
+    def __init__(self, times: LeaseTimes, clock: Callable[[], float]) -> None:
         self._times = times
-        self._monotonic = monotonic
-        self._heard = monotonic()
+        self._clock = clock
+        self._heard = clock()
         self._free = False
 
     def heard(self, *, released: bool = False) -> None:
         """Hear of a record of the owner's, just now; it may say that it has let go."""
-        self._heard = self._monotonic()
+        self._heard = self._clock()
         self._free = released
 
     def claimable(self) -> bool:
         """Say whether the journal may be claimed."""
-        return self._free or self._monotonic() - self._heard >= self._times.lapse_s
+        return self._free or self._clock() - self._heard >= self._times.lapse_s

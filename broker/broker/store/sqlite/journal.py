@@ -44,7 +44,7 @@ class Journal(Protocol):
         """Return where the gRPC of that broker is, a host and a port, None likewise."""
 
     def may_send_until(self) -> float:
-        """Return the time, on the monotonic clock, until which this broker surely owns it."""
+        """Return the time, as boot_time has it, until which this broker surely owns it."""
 
 
 class Executes(Protocol):
