@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,19 +39,44 @@ def on_jetstream(servers: int) -> Callable[[Path], AbstractContextManager[Server
     return partial(running_cluster, servers=servers)
 
 
+@dataclass(frozen=True, slots=True)
+class NatsProcess:
+    """A NATS server: its process, and where it tells of itself."""
+
+    process: ServerProcess
+    monitor: ServerProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Two brokers that share a journal; the first owns it."""
+
+    owner: ServerUnderTest
+    standby: ServerUnderTest
+    nats: tuple[NatsProcess, ...]
+
+
 @contextmanager
 def running_cluster(folder: Path, servers: int) -> Iterator[ServerUnderTest]:
-    """Serve two brokers that share a journal; the first owns it, and is the one under load."""
+    """Serve two brokers that share a journal; the one under load owns it."""
+    with started_cluster(folder, servers) as cluster:
+        processes = [*(each.process for each in cluster.nats), cluster.standby.process]
+        owner = cluster.owner
+        others = tuple(each.pid for each in processes)
+        yield ServerUnderTest(owner.process, owner.database, owner.grpc_port, others)
+
+
+@contextmanager
+def started_cluster(folder: Path, servers: int) -> Iterator[Cluster]:
+    """Start NATS servers, then two brokers."""
     with ExitStack() as stack:
         nats = _start_nats(folder, servers, stack)
-        address = ",".join(f"{HOST}:{each.port}" for each in nats)
-        brokers = [
+        address = ",".join(f"{HOST}:{each.process.port}" for each in nats)
+        owner, standby = [
             stack.enter_context(_broker(folder / name, f"nats://{address}/bench"))
             for name in ("owner", "standby")
         ]
-        others = tuple(each.pid for each in (*nats, brokers[1].process))
-        owner = brokers[0]
-        yield ServerUnderTest(owner.process, owner.database, owner.grpc_port, others)
+        yield Cluster(owner, standby, tuple(nats))
 
 
 @contextmanager
@@ -63,7 +89,7 @@ def _broker(folder: Path, store: str) -> Iterator[ServerUnderTest]:
         yield ServerUnderTest(process, folder / "replica" / "replica.db", grpc_port)
 
 
-def _start_nats(folder: Path, servers: int, stack: ExitStack) -> list[ServerProcess]:
+def _start_nats(folder: Path, servers: int, stack: ExitStack) -> list[NatsProcess]:
     """Start servers; several can only be ready together, so the last is the one waited for."""
     routes = [free_port() for _ in range(servers)]
     started = []
@@ -88,5 +114,5 @@ def _start_nats(folder: Path, servers: int, stack: ExitStack) -> list[ServerProc
         process = stack.enter_context(
             running(command, port=http_port, ready_path="/", log=place / "nats.log")
         )
-        started.append(ServerProcess(process.pid, port))
+        started.append(NatsProcess(ServerProcess(process.pid, port), process))
     return started

@@ -54,6 +54,10 @@ class ServerProcess:
         """POST a document, return the JSON one in the answer."""
         return self._call("POST", path, body, content_type)
 
+    def delete(self, path: str) -> None:
+        """DELETE something."""
+        self._call("DELETE", path, None)
+
     def _call(
         self, method: str, path: str, body: bytes | None, content_type: str = "application/json"
     ) -> Any:
@@ -66,7 +70,7 @@ class ServerProcess:
             connection.close()
         if answer.status >= 300:
             raise ServerFailed(f"{method} {path} was answered {answer.status}: {content!r}")
-        return msgspec.json.decode(content)
+        return msgspec.json.decode(content) if content else None
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.backlog import measure_backlog
 from bench.cases import CASES, Case
+from bench.cluster_cost import measure_cluster_cost
 from bench.finding import Study
 from bench.growth import measure_growth
 from bench.many_subscriptions import measure_many_subscriptions
@@ -69,6 +70,16 @@ STUDIES = (
         " messages from publish to webhook. Cost is processor time, which other work on the"
         " machine disturbs less than rates. A ratio above 1.5 is told as growth.",
         measure_growth,
+    ),
+    Study(
+        "cluster",
+        "What a message costs each part of a cluster",
+        "Two brokers on three NATS servers, all on this machine: the owner is under load, the other"
+        " stands by. Processor time of each process, what the servers say went over the network,"
+        " and what each process handed to the disk, shared by the messages; of a follower the mean"
+        " of two. Of a few repeats the one that took least of the processor, for other work only"
+        " adds. A record is a message of the journal, with all that one group commit has.",
+        measure_cluster_cost,
     ),
 )
 NAMES = [case.name for case in CASES] + [study.name for study in STUDIES]
