@@ -55,6 +55,10 @@ class HandingOn(grpc.GenericRpcHandler):
         """Say whether there is somebody to hand calls on to."""
         return self._owner_of(None) is not None
 
+    def calls(self) -> int:
+        """Count the calls that are handed on now."""
+        return self._lines.calls()
+
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Return what hands a call on, None for one that there is not."""
         service, _, name = details.method.removeprefix("/").partition("/")

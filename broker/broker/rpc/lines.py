@@ -56,6 +56,10 @@ class Lines:
             if not line.calls and line not in lines:
                 await line.channel.close()
 
+    def calls(self) -> int:
+        """Count the calls that have a connection."""
+        return sum(line.calls for lines in self._lines.values() for line in lines)
+
     async def close(self) -> None:
         """Close all of them."""
         lines = [line for each in self._lines.values() for line in each]
