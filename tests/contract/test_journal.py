@@ -140,6 +140,22 @@ async def test_owner_keeps_its_lease_however_long_its_store_takes_to_load(
     assert came == [True]
 
 
+async def test_owner_that_found_nobody_has_not_stood_by(nats: NatsServer, tmp_path: Path) -> None:
+    store = jetstream_store(
+        parse_address(f"nats://{nats.address}/nobody"),
+        tmp_path,
+        "http://127.0.0.1:1",
+        times=LeaseTimes(lapse_s=600.0, beat_s=300.0),
+    )
+    standing_by = asyncio.create_task(store.standing_by())
+    await store.open()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not standing_by.done()
+    standing_by.cancel()
+    await store.close()
+
+
 async def last_record(address: str) -> Record:
     """Read what stands last in a journal."""
     stream = Stream(parse_address(address))

@@ -38,9 +38,12 @@ class JournalThread:
             with contextlib.suppress(RuntimeError):  # nobody is there any more
                 here.call_soon_threadsafe(what, *arguments)
 
+        async def stand_by() -> None:
+            await self._journal.standing_by.wait()
+            tell(self.standing_by.set)
+
         async def take_over() -> None:
-            standing_by = asyncio.create_task(self._journal.standing_by.wait(), name="standing by")
-            standing_by.add_done_callback(lambda _: tell(self.standing_by.set))
+            standing_by = asyncio.create_task(stand_by(), name="standing by")
             try:
                 await self._journal.take_over(path, lambda reason: tell(lost, reason))
             finally:
