@@ -15,20 +15,14 @@ from broker.api.asgi import AsgiApp, Front
 from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
 from broker.config import Settings, settings_from, shown_store
-from broker.consent import origin_of
 from broker.control import create_app
 from broker.dashboard import add_dashboard
-from broker.dispatch.couriers import Couriers
-from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.sweeper import Sweeper
-from broker.dispatch.traced import TracedCouriers
 from broker.hosts import EVERY_HOST, AllowedHosts
+from broker.life import Life
 from broker.nats_address import SCHEME
 from broker.service import Broker
 from broker.sessions import Sessions
 from broker.store.opening import open_store
-from broker.store.port import Store
-from broker.tls import tls_of
 from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
@@ -66,60 +60,26 @@ class Worker:
         self._settings = settings
         self._keys = keys
         self._under_way = under_way
-        self._keepers: list[asyncio.Task[None]] = []
         self._rpc: RpcServer | None = None
         self._rpc_port: RpcPort | None = None
-        self._store: Store = open_store(settings, self._fail)
+        self._life = Life(settings, keys, open_store(settings, self._fail), self._fail)
         self._tracing: Tracing | None = None
-        self._dispatcher: Dispatcher | None = None
-        self._sweeper: Sweeper | None = None
 
     async def start(self) -> Broker:
         """Open the store, take over what it holds, begin to deliver."""
         gc.disable()  # what is made here stays; to look through it again and again takes long
         settings = self._settings
-        store = self._store
         if settings.store.startswith(SCHEME):
             await self._open_rpc_port()
-        await store.open()
+        await self._life.store.open()
         gc.disable()  # it may have stood by
         self._tracing = tracing_from(os.environ, __version__)
-        broker = Broker(store, settings, self._keys, tracing=self._tracing)
-        await broker.load()
-        inherited = store.lock_descriptor()
-        tls = tls_of(settings.ca_file, settings.client_cert_file, settings.client_key_file)
-        couriers = (
-            Couriers(settings.allowed_targets, tls, inherited, store.may_send_until)
-            if self._tracing is None
-            else TracedCouriers(
-                settings.allowed_targets, tls, inherited, self._tracing, store.may_send_until
-            )
-        )
-        self._dispatcher = Dispatcher(
-            store,
-            couriers,
-            broker.subscriptions,
-            self._fail,
-            broker.pause_gone,
-            broker.keep_agreement,
-            settings.public_url,
-            origin_of(settings.public_url),
-        )
-        broker.use(self._dispatcher)
-        await self._dispatcher.start()
-        self._sweeper = Sweeper(
-            store, broker.topics, broker.subscriptions, self._dispatcher, self._fail
-        )
-        self._sweeper.start()
+        broker = await self._life.begin(self._tracing)
         # Only now, in the worker: it does not survive a fork.
         from broker.rpc.server import RpcServer
 
         self._rpc = RpcServer(broker, self._keys, settings, self._under_way, self._rpc_port)
         await self._rpc.start()
-        self._keepers = [
-            asyncio.create_task(broker.keys.keep_use(), name="keep use of keys"),
-            asyncio.create_task(broker.history.keep(), name="keep history"),
-        ]
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -139,18 +99,18 @@ class Worker:
         from broker.rpc.handing_on import HandingOn
         from broker.rpc.port import RpcPort
 
-        handing_on = HandingOn(lambda _: self._store.rpc_owner(), self._under_way)
+        handing_on = HandingOn(lambda _: self._life.store.rpc_owner(), self._under_way)
         self._rpc_port = RpcPort(self._settings, handing_on)
         await self._rpc_port.listen()
 
     async def standing_by(self) -> None:
         """End when another broker owns the store, and this one has to wait."""
-        await self._store.standing_by()
+        await self._life.store.standing_by()
         gc.enable()  # what is handed on meanwhile does not stay, and the wait may last for months
 
     def owner(self) -> str | None:
         """Return the URL of the broker that owns the store instead, None where it is not known."""
-        return self._store.owner()
+        return self._life.store.owner()
 
     def fail(self, error: Exception) -> None:
         """End the process: it cannot serve any more."""
@@ -158,18 +118,12 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
         if self._rpc is not None:
             await self._rpc.stop()
         if self._rpc_port is not None:
             await self._rpc_port.stop()
-        if self._sweeper is not None:
-            await self._sweeper.stop()
-        if self._dispatcher is not None:
-            await self._dispatcher.stop(self._settings.drain_s)
-        await self._store.close()
+        await self._life.end_deliveries()
+        await self._life.let_go()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)
         log.info("The broker has stopped.", extra={"action": "stopped"})

@@ -66,9 +66,11 @@ class Beats:
         return all(self._stored.acquire(timeout=5) for _ in range(count))
 
 
-def open_at(address: str, folder: Path, failures: list[str]) -> SqliteStore:
+def open_at(
+    address: str, folder: Path, failures: list[str], url: str = "http://127.0.0.1:1"
+) -> SqliteStore:
     """Make a store of a test's own, not opened, whose journal shares the test's loop."""
-    journal = JetStreamJournal(parse_address(address), "http://127.0.0.1:1", times=BEATS_SOON)
+    journal = JetStreamJournal(parse_address(address), url, times=BEATS_SOON)
     return SqliteStore(str(folder / "replica.db"), failed=failures.append, journal=journal)
 
 
@@ -154,6 +156,49 @@ async def test_owner_that_found_nobody_has_not_stood_by(nats: NatsServer, tmp_pa
     assert not standing_by.done()
     standing_by.cancel()
     await store.close()
+
+
+async def test_store_goes_to_the_broker_that_is_named_and_comes_back(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """The lease lasts a minute, so that whoever opens within seconds was let in."""
+    address = f"nats://{nats.address}/handed"
+    folders = {name: tmp_path / name for name in "abc"}
+    failures: list[str] = []
+
+    def store_of(name: str) -> SqliteStore:
+        return open_at(address, folders[name], failures, f"http://{name}")
+
+    first = store_of("a")
+    await first.open()
+    await first.create_topic(TOPIC, {})
+    second, third = store_of("b"), store_of("c")
+    opening = asyncio.create_task(second.open())
+    await asyncio.wait_for(second.standing_by(), 10)
+    following = asyncio.create_task(third.open())
+    await asyncio.wait_for(third.standing_by(), 10)
+    while not (second.follows() and third.follows()):  # noqa: ASYNC110 a step of what is tested
+        await asyncio.sleep(0.01)
+
+    await first.close("http://c")
+    await asyncio.wait_for(following, 10)
+    again = store_of("a")
+    returning = asyncio.create_task(again.open())
+    await asyncio.wait_for(again.standing_by(), 10)
+    while second.owner() != "http://c":  # noqa: ASYNC110 a step of what is tested
+        await asyncio.sleep(0.01)
+    assert not opening.done(), "another was named"
+    assert again.owner() == "http://c"
+
+    await third.create_topic("other", {})
+    await third.close("http://a")
+    await asyncio.wait_for(returning, 10)
+    assert not opening.done()
+    assert again.topic_stats("other").message_count == 0
+    await again.close()
+    await asyncio.wait_for(opening, 10)
+    await second.close()
+    assert not failures
 
 
 async def last_record(address: str) -> Record:

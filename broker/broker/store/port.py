@@ -453,14 +453,21 @@ class Store(Protocol):
     def rpc_owner(self) -> str | None:
         """Return where the gRPC of that broker is, a host and a port; None likewise."""
 
+    def follows(self) -> bool:
+        """Say whether this broker could own the store at once: what it waits with is the newest."""
+
     def may_send_until(self) -> float:
         """Return when to begin no more requests, as boot_time has it.
 
         It is moved on while this broker owns the store; inf where nobody can take it away.
         """
 
-    async def close(self) -> None:
-        """Commit what is pending and let go."""
+    async def close(self, follower: str | None = None) -> None:
+        """Commit what is pending and let go.
+
+        Where several brokers share a store, `follower` is the URL of the one that is to own it
+        next: it does at once, and the others hold off as long as if this one had been killed.
+        """
 
     async def scrub(self) -> None:
         """Leave nothing in the files of what the store held before and does not hold now.

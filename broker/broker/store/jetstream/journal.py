@@ -79,6 +79,7 @@ class JetStreamJournal:
         self._written = 0  # bytes since the last snapshot
         self._tasks: list[asyncio.Task[None]] = []
         self.standing_by = asyncio.Event()
+        self.caught_up = False
 
     # -- standing by -------------------------------------------------------------------------------
 
@@ -166,6 +167,7 @@ class JetStreamJournal:
                 await self._begin_anew(replica, path, journal)
                 self._owner = replica.claim
                 continue
+            self.caught_up = not entries
             if entries:
                 continue
             if self._claimable(replica) and (claim := await self._claim(replica)) is not None:
@@ -193,7 +195,9 @@ class JetStreamJournal:
 
     def _hear(self, record: Record) -> None:
         released = isinstance(record, Released)
-        self._watch.heard(released=released)
+        # Who is not to follow holds off as if the lease went on: the follower may be gone by now.
+        free = isinstance(record, Released) and record.follower in ("", self._url)
+        self._watch.heard(released=free)
         if released:
             self._owner = None
         if isinstance(record, Claimed):
@@ -285,24 +289,25 @@ class JetStreamJournal:
                 "A snapshot stands for the journal up to %d.", seq, extra={"action": "snapshot"}
             )
 
-    async def let_go(self) -> None:
+    async def let_go(self, follower: str | None) -> None:
+        self.caught_up = False
         if self._owned:
             with contextlib.suppress(TimeoutError, StoreError):
-                await asyncio.wait_for(self._release(), LET_GO_S)
+                await asyncio.wait_for(self._release(follower), LET_GO_S)
             self._owned = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stream.close()
 
-    async def _release(self) -> None:
-        """Have others follow at once."""
+    async def _release(self, follower: str | None) -> None:
+        """Have others, or one of them, follow at once."""
         # Behind a beat that is under way: cut off, it would stand in the way.
         async with self._turn:
             for task in self._tasks:
                 task.cancel()
             self._owned = False
-            await self._write(Released())
+            await self._write(Released(follower or ""))
 
 
 def node_of(folder: Path) -> str:

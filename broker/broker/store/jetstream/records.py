@@ -41,7 +41,9 @@ class Beat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
 
 
 class Released(msgspec.Struct, frozen=True, tag="released", array_like=True):
-    """The owner has let go."""
+    """The owner has let go. The broker at the URL `follower` is to own it next; "" is any."""
+
+    follower: str = ""
 
 
 Record: TypeAlias = Claimed | Part | Beat | Released

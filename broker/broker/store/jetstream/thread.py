@@ -52,16 +52,20 @@ class JournalThread:
         await self._begin()
         await self._there(take_over())
 
+    @property
+    def caught_up(self) -> bool:
+        return self._journal.caught_up
+
     async def append(self, connection: sqlite3.Connection, executed: Sequence[Execution]) -> None:
         await self._there(self._journal.append(connection, executed))
 
     async def condense(self) -> None:
         await self._there(self._journal.condense())
 
-    async def let_go(self) -> None:
+    async def let_go(self, follower: str | None) -> None:
         if self._thread is None or self._loop is None or self._ending is None:
             return
-        await self._there(self._journal.let_go())
+        await self._there(self._journal.let_go(follower))
         self._loop.call_soon_threadsafe(self._ending.set)
         await asyncio.to_thread(self._thread.join)
         self._thread = None

@@ -18,6 +18,10 @@ class Journal(Protocol):
 
     standing_by: asyncio.Event  # another broker owns it, or nobody can be reached
 
+    @property
+    def caught_up(self) -> bool:
+        """Say, while it is followed, whether nothing more is to come at the moment."""
+
     async def take_over(self, path: Path, lost: Callable[[str], None]) -> None:
         """Wait until this broker owns the journal, and make the file what the journal says.
 
@@ -34,8 +38,11 @@ class Journal(Protocol):
     async def condense(self) -> None:
         """Keep what the file has now, and nothing of how it came to that. Raises StoreError."""
 
-    async def let_go(self) -> None:
-        """Leave the journal to others, once the last group is committed."""
+    async def let_go(self, follower: str | None) -> None:
+        """Leave the journal to others, once the last group is committed.
+
+        Others than `follower`, the URL of a broker, hold off as if the lease went on.
+        """
 
     def owner(self) -> str | None:
         """Return the URL of the broker that owns it, None where that is unknown or this one."""

@@ -76,6 +76,7 @@ class SqliteStore:
         self._claimable: asyncio.Queue[SqliteShard] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(1, "read")
         self._connections: contextlib.AsyncExitStack | None = None
+        self._follower: str | None = None
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -85,7 +86,8 @@ class SqliteStore:
             self._lock.acquire()
             undo.callback(self._lock.release)
             if self._journal is not None:
-                undo.push_async_callback(self._journal.let_go)
+                journal = self._journal
+                undo.push_async_callback(lambda: journal.let_go(self._follower))
                 await self._journal.take_over(self._path, self._lose)
             self._writer = undo.enter_context(contextlib.closing(open_writer(self._path)))
             self._reader = undo.enter_context(contextlib.closing(open_reader(self._path)))
@@ -159,9 +161,10 @@ class SqliteStore:
             )
             self._add_shard(id_, name, topics[topic_id], place, covered, id_ in with_rows)
 
-    async def close(self) -> None:
+    async def close(self, follower: str | None = None) -> None:
         if self._connections is None:
             return
+        self._follower = follower
         async with self._connections:  # whatever fails, the folder is let go
             for task in self._tasks:
                 task.cancel()
@@ -182,6 +185,9 @@ class SqliteStore:
 
     def rpc_owner(self) -> str | None:
         return None if self._journal is None else self._journal.rpc_owner()
+
+    def follows(self) -> bool:
+        return self._journal is not None and self._journal.caught_up
 
     def may_send_until(self) -> float:
         return math.inf if self._journal is None else self._journal.may_send_until()
