@@ -4,25 +4,28 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from a2wsgi import WSGIMiddleware
 
 from broker import __version__
-from broker.api.asgi import AsgiApp, Front
+from broker.api.answers import AsgiApp
+from broker.api.asgi import Front
 from broker.api.under_way import UnderWay, most_bytes
 from broker.auth import Keys
-from broker.config import Settings, settings_from, shown_store
+from broker.bridge import LoopBridge
+from broker.config import Settings, settings_from
 from broker.control import create_app
 from broker.dashboard import add_dashboard
 from broker.hosts import EVERY_HOST, AllowedHosts
 from broker.life import Life
 from broker.nats_address import SCHEME
+from broker.process import fail, keep_memory, tell_of_start
 from broker.service import Broker
+from broker.serving import Serving
 from broker.sessions import Sessions
-from broker.store.opening import open_store
+from broker.store.opening import cells_in, open_store
 from broker.tracing import Tracing, tracing_from
 
 if TYPE_CHECKING:
@@ -30,27 +33,9 @@ if TYPE_CHECKING:
     from broker.rpc.port import RpcPort
     from broker.rpc.server import RpcServer
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FLASK_THREADS = 10
-EXIT_AFTER_FAILURE_S = 0.25
-
-# What a message needs is freed by its reference count. The search for cycles would go through all
-# that waits, over and over; it is left to what is rare: tracebacks and Flask's contexts.
-GC_THRESHOLDS = (50_000, 20, 20)
-
-
-class LoopBridge:
-    """Takes Flask's threads to the event loop."""
-
-    def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
-        self.broker = broker
-        self._loop = loop
-
-    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and return what it returns."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 class Worker:
@@ -62,7 +47,7 @@ class Worker:
         self._under_way = under_way
         self._rpc: RpcServer | None = None
         self._rpc_port: RpcPort | None = None
-        self._life = Life(settings, keys, open_store(settings, self._fail), self._fail)
+        self._life = Life(settings, keys, open_store(settings, fail), fail)
         self._tracing: Tracing | None = None
 
     async def start(self) -> Broker:
@@ -75,23 +60,16 @@ class Worker:
         gc.disable()  # it may have stood by
         self._tracing = tracing_from(os.environ, __version__)
         broker = await self._life.begin(self._tracing)
+        serving = Serving(broker=broker)
         # Only now, in the worker: it does not survive a fork.
         from broker.rpc.server import RpcServer
 
-        self._rpc = RpcServer(broker, self._keys, settings, self._under_way, self._rpc_port)
-        await self._rpc.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.enable()
-        log.info(
-            "broker %s serves on %s:%d, with its data in %s.",
-            __version__,
-            settings.host,
-            settings.port,
-            shown_store(settings.store),
-            extra={"action": "started"},
+        self._rpc = RpcServer(
+            lambda _: serving, self._keys, settings, self._under_way, self._rpc_port
         )
+        await self._rpc.start()
+        keep_memory()
+        tell_of_start(settings)
         return broker
 
     async def _open_rpc_port(self) -> None:
@@ -114,7 +92,7 @@ class Worker:
 
     def fail(self, error: Exception) -> None:
         """End the process: it cannot serve any more."""
-        self._fail(str(error))
+        fail(str(error))
 
     async def stop(self) -> None:
         """Finish what is out, then close the store."""
@@ -128,24 +106,11 @@ class Worker:
             await asyncio.to_thread(self._tracing.stop)
         log.info("The broker has stopped.", extra={"action": "stopped"})
 
-    def _fail(self, reason: str) -> None:
-        """End the process soon: a new one recovers from what is on disk.
-
-        The pause lets those who wait hear that their outcome is unknown.
-        """
-        log.critical("The worker ends, to recover: %s.", reason, extra={"action": "worker_failed"})
-        asyncio.get_running_loop().call_later(EXIT_AFTER_FAILURE_S, os._exit, 1)
-
 
 def create_front(settings: Settings) -> Front:
     """Build the ASGI application."""
     keys = Keys(settings.admin_key, on=settings.api_keys)
     sessions = Sessions(keys)
-
-    def control(broker: Broker) -> AsgiApp:
-        app = create_app(LoopBridge(broker, asyncio.get_running_loop()), keys)
-        add_dashboard(app, sessions)
-        return WSGIMiddleware(app, workers=FLASK_THREADS)  # type: ignore[arg-type, return-value]
 
     if not settings.api_keys:
         log.warning(
@@ -160,9 +125,21 @@ def create_front(settings: Settings) -> Front:
             extra={"action": "not_encrypted"},
         )
     under_way = UnderWay(most_bytes(settings.max_batch_bytes))
+    hosts = _hosts_of(settings)
+    if cells_in(settings) > 1:
+        # Only here: what it imports takes memory of which a broker alone has no use.
+        from broker.sharing import sharing_front
+
+        return sharing_front(settings, keys, sessions, under_way, hosts)
+
+    def control(broker: Broker) -> AsgiApp:
+        app = create_app(LoopBridge(broker, asyncio.get_running_loop()), keys)
+        add_dashboard(app, sessions)
+        return WSGIMiddleware(app, workers=FLASK_THREADS)  # type: ignore[arg-type, return-value]
+
     worker = Worker(settings, keys, under_way)
-    forwarding, hosts = _forwarding_of(settings, worker), _hosts_of(settings)
-    return Front(worker, control, keys, sessions, under_way, forwarding, hosts)
+    forwarding = _forwarding_of(settings, worker)
+    return Front(worker, control, keys, sessions, under_way, forwarding, hosts=hosts)
 
 
 def _forwarding_of(settings: Settings, worker: Worker) -> "Forwarding | None":

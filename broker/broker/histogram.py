@@ -24,6 +24,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: "Histogram") -> None:
+        """Count what another one with the same bounds has counted."""
+        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def cumulated(self) -> list[tuple[str, float]]:
         """Return how many values are at or below each bound, as Prometheus wants them."""
         names = [*(str(bound) for bound in self.bounds), "+Inf"]

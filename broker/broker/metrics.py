@@ -3,6 +3,7 @@
 What is counted on the way is a number in memory; everything else is asked for at the scrape.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,47 @@ class Measures:
     refused: Mapping[str, int]
     topics: Mapping[str, TopicStats]
     subscriptions: Sequence[SubscriptionMeasures]
-    store: StoreMeasures
+    store: StoreMeasures | None
+    cells: Sequence[int] = ()
+
+
+def together(parts: Mapping[int, Measures]) -> Measures:
+    """Add up the measures of the cells of a store that one process owns, which may be none."""
+    published, repeated, refused = Counter[str](), Counter[str](), Counter[str]()
+    topics: dict[str, TopicStats] = {}
+    for part in parts.values():
+        published.update(part.published)
+        repeated.update(part.repeated)
+        refused.update(part.refused)
+        topics.update(part.topics)
+    subscriptions = [each for part in parts.values() for each in part.subscriptions]
+    stores = [part.store for part in parts.values() if part.store is not None]
+    return Measures(
+        max((part.now for part in parts.values()), default=0.0),
+        published,
+        repeated,
+        refused,
+        topics,
+        subscriptions,
+        _stores(stores),
+        sorted(parts),
+    )
+
+
+def _stores(stores: Sequence[StoreMeasures]) -> StoreMeasures | None:
+    """Add up what the files take; their disk is the same."""
+    if not stores:
+        return None
+    commits = Histogram()
+    for store in stores:
+        commits.add(store.commits)
+    return StoreMeasures(
+        commits,
+        sum(store.wal_bytes for store in stores),
+        sum(store.file_bytes for store in stores),
+        sum(store.reusable for store in stores),
+        min(store.free for store in stores),
+    )
 
 
 def render(measures: Measures) -> bytes:
@@ -74,7 +115,15 @@ class _Collected(Collector):
         yield _gauge("broker_info", "The broker that runs.", ("version",), [((__version__,), 1.0)])
         yield from _of_topics(measures)
         yield from _of_subscriptions(measures)
-        yield from _of_the_store(measures.store)
+        if measures.cells:
+            yield _gauge(
+                "broker_cell_owned",
+                "1 for each cell of the store that this broker owns.",
+                ("cell",),
+                [((str(cell),), 1.0) for cell in measures.cells],
+            )
+        if measures.store is not None:
+            yield from _of_the_store(measures.store)
 
 
 def _of_topics(measures: Measures) -> Iterator[Metric]:

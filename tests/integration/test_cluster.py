@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +21,9 @@ from support.command import run_broker
 from support.endpoint import Answer, Endpoint
 from support.eventually import eventually
 from support.nats_server import NatsCluster, NatsServer
+from support.numbers import TAKEN_OVER_S, Publisher, assert_all_came_in_order, wait_for
 from support.signature import new_secret, verify
 
-TAKEN_OVER_S = 30.0
 StartNode = Callable[..., BrokerProcess]
 
 
@@ -76,68 +74,6 @@ def owns(node: BrokerProcess) -> bool:
     """Say whether a broker owns the store."""
     answer = httpx.get(f"{node.base_url}/readyz", trust_env=False)
     return answer.status_code == 200 and answer.json()["status"] == "ready"
-
-
-class Publisher:
-    """Publishes numbers under a key, one after the other, and repeats what is not answered 201."""
-
-    def __init__(self, nodes: list[BrokerProcess], topic: str) -> None:
-        self.acknowledged: list[int] = []
-        self._nodes = itertools.cycle(nodes)
-        self._topic = topic
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Publisher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with httpx.Client(trust_env=False, timeout=40) as client:
-            for number in itertools.count():
-                if self._stop.is_set():
-                    return
-                while not self._publish(client, number) and not self._stop.is_set():
-                    self._stop.wait(0.05)
-
-    def _publish(self, client: httpx.Client, number: int) -> bool:
-        node = next(self._nodes)
-        try:
-            answer = client.post(
-                f"{node.base_url}/v1/topics/{self._topic}/messages",
-                json=number,
-                headers={"ce-id": f"n-{number}", "ce-source": "/p", "ce-partitionkey": "k"},
-            )
-        except httpx.TransportError:
-            return False
-        assert answer.status_code in (201, 503), answer.text
-        if answer.status_code != 201:
-            return False
-        self.acknowledged.append(number)
-        return True
-
-
-def numbers_of(endpoint: Endpoint) -> list[int]:
-    """Return what an endpoint has got, repeats left out, in the order of the first deliveries."""
-    return list(dict.fromkeys(int(request.body) for request in list(endpoint.requests)))
-
-
-def assert_all_came_in_order(endpoint: Endpoint, publisher: Publisher) -> None:
-    """Check that nothing acknowledged is missing, and that first deliveries came in order."""
-    eventually(
-        lambda: set(publisher.acknowledged) <= set(numbers_of(endpoint)), within_s=TAKEN_OVER_S
-    )
-    assert numbers_of(endpoint) == sorted(numbers_of(endpoint))
-
-
-def wait_for(publisher: Publisher, more: int) -> None:
-    """Wait until some more have been acknowledged."""
-    reached = len(publisher.acknowledged) + more
-    eventually(lambda: len(publisher.acknowledged) >= reached, within_s=TAKEN_OVER_S)
 
 
 def test_a_broker_that_stands_by_hands_on_what_it_is_asked(

@@ -16,6 +16,7 @@ from broker.config import Settings
 from broker.rpc import patience, port
 from broker.rpc.server import RpcServer
 from broker.service import Broker
+from broker.serving import Serving as AnyDoor
 from broker.streams import Streams
 from broker_client.generated import broker_pb2 as pb
 from broker_client.generated.broker_pb2_grpc import BrokerStub
@@ -57,8 +58,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         settings = Settings(host="127.0.0.1", grpc_port=free_port(), min_free_bytes=0)
         broker = Broker(store, settings)
         await broker.put_topic("t", {})
+        of_any_topic = AnyDoor(broker=broker)
         under_way = UnderWay(most_bytes(settings.max_batch_bytes))
-        rpc = RpcServer(broker, Keys(None, on=False), settings, under_way)
+        rpc = RpcServer(lambda _: of_any_topic, Keys(None, on=False), settings, under_way)
         await rpc.start()
         try:
             async with AsyncExitStack() as opened:

@@ -6,14 +6,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
+from broker.api.answers import JSON, AsgiApp, Send, answer, given, refusal, with_request_id
 from broker.api.original import PATHS, consume, produce, subscribe
-from broker.api.problems import CONTENT_TYPE, problem
 from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
 from broker.api.pull import ACTS, pull, settle
+from broker.api.served import Served
 from broker.api.stream import stream
 from broker.api.under_way import Share, UnderWay
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
@@ -25,9 +26,7 @@ from broker.sessions import Sessions, id_in
 
 if TYPE_CHECKING:
     from broker.api.forwarding import Forwarding
-
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+    from broker.api.routing import Found, Routing
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +35,16 @@ MAX_CONTROL_BYTES = 1024 * 1024
 MOST_HOSTS = 256
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 
 
 class Lifespan(Protocol):
     """Starts and stops what stands behind the door."""
 
-    async def start(self) -> Broker:
-        """Start; raises with a sentence for the operator."""
+    async def start(self) -> Broker | None:
+        """Start; raises with a sentence for the operator.
+
+        What is returned serves every request; None where that goes by the cells.
+        """
 
     async def standing_by(self) -> None:
         """End when the start has to wait for another broker."""
@@ -67,6 +67,7 @@ class Front:
         sessions: Sessions,
         under_way: UnderWay,
         forwarding: "Forwarding | None" = None,
+        routing: "Routing | None" = None,
         hosts: AllowedHosts = EVERY_HOST,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -75,11 +76,12 @@ class Front:
         self._keys = keys
         self._sessions = sessions
         self._forwarding = forwarding
-        self._begun = False
+        self._routing = routing
+        self._served: Served | None = None  # all there is, where that is not parted
         self._is_allowed_host = lru_cache(MOST_HOSTS)(hosts.allow)
         self._known_hosts: set[tuple[bytes, bytes]] = set()  # as headers, of those allowed
         self._under_way = under_way
-        self.ending = asyncio.Event()  # those who wait, or watch, are to go
+        self._ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
         prefix = secrets.token_hex(6).encode()
         self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
@@ -93,57 +95,71 @@ class Front:
         else:
             await send({"type": "websocket.close", "code": 1003})
 
+    def end(self) -> None:
+        """Have those go who wait or watch."""
+        self._ending.set()
+        if self._routing is not None:
+            self._routing.end()
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_id(scope)
         asked.set(request_id)
         share = Share(self._under_way, receive)
         receive = share.receive
-        place = None
+        served = found = place = None
         try:
             self._require_known_host(scope["headers"])
-            if not self._begun:
-                await self._stand_by(scope, receive, send, request_id)
-                return
+            here = self._served
+            if here is None:
+                found = await self._elsewhere(scope, receive, send, request_id)
+                if found is None:
+                    return
+                here, receive = found.served, found.receive
+            served = here
+            served.under_way += 1
             place = _place(scope)
             if place is None:
                 # Here, and not in one of the few threads, which whoever sends slowly would hold.
                 body = await read_body(receive, length_in(scope), MAX_CONTROL_BYTES)
-                sending = _with_request_id(send, request_id)
-                await self._control(scope, _given(body), sending)
+                sending = with_request_id(send, request_id)
+                await served.control(scope, given(body), sending)
                 return
             act, topic, name = place
             caller = self._caller(act, scope)
             if act == "publish":
                 caller.require(PUBLISH, topic)
-                answer = await publish(self._broker, caller, topic, scope, receive)
+                said = await publish(served.broker, caller, topic, scope, receive)
             elif act == "stream":
                 admit = partial(self._admit_to_stream, topic, scope)
                 admit()
-                await stream(
-                    self._broker, topic, scope, receive, send, request_id, self.ending, admit
-                )
+                ending = served.ending
+                await stream(served.broker, topic, scope, receive, send, request_id, ending, admit)
                 return
             elif act in ACTS:
                 caller.require(SUBSCRIBE, topic)
-                pulls = self._broker.pulls
+                pulls = served.broker.pulls
                 if act == "pull":
-                    answer = await pull(pulls, topic, name, scope, receive, self.ending)
+                    said = await pull(pulls, topic, name, scope, receive, served.ending)
                 else:
-                    answer = await settle(pulls, act, topic, name, scope, receive)
+                    said = await settle(pulls, act, topic, name, scope, receive)
             else:
-                answer = await self._original(act, caller, scope, receive)
+                said = await self._original(served, act, caller, scope, receive)
         except BrokerError as error:
-            answer = refusal(error)
-            if place is not None and place[0] in _PUBLISHING:
-                self._broker.refused[error.code] += 1
+            said = refusal(error)
+            if served is not None and place is not None and place[0] in _PUBLISHING:
+                served.broker.refused[error.code] += 1
         except Disconnected:
             return
         except Exception:
             log.exception("A request failed.", extra={"action": "request_failed"})
-            answer = refusal(BrokerError("Something went wrong here; the broker's log says what."))
+            said = refusal(BrokerError("Something went wrong here; the broker's log says what."))
         finally:
             share.give_back()
-        await _answer(send, answer, request_id)
+            if served is not None:
+                served.under_way -= 1
+            if found is not None:
+                found.end.close()
+        await answer(send, said, request_id)
 
     def _caller(self, act: str, scope: Scope) -> Caller:
         """Say who calls. A browser sends a stream no key, but the cookie of who has signed in."""
@@ -158,13 +174,15 @@ class Front:
         """Let in whoever may read. Raises Unauthorized, Forbidden."""
         self._caller("stream", scope).require(READ, topic)
 
-    async def _original(self, act: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+    async def _original(
+        self, served: Served, act: str, caller: Caller, scope: Scope, receive: Receive
+    ) -> Answer:
         caller.require(PUBLISH_ANY if act == "produce" else SUBSCRIBE_ANY, None)
         if act == "produce":
-            return await produce(self._broker, caller, scope, receive)
+            return await produce(served.broker, caller, scope, receive)
         if act == "subscribe":
-            return await subscribe(self._broker, caller, scope, receive)
-        return await consume(self._broker, caller, scope, receive, self.ending)
+            return await subscribe(served.broker, caller, scope, receive)
+        return await consume(served.broker, caller, scope, receive, served.ending)
 
     def _request_id(self, scope: Scope) -> bytes:
         for name, value in scope["headers"]:
@@ -209,9 +227,9 @@ class Front:
 
     async def _begin(self) -> None:
         broker = await self._lifespan.start()
-        self._broker = broker
-        self._control = self._make_control(broker)
-        self._begun = True
+        if broker is not None:
+            control = self._make_control(broker)
+            self._served = Served(broker=broker, control=control, ending=self._ending)
 
     def _started(self, starting: asyncio.Task[None]) -> None:
         """Hear how a start ended, however long it had to wait."""
@@ -219,29 +237,22 @@ class Front:
         if isinstance(error, Exception):
             self._lifespan.fail(error)
 
-    async def _stand_by(
+    async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, request_id: bytes
-    ) -> None:
-        """Serve a request while another broker owns the store."""
-        forwarding = self._forwarding
+    ) -> "Found | None":
+        """Serve a request that may be another broker's, or return who is to serve it here."""
+        forwarding, routing = self._forwarding, self._routing
         if scope["path"] == "/healthz":
-            await _answer(send, (200, [_JSON], b'{"status":"alive"}'), request_id)
+            await answer(send, (200, [JSON], b'{"status":"alive"}'), request_id)
+        elif routing is not None:
+            return await routing.find(scope, receive, send, request_id)
         elif forwarding is None:
             raise NoOwner
         elif scope["path"] == "/readyz" and forwarding.owner() is not None:
-            await _answer(send, (200, [_JSON], b'{"status":"standby"}'), request_id)
+            await answer(send, (200, [JSON], b'{"status":"standby"}'), request_id)
         else:
             await forwarding(scope, receive, send, request_id)
-
-
-def refusal(error: BrokerError) -> Answer:
-    """Render a refusal."""
-    headers = [_PROBLEM]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return error.status, headers, problem(error)
+        return None
 
 
 def _place(scope: Scope) -> tuple[str, str, str] | None:
@@ -263,32 +274,6 @@ def _place(scope: Scope) -> tuple[str, str, str] | None:
     return None
 
 
-async def _answer(send: Send, answer: Answer, request_id: bytes) -> None:
-    status, headers, body = answer
-    headers += ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _is_bearer(header: tuple[bytes, bytes]) -> bool:
     # A proxy before the pages may ask for a password of its own, and pass that on.
     return header[0] == b"authorization" and header[1][:7].lower() == b"bearer "
-
-
-def _given(body: bytes) -> Receive:
-    """Return what receives a body that has come already."""
-    events = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive() -> MutableMapping[str, Any]:
-        return next(events, {"type": "http.disconnect"})
-
-    return receive
-
-
-def _with_request_id(send: Send, request_id: bytes) -> Send:
-    async def sending(event: MutableMapping[str, Any]) -> None:
-        if event["type"] == "http.response.start":
-            event["headers"] = [*event.get("headers", ()), (b"x-request-id", request_id)]
-        await send(event)
-
-    return sending

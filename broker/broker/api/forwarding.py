@@ -1,18 +1,19 @@
 """What reaches a broker that stands by is handed on to the one that owns the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
+from broker.api.answers import Send
 from broker.api.departure import departed
 from broker.api.publish import Disconnected, Receive, Scope, length_in, read_body
 from broker.errors import BrokerError, MalformedRequest, NoOwner, OutcomeUnknown, RouteNotFound
-
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from broker.partition import HOME
 
 CONNECT_S = 2.0
 OWNER_POLL_S = 0.5
@@ -20,6 +21,10 @@ _OVERHEAD_BYTES = 1024 * 1024
 # Where two brokers take each other for the owner, a request goes no further than from one to the
 # other.
 _HANDED_ON = "broker-handed-on"
+_HANDED_ON_NAME = _HANDED_ON.encode()
+# Of an answer that says that nothing was changed, for the cell is another broker's.
+_NOT_OWNER = "broker-not-owner"
+NOT_OWNER = (_NOT_OWNER.encode(), b"1")
 _OF_ONE_CONNECTION = frozenset(
     (
         b"connection",
@@ -36,6 +41,20 @@ _OF_ONE_CONNECTION = frozenset(
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # What stands in a request's target as it is. A fragment would not reach the owner.
 _OF_A_TARGET = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "#")
+
+
+class NotOwner(Exception):
+    """The broker that was asked does not own the store, or this part of it: nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """A request as another broker is to have it."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
 
 
 class Forwarding:
@@ -57,34 +76,55 @@ class Forwarding:
             self._session = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
-        """Serve one request. Raises NoOwner, OutcomeUnknown, and what refuses it unread.
+        """Serve one request. Raises NoOwner, OutcomeUnknown, and what refuses it unread."""
+        if handed_on(scope) is not None:
+            raise NoOwner
+        request = await self.take(scope, receive, request_id)
+        try:
+            await self.ask(request, self._owner, receive, send)
+        except NotOwner:
+            raise NoOwner from None
+
+    async def take(
+        self, scope: Scope, receive: Receive, request_id: bytes, cell: int = HOME
+    ) -> HandedOn:
+        """Read a request that is for the owner of a cell. Raises what refuses it unread."""
+        headers = _headers_of(scope, request_id)
+        headers.append((_HANDED_ON, str(cell)))
+        target = _target_of(scope)
+        body = await self.read(scope, receive)
+        return HandedOn(scope["method"], target, headers, body)
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Read a body that may be as long as any. Raises what refuses it unread."""
+        return await read_body(receive, length_in(scope), self._max_body_bytes)
+
+    async def ask(
+        self, request: HandedOn, owner_now: Callable[[], str | None], receive: Receive, send: Send
+    ) -> None:
+        """Have the owner answer a request. Raises NoOwner, NotOwner, OutcomeUnknown, Disconnected.
 
         After the beginning of an answer, it ends where the owner's does. An owner that is frozen,
         or out of reach, closes no connection: once another has its place, nothing comes any more.
         """
-        headers = _headers_of(scope, request_id)
-        if any(name == _HANDED_ON for name, _ in headers):
-            raise NoOwner
-        headers.append((_HANDED_ON, "1"))
-        target = _target_of(scope)
-        body = await read_body(receive, length_in(scope), self._max_body_bytes)
-        owner = self._owner()
+        owner = owner_now()
         if owner is None:
             raise NoOwner
-        method = scope["method"]
-        asking = asyncio.ensure_future(self._ask(method, owner + target, headers, body))
+        asking = asyncio.ensure_future(self._ask(request, owner))
         leaving = asyncio.ensure_future(departed(receive))
-        following = asyncio.ensure_future(self._followed(owner))
+        following = asyncio.ensure_future(_followed(owner, owner_now))
         tasks: list[asyncio.Future[Any]] = [asking, leaving, following]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
+                if _NOT_OWNER in asking.result().headers:
+                    raise NotOwner
                 tasks[0] = asyncio.ensure_future(_hand_back(asking.result(), send))
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             elif leaving.done():
                 raise Disconnected
             else:
-                raise _unanswered(method)
+                raise _unanswered(request.method)
         finally:
             for task in (asking, *tasks):
                 task.cancel()
@@ -92,28 +132,19 @@ class Forwarding:
             if not asking.cancelled() and asking.exception() is None:
                 asking.result().close()
 
-    async def _followed(self, owner: str) -> None:
-        """End once a broker owns the store no longer."""
-        while True:
-            await asyncio.sleep(OWNER_POLL_S)
-            if self._owner() != owner:
-                return
-
-    async def _ask(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes
-    ) -> aiohttp.ClientResponse:
+    async def _ask(self, request: HandedOn, owner: str) -> aiohttp.ClientResponse:
         try:
             return await self._client().request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body or None,
+                request.method,
+                URL(owner + request.target, encoded=True),
+                headers=request.headers,
+                data=request.body or None,
                 allow_redirects=False,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise NoOwner from None
         except (TimeoutError, aiohttp.ClientError, OSError):
-            raise _unanswered(method) from None
+            raise _unanswered(request.method) from None
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -125,6 +156,21 @@ class Forwarding:
                 skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
             )
         return self._session
+
+
+async def _followed(owner: str, owner_now: Callable[[], str | None]) -> None:
+    """End once a broker owns the store no longer, and what it had answered would be here."""
+    while owner_now() == owner:  # noqa: ASYNC110 nobody tells of it
+        await asyncio.sleep(OWNER_POLL_S)
+    await asyncio.sleep(OWNER_POLL_S)
+
+
+def handed_on(scope: Scope) -> str | None:
+    """Return which cell another broker has handed a request on for, None for any other request."""
+    return next(
+        (value.decode("latin-1") for name, value in scope["headers"] if name == _HANDED_ON_NAME),
+        None,
+    )
 
 
 def _unanswered(method: str) -> BrokerError:

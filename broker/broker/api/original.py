@@ -65,6 +65,14 @@ async def produce(broker: Broker, caller: Caller, scope: Scope, receive: Receive
     return 200, [_TEXT], b"Produced to " + produced.topic.encode()
 
 
+def topic_in(body: bytes) -> str | None:
+    """Return which topic the body of a `/produce` names, None where it is none."""
+    try:
+        return _decode(body).topic
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 async def subscribe(broker: Broker, caller: Caller, scope: Scope, receive: Receive) -> Answer:
     """Make a subscriber, unless there is one of this name."""
     topic, name = _named(scope)

@@ -39,6 +39,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             await asyncio.sleep(BEAT_S)
 
     async def _shutdown(self) -> None:
-        self.asgi.ending.set()
+        self.asgi.end()
         self.cfg.set("graceful_timeout", CONNECTIONS_S)
         await super()._shutdown()

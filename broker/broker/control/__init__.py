@@ -1,6 +1,7 @@
 """The control plane: a Flask application with a blueprint per noun."""
 
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from flask import Flask, Response, current_app, request
@@ -11,6 +12,7 @@ from broker.auth import Keys
 from broker.control.permissions import admit
 from broker.control.sequences import SequenceConverter
 from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
+from broker.metrics import Measures
 from broker.service import Broker
 
 T = TypeVar("T")
@@ -19,20 +21,36 @@ T = TypeVar("T")
 class Bridge(Protocol):
     """The way from Flask's threads to the event loop, where the broker lives."""
 
-    broker: Broker
+    @property
+    def broker(self) -> Broker:
+        """What is asked."""
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and return what it returns."""
 
+    def ready(self) -> list[str]:
+        """Return what keeps this process from working; called on the loop."""
+
+    async def measures(self) -> Measures:
+        """Tell of everything that this process serves."""
+
+
+# Which of several brokers of this process a request is for: whoever hands it to the application
+# says so.
+asked_broker: ContextVar[Bridge | None] = ContextVar("asked_broker", default=None)
+
 
 def bridge() -> Bridge:
-    """Return the bridge of the application that serves this request."""
-    found: Bridge = current_app.extensions["broker"]
+    """Return the bridge to the broker that this request is for."""
+    found: Bridge = asked_broker.get() or current_app.extensions["broker"]
     return found
 
 
-def create_app(to_broker: Bridge, api_keys: Keys) -> Flask:
-    """Build the application, whose calls are those of whoever has a key for them."""
+def create_app(to_broker: Bridge | None, api_keys: Keys) -> Flask:
+    """Build the application, whose calls are those of whoever has a key for them.
+
+    Without a bridge of its own each request has to come with one, in `asked_broker`.
+    """
     from broker.control import (
         acks,
         dead_letters,

@@ -38,7 +38,7 @@ class ReadyView(Struct):
 def metrics() -> Response:
     """Tell everything there is to count, for Prometheus."""
     to = bridge()
-    measures = to.wait(to.broker.measures())
+    measures = to.wait(to.measures())
     return Response(render(measures), content_type=CONTENT_TYPE)
 
 
@@ -56,7 +56,7 @@ def readyz() -> ReadyView:
     to = bridge()
 
     async def reasons() -> list[str]:
-        return to.broker.ready()
+        return to.ready()
 
     if found := to.wait(reasons()):
         reasons_found = "; ".join(found)

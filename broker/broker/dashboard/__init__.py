@@ -7,7 +7,7 @@ from flask import Blueprint, Flask
 
 from broker.dashboard.admission import admit, protect
 from broker.dashboard.refusals import refuse_on
-from broker.dashboard.snapshot import Snapshots
+from broker.dashboard.snapshot import SnapshotsByBroker
 from broker.dashboard.wording import FILTERS
 from broker.sessions import Sessions
 
@@ -49,5 +49,5 @@ def add_dashboard(app: Flask, sessions: Sessions) -> None:
     for name, filter_ in FILTERS.items():
         pages.add_app_template_filter(filter_, name)
     app.extensions["sessions"] = sessions
-    app.extensions["snapshots"] = Snapshots()
+    app.extensions["snapshots"] = SnapshotsByBroker()
     app.register_blueprint(pages)

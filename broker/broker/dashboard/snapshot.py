@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from flask import current_app
 
-from broker.control import bridge
+from broker.control import Bridge, bridge
 from broker.history import Rates
 from broker.metrics import Measures, SubscriptionMeasures
 from broker.views import State
@@ -81,10 +82,23 @@ class Snapshots:
         return seen
 
 
+class SnapshotsByBroker:
+    """Snapshots of each broker that the pages are served for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_bridge: WeakKeyDictionary[Bridge, Snapshots] = WeakKeyDictionary()
+
+    def of(self, to: Bridge) -> Snapshots:
+        """Return those of the broker behind a bridge."""
+        with self._lock:
+            return self._by_bridge.setdefault(to, Snapshots())
+
+
 def latest() -> Snapshot:
     """Return how everything stands."""
-    snapshots: Snapshots = current_app.extensions["snapshots"]
-    return snapshots.latest()
+    every: SnapshotsByBroker = current_app.extensions["snapshots"]
+    return every.of(bridge()).latest()
 
 
 def worst_first(standings: Iterable[Standing]) -> list[Standing]:

@@ -1,7 +1,7 @@
 """The calls of `broker.v1.Broker`, each named like the call in proto/broker/v1/broker.proto."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from broker.auth import (
 from broker.cloudevents import MAX_BATCH_EVENTS
 from broker.deliveries import STATES
 from broker.dispatch.puller import Pulled
-from broker.errors import BrokerError, Fault, InvalidRequest
+from broker.errors import BrokerError, Fault, InvalidRequest, NoOwner
 from broker.rpc.events import parts_of, render_event, render_message
 from broker.rpc.generated import broker_pb2 as pb
 from broker.rpc.pull_stream import PULLED_BYTES, PullStream
@@ -79,8 +79,15 @@ NEEDS: Mapping[str, Needs] = {
 class Calls:
     """Each call takes a request and the caller, and returns a response or raises a BrokerError."""
 
-    def __init__(self, broker: Broker, ended: asyncio.Event, under_way: UnderWay) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        ended: asyncio.Event,
+        under_way: UnderWay,
+        calls_of: "Callable[[str], Calls]",
+    ) -> None:
         self._broker = broker
+        self._calls_of = calls_of  # where the first request, or each, names the topic
         self._under_way = under_way
         self._ended = ended
 
@@ -118,7 +125,7 @@ class Calls:
                     await room.acquire()
                     answering = asyncio.create_task(self._answer(request, caller))
                     waiting.put_nowait(answering)
-                    if request.topic not in self._broker.topics:
+                    if not self._knows(request.topic):
                         await asyncio.wait((answering,))  # making the topic takes a turn
             finally:
                 waiting.put_nowait(None)
@@ -131,10 +138,17 @@ class Calls:
         finally:
             taking_in.cancel()
 
+    def _knows(self, topic: str) -> bool:
+        try:
+            return topic in self._calls_of(topic)._broker.topics
+        except NoOwner:
+            return False
+
     async def _answer(self, request: pb.PublishRequest, caller: Caller) -> pb.PublishStreamResponse:
         try:
             caller.require(PUBLISH, request.topic)
-            return pb.PublishStreamResponse(published=await self.publish(request, caller))
+            calls = self._calls_of(request.topic)
+            return pb.PublishStreamResponse(published=await calls.publish(request, caller))
         except BrokerError as error:
             self._broker.refused[error.code] += 1
             return pb.PublishStreamResponse(refused=refusal_of(error))
@@ -323,10 +337,11 @@ class Calls:
         if first is None:
             return
         caller.require(SUBSCRIBE, first.topic)
-        stream = PullStream(self._broker.pulls, first, self._ended)
+        of = self._calls_of(first.topic)
+        stream = PullStream(of._broker.pulls, first, of._ended)
         async with aclosing(stream.run(requests)) as running:
             async for pulled, results in running:
-                deliveries = self._rendered(first, pulled)
+                deliveries = of._rendered(first, pulled)
                 yield pb.StreamingPullResponse(deliveries=deliveries, results=results)
 
     # -- deliveries --------------------------------------------------------------------------------

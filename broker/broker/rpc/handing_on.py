@@ -65,16 +65,17 @@ class HandingOn(grpc.GenericRpcHandler):
         if service != SERVICE.full_name or name not in SERVICE.methods_by_name:
             return None
         return grpc.stream_stream_rpc_method_handler(
-            partial(self._serve, SERVICE.methods_by_name[name])
+            partial(self.serve, SERVICE.methods_by_name[name])
         )
 
     async def close(self) -> None:
         """Close the connections to others."""
         await self._lines.close()
 
-    async def _serve(
+    async def serve(
         self, method: MethodDescriptor, requests: AsyncIterator[bytes], context: Any
     ) -> None:
+        """Hand one call on, and its answer back."""
         try:
             ended = await self._hand_on(method, requests, context)
         except BrokerError as error:

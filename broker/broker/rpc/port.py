@@ -1,7 +1,7 @@
 """Where gRPC is listened for, whoever serves it: this broker, or the one it is handed on to."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,9 +10,6 @@ from grpc_reflection.v1alpha import reflection
 
 from broker.config import Settings
 from broker.rpc.generated import broker_pb2
-
-if TYPE_CHECKING:
-    from broker.rpc.handing_on import HandingOn
 
 SERVICE = broker_pb2.DESCRIPTOR.services_by_name["Broker"]
 STOP_S = 5.0
@@ -31,10 +28,23 @@ class PortTaken(Exception):
     """The port cannot be listened on."""
 
 
+class Otherwise(Protocol):
+    """What takes calls while none is served here, or all that are not."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Return what a call meets."""
+
+    def possible(self) -> bool:
+        """Say whether calls can be answered."""
+
+    async def close(self) -> None:
+        """Close the connections to others."""
+
+
 class RpcPort(grpc.GenericRpcHandler):
     """Takes calls in. What they meet may change from one call to the next, and the port stays."""
 
-    def __init__(self, settings: Settings, handing_on: "HandingOn | None" = None) -> None:
+    def __init__(self, settings: Settings, handing_on: Otherwise | None = None) -> None:
         self._handing_on = handing_on
         self._serving: grpc.GenericRpcHandler | None = None
         self._watching: asyncio.Task[None] | None = None

@@ -1,14 +1,16 @@
 """The calls as they are served: who may call what, and refusals."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -17,13 +19,15 @@ from google.protobuf.message_factory import GetMessageClass
 from broker.api.under_way import UnderWay
 from broker.auth import Caller, Keys
 from broker.config import Settings
-from broker.errors import BrokerError
+from broker.errors import BrokerError, NoOwner
 from broker.logs import asked
 from broker.rpc.calls import NEEDS, Calls
 from broker.rpc.patience import Patience
 from broker.rpc.port import SERVICE, RpcPort
 from broker.rpc.refusals import refuse
+from broker.rpc.until import until
 from broker.service import Broker
+from broker.serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +40,19 @@ class RpcServer:
 
     def __init__(
         self,
-        broker: Broker,
+        serving_of: Callable[[str | None], Serving],
         keys: Keys,
         settings: Settings,
         under_way: UnderWay,
         port: RpcPort | None = None,
     ) -> None:
-        self._broker = broker
+        self._serving_of = serving_of
+        self._under_way = under_way
+        self._calls: WeakKeyDictionary[Broker, Calls] = WeakKeyDictionary()
         self._keys = keys
         prefix = secrets.token_hex(6)
         self._ids = (f"{prefix}-{n}".encode() for n in itertools.count(1))
         self._ended = asyncio.Event()
-        self._calls = Calls(broker, self._ended, under_way)
         self._port = RpcPort(settings) if port is None else port
         self._own_port = port is None
 
@@ -65,12 +70,15 @@ class RpcServer:
         else:
             await self._port.serve(None)
 
+    def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        """Return what serves each call, by its name."""
+        return {method.name: self._handler_of(method) for method in SERVICE.methods}
+
     def _handler(self) -> grpc.GenericRpcHandler:
-        handlers = {method.name: self._handler_of(method) for method in SERVICE.methods}
-        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, self.handlers())
 
     def _handler_of(self, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
-        call = getattr(self._calls, _snake_case(method.name))
+        call = _snake_case(method.name)
         coders: dict[str, Any] = {
             "request_deserializer": GetMessageClass(method.input_type).FromString,
             "response_serializer": GetMessageClass(method.output_type).SerializeToString,
@@ -83,16 +91,32 @@ class RpcServer:
             return grpc.unary_stream_rpc_method_handler(streaming, **coders)
         return grpc.unary_unary_rpc_method_handler(self._unary(method.name, call), **coders)
 
-    def _unary(
-        self, name: str, call: Callable[[Any, Caller], Awaitable[Any]]
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _calls_of(self, topic: str | None) -> Calls:
+        """Return the calls of the broker that has a topic, or what has none. Raises NoOwner."""
+        return self._calls_by(self._serving_of(topic))
+
+    def _calls_by(self, serving: Serving) -> Calls:
+        calls = self._calls.get(serving.broker)
+        if calls is None:
+            ended = serving.ending if serving.leaves else self._ended
+            calls = Calls(serving.broker, ended, self._under_way, self._calls_of)
+            self._calls[serving.broker] = calls
+        return calls
+
+    def _unary(self, name: str, call: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: Any) -> Any:
             asked.set(next(self._ids))
             try:
-                return await call(request, self._admit(name, request, context))
+                caller = self._admit(name, request, context)
+                serving = self._serving_of(getattr(request, "topic", None))
+                serving.under_way += 1
+                try:
+                    return await getattr(self._calls_by(serving), call)(request, caller)
+                finally:
+                    serving.under_way -= 1
             except BrokerError as error:
                 if name == "Publish":
-                    self._broker.refused[error.code] += 1
+                    self._count_refused(request.topic, error)
                 await refuse(context, error)
             except Exception:
                 log.exception("A call failed.", extra={"action": "call_failed"})
@@ -100,16 +124,23 @@ class RpcServer:
 
         return serve
 
-    def _streaming(
-        self, name: str, call: Callable[[Any, Caller], AsyncGenerator[Any, None]]
-    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    def _count_refused(self, topic: str, error: BrokerError) -> None:
+        with contextlib.suppress(NoOwner):
+            self._serving_of(topic).broker.refused[error.code] += 1
+
+    def _streaming(self, name: str, call: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(requests: Any, context: Any) -> AsyncIterator[Any]:
             asked.set(next(self._ids))
             try:
                 caller = self._admit(name, requests, context)
                 patience = Patience(context)
-                with self._broker.streams.place():
-                    async with aclosing(call(requests, caller)) as responses:
+                serving = self._serving_of(getattr(requests, "topic", None))
+                calls = getattr(self._calls_by(serving), call)
+                with serving.broker.streams.place():
+                    served = calls(requests, caller)
+                    if serving.leaves:
+                        served = until(served, serving.ending)
+                    async with aclosing(served) as responses:
                         async for response in responses:
                             with patience.waiting():
                                 yield response

@@ -36,6 +36,9 @@ GIVE_UP_S = 12.0
 READ_MESSAGES = 256
 READ_BYTES = 8 * 1024 * 1024
 WRONG_LAST_SEQUENCE = 10071
+OTHER_CONFIGURATION = 10058
+# In how many parts the store is, where there are several: among what NATS keeps with a stream.
+CELLS = "broker-cells"
 # The server's default, and what the longest record and its headers need.
 LEAST_PAYLOAD_BYTES = 1024 * 1024
 
@@ -98,6 +101,7 @@ class Stream:
             num_replicas=self._address.replicas,
             allow_direct=True,
             deny_delete=True,
+            metadata={CELLS: str(self._address.cells)} if self._address.cells > 1 else None,
         )
         try:
             info = await self._js.stream_info(self._address.stream)
@@ -105,11 +109,19 @@ class Stream:
             try:
                 info = await self._js.add_stream(config)
             except APIError as error:
+                if error.err_code == OTHER_CONFIGURATION:
+                    raise  # another broker has made it meanwhile: look again
                 if error.code is not None and 400 <= error.code < 500:
                     raise Unusable(
                         f"NATS does not keep the journal {self._address}: {error.description}."
                     ) from None
                 raise
+        cells = int((info.config.metadata or {}).get(CELLS, "1"))
+        if cells != self._address.cells:
+            raise Unusable(
+                f"The store at {self._address} was made with cells={cells}, and BROKER_STORE says "
+                f"cells={self._address.cells}. Set ?cells={cells} there."
+            )
         return str(info.created)
 
     async def _tried(self, ask: Callable[[], Awaitable[T]]) -> T:

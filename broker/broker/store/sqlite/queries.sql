@@ -332,6 +332,9 @@ WHERE subscription = ? AND key IS NOT NULL AND state IN ('held', 'blocked')
 -- name: list_documents
 SELECT key, body, revision FROM document
 
+-- name: document_body
+SELECT body FROM document WHERE key = ?
+
 -- name: put_document
 INSERT OR REPLACE INTO document (key, body, revision) VALUES (?, ?, ?)
 

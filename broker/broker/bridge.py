@@ -1,0 +1,30 @@
+"""From Flask's threads to the event loop."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from broker.metrics import Measures
+from broker.service import Broker
+
+T = TypeVar("T")
+
+
+class LoopBridge:
+    """Takes Flask's threads to the event loop."""
+
+    def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
+        self.broker = broker
+        self._loop = loop
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and return what it returns."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def ready(self) -> list[str]:
+        """Return what keeps the broker from working."""
+        return self.broker.ready()
+
+    async def measures(self) -> Measures:
+        """Tell of everything."""
+        return await self.broker.measures()

@@ -1,0 +1,207 @@
+"""A broker of several that share the work: it owns some cells, and stands by for the others."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Protocol
+
+import msgspec
+
+from broker.api.served import Served
+from broker.auth import Keys
+from broker.balance import heirs_of, next_hand_over
+from broker.cell import Cell
+from broker.key_follower import KeyFollower
+from broker.life import Life
+from broker.members import Heartbeat, Members
+from broker.partition import HOME
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Heartbeat).decode
+
+
+class Speaks(Protocol):
+    """The way to the other brokers."""
+
+    async def open(self) -> None:
+        """Connect; try until it succeeds."""
+
+    async def say(self, said: bytes) -> None:
+        """Tell everybody who listens, or nobody where that cannot be at the moment."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+class Cluster:
+    """The cells of the store, as this broker has them."""
+
+    def __init__(
+        self,
+        url: str,
+        cells: int,
+        make: Callable[[int], Life],
+        begin: Callable[[Life], Coroutine[None, None, Served]],
+        failed: Callable[[Exception], None],
+        speaks: Callable[[Callable[[bytes], None]], Speaks],
+        keys: Keys,
+        follower: Callable[[Callable[[], bool]], KeyFollower],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.count = cells
+        self._url = url
+        self._failed = failed
+        self._speaks = speaks(self._hear)
+        self._keys = keys
+        self._members = Members(url, monotonic)
+        self._follower = follower(lambda: self.served(HOME) is not None)
+        self._told: dict[str, float] = {}
+        self._news: set[asyncio.Future[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+        def made(number: int) -> Cell:
+            return Cell(number, lambda: make(number), begin, self._tell)
+
+        self._cells = [made(number) for number in range(cells)]
+
+    # -- what routing asks -------------------------------------------------------------------------
+
+    def served(self, cell: int) -> Served | None:
+        """Return what serves a cell here, None where it is not owned here."""
+        return self._cells[cell].served
+
+    def owner(self, cell: int) -> str | None:
+        """Return the URL of another broker that owns a cell, None where that is not known."""
+        return self._cells[cell].owner()
+
+    def rpc_owner(self, cell: int) -> str | None:
+        """Return where the gRPC of that broker is, None likewise."""
+        return self._cells[cell].rpc_owner()
+
+    async def changed(self, within_s: float) -> None:
+        """End when a cell is served here that was not, or after some seconds."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._news.add(news)
+        try:
+            await asyncio.wait((news,), timeout=within_s)
+        finally:
+            self._news.discard(news)
+
+    def _tell(self) -> None:
+        for news in self._news:
+            if not news.done():
+                news.set_result(None)
+
+    def end(self) -> None:
+        """Own no more cells than now: the process stops."""
+        self._stopping = True
+
+    def all_served(self) -> dict[int, Served]:
+        """Return what serves the cells that are owned here."""
+        return {cell.number: cell.served for cell in self._cells if cell.served is not None}
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Stand by for every cell; return once the first is owned, or another broker has it.
+
+        The others wait for that one: a store with another number of cells is refused there.
+        """
+        failing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def failed(error: Exception) -> None:
+            if failing.done():
+                self._failed(error)
+            else:
+                failing.set_exception(error)
+
+        home, *others = self._cells
+        home.start(failed)
+        waiting = asyncio.create_task(home.standing_by(), name="standing by")
+        owning = asyncio.create_task(self._owning(home), name="owning")
+        await asyncio.wait((failing, waiting, owning), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        owning.cancel()
+        if failing.done():
+            failing.result()
+        failing.set_result(None)
+        for cell in others:
+            cell.start(self._failed)
+        self._tasks = [
+            asyncio.create_task(self._balance(), name="balance"),
+            asyncio.create_task(self._follower.run(), name="follow keys"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def _owning(self, cell: Cell) -> None:
+        while cell.served is None:
+            await self.changed(HEARTBEAT_S)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            log.critical(
+                "The task %s failed.",
+                task.get_name(),
+                exc_info=error,
+                extra={"action": "task_failed"},
+            )
+            self._failed(error)
+
+    async def stop(self) -> None:
+        """Finish what is out, and leave each cell to another broker."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._speaks.say(_encode(self._heartbeat()))
+        owned = [cell.number for cell in self._cells if cell.served is not None]
+        heirs = heirs_of(owned, self._url, self._owners(), self._members.able(frozenset()))
+        await asyncio.gather(*(cell.stop(heirs.get(cell.number)) for cell in self._cells))
+        await self._speaks.close()
+
+    # -- the others --------------------------------------------------------------------------------
+
+    async def _balance(self) -> None:
+        """Say once a second who this is, and give what is too much to others."""
+        await self._speaks.open()
+        while True:
+            await self._speaks.say(_encode(self._heartbeat()))
+            await asyncio.sleep(HEARTBEAT_S)
+            self._give()
+
+    def _give(self) -> None:
+        if self._stopping or any(cell.leaves() for cell in self._cells):
+            return
+        step = next_hand_over(self._owners(), self._members.able(self._able()))
+        if step is not None and step.giver == self._url:
+            self._cells[step.cell].leave(step.follower)
+
+    def _owners(self) -> list[str | None]:
+        return [self._url if cell.served is not None else cell.owner() for cell in self._cells]
+
+    def _able(self) -> frozenset[int]:
+        return frozenset(cell.number for cell in self._cells if cell.able())
+
+    def _heartbeat(self) -> Heartbeat:
+        used = {} if self.served(HOME) is not None else dict(self._keys.used)
+        news = {id_: at for id_, at in used.items() if self._told.get(id_) != at}
+        self._told = used
+        return Heartbeat(self._url, self._stopping, sorted(self._able()), news)
+
+    def _hear(self, said: bytes) -> None:
+        try:
+            heartbeat = _decode(said)
+        except msgspec.DecodeError:
+            return
+        self._members.hear(heartbeat)
+        if self.served(HOME) is not None:
+            for id_, at in heartbeat.used.items():
+                self._keys.used[id_] = max(at, self._keys.used.get(id_, at))

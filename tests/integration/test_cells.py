@@ -1,0 +1,356 @@
+"""Several brokers on one JetStream that share the work: each owns some cells of the store."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import httpx
+import pytest
+
+from broker.partition import cell_of
+from broker_client.generated import broker_pb2 as pb
+from broker_client.generated.broker_pb2_grpc import BrokerStub
+from broker_client.generated.cloudevents_pb2 import CloudEvent
+from support.api import QUICK_RETRY, SLOW_RETRY, good
+from support.broker_process import BrokerProcess, StartBroker
+from support.cloudevent import event
+from support.command import run_broker
+from support.endpoint import Answer, Endpoint
+from support.eventually import eventually
+from support.nats_server import NatsServer
+from support.numbers import Publisher, assert_all_came_in_order, wait_for
+
+CELLS = 6
+WITHIN_S = 30.0
+# One topic of each cell.
+TOPICS = [
+    next(name for name in (f"t{n}" for n in range(1000)) if cell_of(name, CELLS) == cell)
+    for cell in range(CELLS)
+]
+StartNode = Callable[..., BrokerProcess]
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server of the test's own."""
+    server = NatsServer(tmp_path / "nats")
+    server.configure()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def start_node(tmp_path: Path, nats: NatsServer) -> Iterator[StartNode]:
+    """Start a broker of the cluster."""
+    started: list[BrokerProcess] = []
+
+    def start(**settings: str) -> BrokerProcess:
+        folder = tmp_path / f"node-{len(started)}"
+        folder.mkdir()
+        node = BrokerProcess(
+            folder,
+            BROKER_STORE=f"nats://{nats.address}/drill?cells={CELLS}",
+            BROKER_REPLICA=str(folder / "replica"),
+            **settings,
+        )
+        node.set(BROKER_NODE_URL=node.base_url)
+        started.append(node)
+        return node.start()
+
+    yield start
+    for node in started:
+        node.close()
+        print(node.log()[-20_000:])
+
+
+def cells_of(node: BrokerProcess) -> set[int]:
+    """Return which cells a broker owns, by what it tells Prometheus."""
+    answer = httpx.get(f"{node.base_url}/metrics", trust_env=False)
+    found = re.findall(r'^broker_cell_owned\{cell="(\d+)"\} 1', answer.text, re.MULTILINE)
+    return {int(each) for each in found}
+
+
+def wait_for_even_shares(nodes: Sequence[BrokerProcess]) -> None:
+    """Wait until the brokers own all cells, and each about as many."""
+
+    def even() -> bool:
+        shares = [cells_of(node) for node in nodes]
+        counts = [len(each) for each in shares]
+        return sum(counts) == CELLS and max(counts) - min(counts) <= 1
+
+    eventually(even, within_s=WITHIN_S)
+
+
+@contextmanager
+def publishing(nodes: Sequence[BrokerProcess]) -> Iterator[list[Publisher]]:
+    """Publish numbers to a topic of each cell, to another broker each time."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Publisher(nodes, topic)) for topic in TOPICS]
+
+
+def subscribe(node: BrokerProcess, endpoint: Endpoint) -> None:
+    """Have the endpoint get every topic, each at a path of its own."""
+    for topic in TOPICS:
+        node.api.ok_subscribe(topic, f"{endpoint.url}/{topic}", ordering="key", retry=QUICK_RETRY)
+
+
+def wait_for_all(publishers: Sequence[Publisher], more: int) -> None:
+    """Wait until some more have been acknowledged in every cell."""
+    for publisher in publishers:
+        wait_for(publisher, more)
+
+
+def assert_everything_came_in_order(endpoint: Endpoint, publishers: Sequence[Publisher]) -> None:
+    """Check that nothing acknowledged is missing in any cell, and its order was kept."""
+    path = urlsplit(endpoint.url).path
+    for topic, publisher in zip(TOPICS, publishers, strict=True):
+        assert_all_came_in_order(endpoint, publisher, f"{path}/{topic}")
+
+
+def test_every_topic_is_served_whichever_broker_is_asked(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    nodes = [start_node(), start_node()]
+    for topic in TOPICS:
+        nodes[0].api.ok_subscribe(topic, endpoint.url)
+        for node in nodes:
+            node.api.ok_publish(topic, {"by": node.port})
+    for node in nodes:
+        listed = httpx.get(f"{node.base_url}/v1/topics", trust_env=False).json()["topics"]
+        assert [each["name"] for each in listed] == sorted(TOPICS)
+        assert {each["message_count"] for each in listed} == {2}
+    eventually(lambda: len(endpoint.requests) == 2 * CELLS)
+
+
+def test_every_topic_is_served_over_grpc_whichever_broker_is_asked(start_node: StartNode) -> None:
+    nodes = [start_node(), start_node()]
+    wait_for_even_shares(nodes)
+    for node in nodes:
+        with grpc.insecure_channel(f"127.0.0.1:{node.grpc_port}") as channel:
+            stub = BrokerStub(channel)
+            for topic in TOPICS:
+                sent = pb.PublishRequest(topic=topic, events=[CloudEvent(text_data="1")])
+                (message,) = stub.Publish(sent).messages
+                (streamed,) = stub.PublishStream(iter([sent]))
+                watching = stub.Watch(pb.WatchRequest(topic=topic, after=message.sequence))
+                assert next(watching).sequence == streamed.published.messages[0].sequence
+                watching.cancel()
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.GetTopic(pb.TopicRequest(topic="none"))
+            assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    for topic in TOPICS:
+        assert len(list(nodes[0].api.all_messages(topic))) == 4
+    for node in nodes:
+        assert "call_failed" not in node.log()
+
+
+def test_brokers_share_the_cells_as_they_come_and_go(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    nodes = [start_node()]
+    wait_for_even_shares(nodes)
+    subscribe(nodes[0], endpoint)
+    with publishing(nodes) as publishers:
+        for _ in range(2):
+            nodes.append(start_node())
+            wait_for_even_shares(nodes)
+            wait_for_all(publishers, 20)
+        leaving = nodes.pop()
+        assert leaving.stop() == 0
+        wait_for_even_shares(nodes)
+        wait_for_all(publishers, 20)
+
+    assert_everything_came_in_order(endpoint, publishers)
+
+
+def test_cells_of_a_killed_broker_go_on_elsewhere(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    nodes = [start_node() for _ in range(3)]
+    wait_for_even_shares(nodes)
+    subscribe(nodes[0], endpoint)
+    with publishing(nodes) as publishers:
+        wait_for_all(publishers, 20)
+        nodes.pop(0).kill()
+        wait_for_all(publishers, 20)
+        wait_for_even_shares(nodes)
+        wait_for_all(publishers, 20)
+
+    assert_everything_came_in_order(endpoint, publishers)
+
+
+def test_no_request_fails_while_cells_are_handed_over(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    first = start_node()
+    subscribe(first, endpoint)
+    with publishing([first]) as publishers:
+        wait_for_all(publishers, 10)
+        second = start_node()
+        wait_for_even_shares([first, second])
+        wait_for_all(publishers, 10)
+
+    assert_everything_came_in_order(endpoint, publishers)
+    assert not [publisher.refused for publisher in publishers if publisher.refused]
+
+
+def test_stream_ends_where_its_cell_is_handed_over(start_node: StartNode) -> None:
+    first = start_node()
+    for topic in TOPICS:
+        first.api.ok_publish(topic, 1)
+    with grpc.insecure_channel(f"127.0.0.1:{first.grpc_port}") as channel, ExitStack() as stack:
+        watching = {
+            topic: BrokerStub(channel).Watch(pb.WatchRequest(topic=topic, after=0))
+            for topic in TOPICS
+        }
+        streams = {
+            topic: stack.enter_context(
+                httpx.stream(
+                    "GET",
+                    f"{first.base_url}/v1/topics/{topic}/stream",
+                    headers={"Last-Event-ID": "0"},
+                    trust_env=False,
+                )
+            )
+            for topic in TOPICS
+        }
+        assert {next(each).sequence for each in watching.values()} == {1}
+        second = start_node()
+        wait_for_even_shares([first, second])
+
+        for cell in cells_of(second):
+            with pytest.raises(grpc.RpcError) as refused:
+                next(watching[TOPICS[cell]])
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "id: 1" in list(streams[TOPICS[cell]].iter_lines())  # to its end
+        (kept, *_) = cells_of(first)
+        second.api.ok_publish(TOPICS[kept], 2)
+        assert next(watching[TOPICS[kept]]).sequence == 2
+
+
+def test_key_counts_everywhere_until_it_is_revoked(start_node: StartNode) -> None:
+    admin = "the-key-of-an-admin-0123456789"
+    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
+    nodes = [start_node(**settings) for _ in range(3)]
+    as_admin = {"Authorization": f"Bearer {admin}"}
+    made = httpx.post(
+        f"{nodes[0].base_url}/v1/keys",
+        json={"name": "shop", "scopes": ["publish:*"]},
+        headers=as_admin,
+        trust_env=False,
+    ).json()
+    headers = {"Authorization": f"Bearer {made['key']}"}
+
+    def statuses() -> set[int]:
+        return {
+            httpx.post(
+                f"{node.base_url}/v1/topics/{topic}/messages",
+                json=1,
+                headers=headers,
+                trust_env=False,
+            ).status_code
+            for node in nodes
+            for topic in TOPICS
+        }
+
+    eventually(lambda: statuses() == {201}, within_s=WITHIN_S)
+    url = f"{nodes[1].base_url}/v1/keys/{made['id']}"
+    httpx.delete(url, headers=as_admin, trust_env=False).raise_for_status()
+    eventually(lambda: statuses() == {401}, within_s=WITHIN_S)
+
+
+def test_topic_in_a_body_or_a_query_is_found_in_its_cell(start_node: StartNode) -> None:
+    """The in-memory example's interface names topics there."""
+    nodes = [start_node(), start_node()]
+    for topic in TOPICS:
+        for node, other in (nodes, reversed(nodes)):
+            name = {"topic": topic, "subscriber": f"s{node.port}"}
+            with httpx.Client(trust_env=False) as client:
+                client.post(f"{node.base_url}/subscribe", params=name).raise_for_status()
+                body = {"Topic": topic, "Body": node.port}
+                client.post(f"{other.base_url}/produce", json=body).raise_for_status()
+                assert client.get(f"{other.base_url}/consume", params=name).json() == node.port
+
+
+def has_retrying(node: BrokerProcess, topic: str) -> bool:
+    """Say whether a delivery of a topic waits for its next attempt."""
+    return int(node.api.ok_status(topic)["retrying"]) > 0
+
+
+def test_store_moves_from_its_file_into_the_cells(
+    start_broker: StartBroker, start_node: StartNode, nats: NatsServer, endpoint: Endpoint
+) -> None:
+    admin = "the-key-of-an-admin-0123456789"
+    keys = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
+    alone = start_broker()
+    endpoint.script = lambda request: Answer(422 if request.key == "dead" else 500)
+    for topic in TOPICS:
+        alone.api.ok_subscribe(topic, f"{endpoint.url}/{topic}", retry=SLOW_RETRY)
+        alone.api.ok_publish(topic, f"a {topic}", key="dead")
+        alone.api.ok_publish(topic, f"b {topic}", key="waits")
+        later = {"id": "later", "source": "/p", "deliverat": "2100-01-01T00:00:00Z"}
+        good(alone.api.publish_event(topic, event(**later)))
+    for topic in TOPICS:
+        eventually(partial(alone.api.dead_letters, topic))
+        eventually(partial(has_retrying, alone, topic))
+    made = httpx.post(
+        f"{alone.base_url}/v1/keys",
+        json={"name": "shop", "scopes": ["admin"]},
+        trust_env=False,
+    ).json()
+    alone.stop()
+    url = f"nats://{nats.address}/drill?cells={CELLS}"
+
+    moved = run_broker("migrate", f"sqlite:///{alone.folder / 'broker.db'}", url)
+    again = run_broker("migrate", f"sqlite:///{alone.folder / 'broker.db'}", url)
+
+    assert (moved.returncode, moved.stderr) == (0, "")
+    assert again.returncode == 1, "there is something now"
+    rows = re.findall(r"^ (\d)  message +(\d+)", moved.stdout, re.MULTILINE)
+    assert rows == [(str(cell), "2") for cell in range(CELLS)]
+    endpoint.script = lambda request: Answer()
+    nodes = [start_node(**keys), start_node(**keys)]
+    for node in nodes:
+        node.api.http.headers["Authorization"] = f"Bearer {made['key']}"
+    for node, topic in itertools.product(nodes, TOPICS):
+        assert [each["data"] for each in node.api.all_messages(topic)] == [
+            f"a {topic}",
+            f"b {topic}",
+        ]
+        assert [each["sequence"] for each in node.api.dead_letters(topic)] == [1]
+        assert [each["id"] for each in node.api.scheduled(topic)] == ["later"]
+    before = {request.webhook_id for request in list(endpoint.requests)}
+    fresh = [f"fresh-{topic}" for topic in TOPICS]
+    for topic in fresh:
+        nodes[0].api.ok_subscribe(topic, f"{endpoint.url}/{topic}")
+        nodes[1].api.ok_publish(topic, 1)
+
+    def came() -> set[str]:
+        return {each.webhook_id for each in endpoint.requests if "/fresh-" in each.path}
+
+    eventually(lambda: len(came()) == len(fresh), within_s=WITHIN_S)
+    assert not came() & before, "no two messages have a name in common"
+
+
+def test_store_in_another_number_of_cells_is_refused(
+    start_node: StartNode, nats: NatsServer, tmp_path: Path
+) -> None:
+    start_node()
+    other = BrokerProcess(
+        tmp_path,
+        BROKER_STORE=f"nats://{nats.address}/drill?cells=4",
+        BROKER_REPLICA=str(tmp_path / "other"),
+    )
+    other.launch()
+    try:
+        assert other.wait() != 0
+        assert f"was made with cells={CELLS}, and BROKER_STORE says cells=4" in other.log()
+    finally:
+        other.close()
