@@ -17,7 +17,8 @@ def command(source: str, destination: str) -> None:
 
     Topics, messages, subscriptions with their positions and retries, delayed messages, dead letters
     and keys. The broker of FROM must be stopped, and nothing may be at TO yet. FROM stays as it is.
-    What is cut off can be begun again.
+    What is cut off can be begun again. Where TO ends with ?cells=<n>, each cell gets the topics
+    that are its own.
     """
     from broker.cli.places import store_file
     from broker.config import WrongSetting
@@ -38,5 +39,7 @@ def command(source: str, destination: str) -> None:
     except (NotEmpty, Differs, Unavailable) as refused:
         raise Refused(str(refused)) from None
     for each in moved:
-        click.echo(f"{each.table:<12} {each.rows:>12,}  {each.digest[:16]}")
-    click.echo(f"Moved to {address}. Start the broker with BROKER_STORE={address}.")
+        cell = f"{each.cell:>2}  " if address.cells > 1 else ""
+        click.echo(f"{cell}{each.table:<12} {each.rows:>12,}  {each.digest[:16]}")
+    cells = f"?cells={address.cells}" if address.cells > 1 else ""
+    click.echo(f"Moved to {address}. Start the broker with BROKER_STORE={address}{cells}.")

@@ -1,4 +1,4 @@
-"""The named statements of queries.sql and check.sql."""
+"""The named statements of queries.sql, check.sql and part.sql."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,3 +27,4 @@ def migrations() -> Iterator[tuple[int, str]]:
 
 SQL = _load("queries.sql")
 CHECKS = _load("check.sql")
+PARTS = _load("part.sql")
