@@ -1,6 +1,7 @@
 """A broker of several that share the work: it owns some cells, and stands by for the others."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,7 @@ from broker.key_follower import KeyFollower
 from broker.life import Life
 from broker.members import Heartbeat, Members
 from broker.partition import HOME
+from broker.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Cluster:
         failed: Callable[[Exception], None],
         speaks: Callable[[Callable[[bytes], None]], Speaks],
         keys: Keys,
+        sessions: Sessions,
         follower: Callable[[Callable[[], bool]], KeyFollower],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,6 +61,8 @@ class Cluster:
         self._failed = failed
         self._speaks = speaks(self._hear)
         self._keys = keys
+        self._sessions = sessions
+        self._news_to_tell = asyncio.Event()  # set where something is to be said at once
         self._members = Members(url, monotonic)
         self._follower = follower(lambda: self.served(HOME) is not None)
         self._told: dict[str, float] = {}
@@ -171,10 +176,20 @@ class Cluster:
 
     async def _balance(self) -> None:
         """Say once a second who this is, and give what is too much to others."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(self._news_to_tell.set)
+
+        self._sessions.changed = tell
         await self._speaks.open()
         while True:
+            self._news_to_tell.clear()
             await self._speaks.say(_encode(self._heartbeat()))
-            await asyncio.sleep(HEARTBEAT_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news_to_tell.wait(), HEARTBEAT_S)
+                continue
+            self._sessions.honour(self._members.sessions())  # of who is gone, none
             self._give()
 
     def _give(self) -> None:
@@ -194,7 +209,9 @@ class Cluster:
         used = {} if self.served(HOME) is not None else dict(self._keys.used)
         news = {id_: at for id_, at in used.items() if self._told.get(id_) != at}
         self._told = used
-        return Heartbeat(self._url, self._stopping, sorted(self._able()), news)
+        return Heartbeat(
+            self._url, self._stopping, sorted(self._able()), news, self._sessions.begun_here()
+        )
 
     def _hear(self, said: bytes) -> None:
         try:
@@ -202,6 +219,7 @@ class Cluster:
         except msgspec.DecodeError:
             return
         self._members.hear(heartbeat)
+        self._sessions.honour(self._members.sessions())
         if self.served(HOME) is not None:
             for id_, at in heartbeat.used.items():
                 self._keys.used[id_] = max(at, self._keys.used.get(id_, at))

@@ -11,13 +11,15 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     """What a broker says of itself.
 
     `url` is where the others reach it, `able` are the cells for which it stands by and could take
-    over at once, `used` says when keys were used there since it said so last.
+    over at once, `used` says when keys were used there since it said so last, and `sessions` has
+    who signed in there: by the digest of the id that of the key, and until when.
     """
 
     url: str
     stopping: bool
     able: Sequence[int]
     used: Mapping[str, float] = {}
+    sessions: Mapping[str, tuple[str, float]] = {}
 
 
 class Members:
@@ -38,15 +40,22 @@ class Members:
 
         `own` are those that this broker could.
         """
-        now = self._monotonic()
-        self._heard = {
-            url: (at, heartbeat)
-            for url, (at, heartbeat) in self._heard.items()
-            if now - at < GONE_S
-        }
         others = {
-            url: frozenset(heartbeat.able)
-            for url, (_, heartbeat) in self._heard.items()
+            heartbeat.url: frozenset(heartbeat.able)
+            for heartbeat in self._alive()
             if not heartbeat.stopping
         }
         return {self._url: own, **others}
+
+    def sessions(self) -> dict[str, tuple[str, float]]:
+        """Return who has signed in at the others."""
+        return {
+            id_: session
+            for heartbeat in self._alive()
+            for id_, session in heartbeat.sessions.items()
+        }
+
+    def _alive(self) -> list[Heartbeat]:
+        now = self._monotonic()
+        self._heard = {url: (at, of) for url, (at, of) in self._heard.items() if now - at < GONE_S}
+        return [heartbeat for _, heartbeat in self._heard.values()]

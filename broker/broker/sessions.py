@@ -7,7 +7,7 @@ that is deleted or loses a scope does so at once, and a restart signs everybody 
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,8 @@ class Sessions:
         self._now = now
         self._lock = threading.Lock()
         self._by_digest: dict[str, Session] = {}
+        self._elsewhere: Mapping[str, Session] = {}
+        self.changed: Callable[[], None] = lambda: None
 
     def required(self) -> bool:
         """Say whether one has to sign in at all."""
@@ -47,7 +49,19 @@ class Sessions:
         with self._lock:
             self._make_room(digest, now)
             self._by_digest[digest_of(id_)] = Session(digest, now + LIFE_S)
+        self.changed()
         return id_
+
+    def begun_here(self) -> dict[str, tuple[str, float]]:
+        """Return the sessions that were begun here, for other brokers to honour."""
+        with self._lock:
+            return {
+                id_: (session.digest, session.until) for id_, session in self._by_digest.items()
+            }
+
+    def honour(self, elsewhere: Mapping[str, tuple[str, float]]) -> None:
+        """Take these sessions, which were begun at other brokers, and no others of theirs."""
+        self._elsewhere = {id_: Session(*session) for id_, session in elsewhere.items()}
 
     def _make_room(self, digest: str, now: float) -> None:
         """Drop what is over, then the oldest of the same key: nobody signs out holders of others.
@@ -66,7 +80,8 @@ class Sessions:
         """Say who comes back with an id. Raises Unauthorized."""
         if not self._keys.on:
             return self._keys.caller((), self._now())
-        session = self._by_digest.get(digest_of(id_)) if id_ else None
+        digest = digest_of(id_) if id_ else ""
+        session = self._by_digest.get(digest) or self._elsewhere.get(digest)
         if session is None or session.until <= self._now():
             raise Unauthorized
         return self._keys.caller_with(session.digest, self._now())
@@ -75,6 +90,7 @@ class Sessions:
         """Forget an id."""
         with self._lock:
             self._by_digest.pop(digest_of(id_), None)
+        self.changed()
 
 
 def cookie_name(*, secure: bool) -> str:

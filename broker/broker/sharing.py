@@ -102,6 +102,7 @@ class SharingWorker:
         self,
         settings: Settings,
         keys: Keys,
+        sessions: Sessions,
         under_way: UnderWay,
         control: Callable[[Bridge], AsgiApp],
     ) -> None:
@@ -121,6 +122,7 @@ class SharingWorker:
             self.fail,
             partial(Heartbeats, parse_address(settings.store)),
             keys,
+            sessions,
             partial(KeyFollower, keys, partial(document_in, replica, DOCUMENT)),
         )
 
@@ -213,7 +215,7 @@ def sharing_front(
 
         return serve
 
-    worker = SharingWorker(settings, keys, under_way, bound)
+    worker = SharingWorker(settings, keys, sessions, under_way, bound)
     cluster = worker.cluster
     forwarding = Forwarding(lambda: cluster.owner(HOME), settings.max_batch_bytes)
 

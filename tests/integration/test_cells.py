@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -70,18 +70,20 @@ def start_node(tmp_path: Path, nats: NatsServer) -> Iterator[StartNode]:
         print(node.log()[-20_000:])
 
 
-def cells_of(node: BrokerProcess) -> set[int]:
+def cells_of(node: BrokerProcess, headers: Mapping[str, str] | None = None) -> set[int]:
     """Return which cells a broker owns, by what it tells Prometheus."""
-    answer = httpx.get(f"{node.base_url}/metrics", trust_env=False)
+    answer = httpx.get(f"{node.base_url}/metrics", headers=headers, trust_env=False)
     found = re.findall(r'^broker_cell_owned\{cell="(\d+)"\} 1', answer.text, re.MULTILINE)
     return {int(each) for each in found}
 
 
-def wait_for_even_shares(nodes: Sequence[BrokerProcess]) -> None:
+def wait_for_even_shares(
+    nodes: Sequence[BrokerProcess], headers: Mapping[str, str] | None = None
+) -> None:
     """Wait until the brokers own all cells, and each about as many."""
 
     def even() -> bool:
-        shares = [cells_of(node) for node in nodes]
+        shares = [cells_of(node, headers) for node in nodes]
         counts = [len(each) for each in shares]
         return sum(counts) == CELLS and max(counts) - min(counts) <= 1
 
@@ -264,6 +266,30 @@ def test_key_counts_everywhere_until_it_is_revoked(start_node: StartNode) -> Non
     url = f"{nodes[1].base_url}/v1/keys/{made['id']}"
     httpx.delete(url, headers=as_admin, trust_env=False).raise_for_status()
     eventually(lambda: statuses() == {401}, within_s=WITHIN_S)
+
+
+def test_who_signs_in_has_signed_in_everywhere(start_node: StartNode) -> None:
+    admin = "the-key-of-an-admin-0123456789"
+    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
+    nodes = [start_node(**settings) for _ in range(2)]
+    wait_for_even_shares(nodes, {"Authorization": f"Bearer {admin}"})
+    for node in nodes:
+        node.api.http.headers["Authorization"] = f"Bearer {admin}"
+    for topic in TOPICS:
+        nodes[0].api.ok_publish(topic, 1)
+
+    with httpx.Client(trust_env=False) as browser:
+        page = {"Sec-Fetch-Site": "same-origin"}
+        browser.post(f"{nodes[1].base_url}/login", data={"key": admin}, headers=page)
+        assert browser.cookies
+
+        def opened() -> set[int]:
+            urls = (f"{node.base_url}/topics/{topic}" for node in nodes for topic in TOPICS)
+            return {browser.get(url).status_code for url in urls}
+
+        eventually(lambda: opened() == {200}, within_s=WITHIN_S)
+        browser.post(f"{nodes[0].base_url}/logout", headers=page)
+        eventually(lambda: opened() == {303}, within_s=WITHIN_S)
 
 
 def test_topic_in_a_body_or_a_query_is_found_in_its_cell(start_node: StartNode) -> None:

@@ -21,6 +21,16 @@ def test_broker_that_stops_is_given_nothing() -> None:
     assert members.able(set()) == {"http://a": set()}
 
 
+def test_sessions_of_a_broker_that_is_gone_count_no_more() -> None:
+    now = 100.0
+    members = Members("http://a", lambda: now)
+    members.hear(Heartbeat("http://b", False, [], {}, {"id": ("key", 200.0)}))
+    members.hear(Heartbeat("http://c", False, [], {}, {}))
+    assert members.sessions() == {"id": ("key", 200.0)}
+    now += GONE_S
+    assert members.sessions() == {}
+
+
 def test_what_a_broker_says_itself_is_no_news_to_it() -> None:
     members = Members("http://a", lambda: 0.0)
     members.hear(Heartbeat("http://a", True, []))

@@ -34,6 +34,17 @@ def keys() -> Keys:
     return keys
 
 
+def test_session_counts_at_other_brokers_while_they_hear_of_it(clock: Clock, keys: Keys) -> None:
+    here, there = Sessions(keys, clock), Sessions(keys, clock)
+    id_ = here.begin("brk_mine")
+    there.honour(here.begun_here())
+    assert there.caller(id_).name == "mine"
+    here.end(id_)
+    there.honour(here.begun_here())
+    with pytest.raises(Unauthorized):
+        there.caller(id_)
+
+
 def test_session_lasts_for_its_time(clock: Clock, keys: Keys) -> None:
     sessions = Sessions(keys, clock)
     id_ = sessions.begin("brk_mine")
