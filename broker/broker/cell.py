@@ -32,6 +32,7 @@ class Cell:
         self._leaving = asyncio.Event()
         self._follower: str | None = None
         self._last = False
+        self._left = False  # for good: what becomes of it is not heard any more
         self._task: asyncio.Task[None] | None = None
 
     def start(self, failed: Callable[[Exception], None]) -> None:
@@ -51,7 +52,7 @@ class Cell:
 
     def owner(self) -> str | None:
         """Return the URL of the broker that owns it instead, None where that is not known."""
-        return self._life.store.owner()
+        return self._life.store.owner() or (self._follower if self._left else None)
 
     def rpc_owner(self) -> str | None:
         """Return where the gRPC of that broker is, None likewise."""
@@ -73,7 +74,7 @@ class Cell:
     async def stop(self, follower: str | None) -> None:
         """Leave it for good, or stand by for it no longer."""
         self._last = True
-        if self._task is None:
+        if self._task is None or self._left:
             return
         if self.served is not None or self._leaving.is_set():
             if not self._leaving.is_set():
@@ -94,6 +95,7 @@ class Cell:
             await self._leave(self.served)
             self._leaving.clear()
             if self._last:
+                self._left = True
                 return
             self._life = self._make()
 

@@ -18,10 +18,12 @@ from broker.life import Life
 from broker.members import Heartbeat, Members
 from broker.partition import HOME
 from broker.sessions import Sessions
+from broker.trust import Trust
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+NONE: frozenset[int] = frozenset()
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Heartbeat).decode
@@ -68,7 +70,9 @@ class Cluster:
         self._told: dict[str, float] = {}
         self._news: set[asyncio.Future[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._trust = Trust(monotonic)
         self._stopping = False
+        self._ending: asyncio.Task[None] | None = None
 
         def made(number: int) -> Cell:
             return Cell(number, lambda: make(number), begin, self._tell)
@@ -83,7 +87,8 @@ class Cluster:
 
     def owner(self, cell: int) -> str | None:
         """Return the URL of another broker that owns a cell, None where that is not known."""
-        return self._cells[cell].owner()
+        owner = self._cells[cell].owner()
+        return None if owner == self._url else owner  # what it owned before counts no more
 
     def rpc_owner(self, cell: int) -> str | None:
         """Return where the gRPC of that broker is, None likewise."""
@@ -104,8 +109,13 @@ class Cluster:
                 news.set_result(None)
 
     def end(self) -> None:
-        """Own no more cells than now: the process stops."""
-        self._stopping = True
+        """Begin to leave each cell to another broker: the process stops.
+
+        It stands by for the others until `stop`, for connections that are there yet.
+        """
+        if self._ending is None:
+            self._stopping = True
+            self._ending = asyncio.create_task(self._leave_all(), name="leave all cells")
 
     def all_served(self) -> dict[int, Served]:
         """Return what serves the cells that are owned here."""
@@ -161,16 +171,21 @@ class Cluster:
             self._failed(error)
 
     async def stop(self) -> None:
-        """Finish what is out, and leave each cell to another broker."""
-        self._stopping = True
+        """Finish what is out, leave each cell to another broker, and stand by for none."""
+        self.end()
+        if self._ending is not None:
+            await self._ending
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._speaks.say(_encode(self._heartbeat()))
-        owned = [cell.number for cell in self._cells if cell.served is not None]
-        heirs = heirs_of(owned, self._url, self._owners(), self._members.able(frozenset()))
-        await asyncio.gather(*(cell.stop(heirs.get(cell.number)) for cell in self._cells))
+        await asyncio.gather(*(cell.stop(None) for cell in self._cells))
         await self._speaks.close()
+
+    async def _leave_all(self) -> None:
+        await self._speaks.say(_encode(self._heartbeat()))
+        owned = self.all_served()
+        heirs = heirs_of(owned, self._url, self._owners(), self._members.able(frozenset()))
+        await asyncio.gather(*(self._cells[cell].stop(heirs.get(cell)) for cell in owned))
 
     # -- the others --------------------------------------------------------------------------------
 
@@ -195,12 +210,19 @@ class Cluster:
     def _give(self) -> None:
         if self._stopping or any(cell.leaves() for cell in self._cells):
             return
-        step = next_hand_over(self._owners(), self._members.able(self._able()))
+        owners, able = self._owners(), self._members.able(self._able())
+        self._trust.look(owners)
+        able = {url: cells if self._trust.trusts(url) else NONE for url, cells in able.items()}
+        step = next_hand_over(owners, able)
         if step is not None and step.giver == self._url:
+            self._trust.gave(step.cell, step.follower)
             self._cells[step.cell].leave(step.follower)
 
     def _owners(self) -> list[str | None]:
-        return [self._url if cell.served is not None else cell.owner() for cell in self._cells]
+        return [
+            self._url if cell.served is not None else self.owner(cell.number)
+            for cell in self._cells
+        ]
 
     def _able(self) -> frozenset[int]:
         return frozenset(cell.number for cell in self._cells if cell.able())

@@ -188,6 +188,25 @@ def test_cells_of_a_killed_broker_go_on_elsewhere(
     assert_everything_came_in_order(endpoint, publishers)
 
 
+def test_brokers_are_restarted_one_after_the_other(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    nodes = [start_node() for _ in range(3)]
+    wait_for_even_shares(nodes)
+    subscribe(nodes[0], endpoint)
+    with publishing(nodes) as publishers:
+        for node in nodes:
+            wait_for_all(publishers, 10)
+            assert node.stop() == 0
+            node.start()
+            wait_for_even_shares(nodes)
+        wait_for_all(publishers, 10)
+
+    assert_everything_came_in_order(endpoint, publishers)
+    refused = [text for publisher in publishers for text in publisher.refused]
+    assert not [text for text in refused if "no_owner" in text]
+
+
 def test_no_request_fails_while_cells_are_handed_over(
     start_node: StartNode, endpoint: Endpoint
 ) -> None:

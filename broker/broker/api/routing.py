@@ -49,7 +49,7 @@ class Cells(Protocol):
         """Return the URL of another broker that owns a cell, None where that is not known."""
 
     def end(self) -> None:
-        """Own no more cells than now: the process stops."""
+        """Begin to leave all cells: the process stops."""
 
     async def changed(self, within_s: float) -> None:
         """End when a cell is served here that was not, or after some seconds."""
