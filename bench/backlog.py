@@ -19,6 +19,7 @@ from bench.finding import Chart, Curve, Finding, LeftOut, Say
 from bench.messages import BATCH_EVENTS
 from bench.nginx import running_nginx
 from bench.passage import Passage
+from bench.process_tree import Memory
 from bench.publishing import load_of, publish_to
 from bench.refusing import refusing_port
 from bench.repeats import Median, repeated
@@ -49,7 +50,7 @@ class Standing:
     backlog: int
     publish: Median
     end_to_end: Median
-    rss_bytes: int
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Drained:
     ready_s: float
     first_delivery_s: float
     slices: tuple[float, ...]
-    peak_rss_bytes: int
+    peak: Memory
 
 
 def measure_backlog(folder: Path, scale: Scale, say: Say) -> Finding:
@@ -104,7 +105,7 @@ def _stand(folder: Path, scale: Scale, port: int, say: Say) -> list[Standing]:
                 backlog,
                 repeated(partial(publish_to, server, topic, load), scale.steps),
                 repeated(partial(passage.measure, load_beside), scale.steps),
-                server.memory().rss_bytes,
+                server.memory(),
             )
 
         found, filled = [standing()], 0
@@ -137,16 +138,16 @@ def _drain(folder: Path, stopwatch: Stopwatch, say: Say) -> Drained:
         ready_s=ready_at - started_at,
         first_delivery_s=got.first_at - started_at,
         slices=slice_rates([(got.first_at, 0), *samples], SLICES),
-        peak_rss_bytes=peak,
+        peak=peak,
     )
 
 
 def _watch(
     server: ServerUnderTest, stopwatch: Stopwatch, total: int, say: Say
-) -> tuple[list[tuple[float, int]], int]:
+) -> tuple[list[tuple[float, int]], Memory]:
     """Take the time and the count until all has come, and the most memory used meanwhile."""
     samples: list[tuple[float, int]] = []
-    peak = told = 0
+    peak, told = server.memory(), 0
     seen_at = time.time()
     while not samples or samples[-1][1] < total:
         got = stopwatch.deliveries()
@@ -155,7 +156,7 @@ def _watch(
             seen_at = time.time()
         elif time.time() - seen_at > STUCK_S:
             raise CountsDiffer(f"{total:,} messages were owed, the endpoint got {got}")
-        peak = max(peak, server.memory().rss_bytes)
+        peak = max(peak, server.memory(), key=lambda memory: memory.pss_bytes)
         if got.received - told >= total / 10:
             told = got.received
             say(f"{told:,} of {total:,} delivered")
@@ -187,19 +188,34 @@ def second_half_to_first(rates: Sequence[float]) -> float:
     return sum(1 / rate for rate in first) / sum(1 / rate for rate in second)
 
 
+def _shown(memory: Memory) -> str:
+    return f"{memory.rss_bytes / MB:.0f} ({memory.pss_bytes / MB:.0f})"
+
+
 def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
     """Word what was measured."""
     empty = standing[0]
     rates = Table(
-        ("backlog", "publish/s", "x empty", "end to end/s", "x empty", "RSS MB"),
+        (
+            "backlog",
+            "publish/s",
+            "x empty",
+            "CPU s/1,000",
+            "end to end/s",
+            "x empty",
+            "CPU s/1,000",
+            "RSS (PSS) MB",
+        ),
         tuple(
             (
                 f"{each.backlog:,}",
                 f"{each.publish.per_second:,.0f}",
                 f"{each.publish.per_second / empty.publish.per_second:.2f}",
+                f"{each.publish.cpu_us / 1000:.3f}",
                 f"{each.end_to_end.per_second:,.0f}",
                 f"{each.end_to_end.per_second / empty.end_to_end.per_second:.2f}",
-                f"{each.rss_bytes / MB:.0f}",
+                f"{each.end_to_end.cpu_us / 1000:.3f}",
+                _shown(each.memory),
             )
             for each in standing
         ),
@@ -215,7 +231,7 @@ def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
             f"Started with {drained.messages:,} messages owed, the broker was ready after"
             f" {drained.ready_s:.2f} s, and the first of them arrived after"
             f" {drained.first_delivery_s:.2f} s.",
-            f"While it drained, resident memory was {drained.peak_rss_bytes / MB:.0f} MB at most;"
+            f"While it drained, resident memory was {_shown(drained.peak)} MB at most;"
             f" its second half went at {slope:.2f} times the rate of the first half.",
         ),
         tables=(rates, slices),
@@ -252,5 +268,7 @@ def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
             "publish_ratio": standing[-1].publish.per_second / empty.publish.per_second,
             "end_to_end_ratio": standing[-1].end_to_end.per_second / empty.end_to_end.per_second,
             "second_half_to_first": slope,
+            "pss_bytes": float(max(each.memory.pss_bytes for each in standing)),
+            "peak_pss_bytes": float(drained.peak.pss_bytes),
         },
     )
