@@ -128,7 +128,7 @@ def create_front(settings: Settings) -> Front:
     hosts = _hosts_of(settings)
     if cells_in(settings) > 1:
         # Only here: what it imports takes memory of which a broker alone has no use.
-        from broker.sharing import sharing_front
+        from broker.sharing.front import sharing_front
 
         return sharing_front(settings, keys, sessions, under_way, hosts)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.balance import HandOver, heirs_of, next_hand_over
+from broker.sharing.balance import HandOver, heirs_of, next_hand_over
 
 BROKERS = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=7, unique=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.members import GONE_S, Heartbeat, Members
+from broker.sharing.members import GONE_S, Heartbeat, Members
 
 
 def test_broker_that_is_not_heard_for_a_while_is_gone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.trust import DISTRUSTED_S, KEEPS_S, Trust
+from broker.sharing.trust import DISTRUSTED_S, KEEPS_S, Trust
 
 
 class Clock:

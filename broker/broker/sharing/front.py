@@ -22,13 +22,11 @@ from broker.api.under_way import UnderWay
 from broker.api_keys import DOCUMENT
 from broker.auth import Keys
 from broker.bridge import LoopBridge
-from broker.cluster import Cluster
 from broker.config import Settings
 from broker.control import Bridge, asked_broker, create_app
 from broker.dashboard import add_dashboard
 from broker.errors import NoOwner
 from broker.hosts import AllowedHosts
-from broker.key_follower import KeyFollower
 from broker.life import Life
 from broker.metrics import Measures, together
 from broker.nats_address import parse_address
@@ -41,6 +39,8 @@ from broker.rpc.server import RpcServer
 from broker.service import Broker
 from broker.serving import Serving
 from broker.sessions import Sessions
+from broker.sharing.cluster import Cluster
+from broker.sharing.key_follower import KeyFollower
 from broker.store.jetstream.heartbeats import Heartbeats
 from broker.store.jetstream.opening import FILE
 from broker.store.opening import cells_in, open_store, replica_folder

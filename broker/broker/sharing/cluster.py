@@ -11,14 +11,14 @@ import msgspec
 
 from broker.api.served import Served
 from broker.auth import Keys
-from broker.balance import heirs_of, next_hand_over
-from broker.cell import Cell
-from broker.key_follower import KeyFollower
 from broker.life import Life
-from broker.members import Heartbeat, Members
 from broker.partition import HOME
 from broker.sessions import Sessions
-from broker.trust import Trust
+from broker.sharing.balance import heirs_of, next_hand_over
+from broker.sharing.cell import Cell
+from broker.sharing.key_follower import KeyFollower
+from broker.sharing.members import Heartbeat, Members
+from broker.sharing.trust import Trust
 
 log = logging.getLogger(__name__)
 
