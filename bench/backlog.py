@@ -103,7 +103,7 @@ def _stand(folder: Path, scale: Scale, port: int, say: Say) -> list[Standing]:
             say(f"rates at {backlog:,}")
             return Standing(
                 backlog,
-                repeated(partial(publish_to, server, topic, load), scale.steps),
+                repeated(partial(publish_to, server, [topic], load), scale.steps),
                 repeated(partial(passage.measure, load_beside), scale.steps),
                 server.memory(),
             )

@@ -1,6 +1,7 @@
-"""The broker on NATS JetStream: one that owns the store, another that stands by."""
+"""Brokers on NATS JetStream: one that owns the store and one that stands by, or some that share."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +9,18 @@ from pathlib import Path
 
 from bench.rivals.nats_jetstream import PROGRAM
 from bench.rivals.rival import find_program
-from bench.server_process import HOST, ServerProcess, free_port, running
+from bench.server_process import (
+    HOST,
+    POLL_S,
+    ServerFailed,
+    ServerProcess,
+    free_port,
+    running,
+)
 from bench.servers import ServerUnderTest, broker_environ, broker_process
+
+SHARES_S = 60.0
+OWNED = "\nbroker_cell_owned{"
 
 CONFIGURATION = """\
 server_name: {name}
@@ -49,34 +60,65 @@ class NatsProcess:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Two brokers that share a journal; the first owns it."""
+    """Brokers that share a store; of one cell the first owns it, and the second stands by."""
 
-    owner: ServerUnderTest
-    standby: ServerUnderTest
+    brokers: tuple[ServerUnderTest, ...]
     nats: tuple[NatsProcess, ...]
+
+    @property
+    def owner(self) -> ServerUnderTest:
+        """The broker that was started first."""
+        return self.brokers[0]
+
+    @property
+    def standby(self) -> ServerUnderTest:
+        """The one that came after it."""
+        return self.brokers[1]
+
+    @property
+    def whole(self) -> ServerUnderTest:
+        """All of it, where the first broker is under load."""
+        processes = (*(each.process for each in (*self.nats, *self.brokers[1:])),)
+        others = tuple(each.pid for each in processes)
+        return ServerUnderTest(
+            self.owner.process, self.owner.database, self.owner.grpc_port, others
+        )
 
 
 @contextmanager
 def running_cluster(folder: Path, servers: int) -> Iterator[ServerUnderTest]:
     """Serve two brokers that share a journal; the one under load owns it."""
     with started_cluster(folder, servers) as cluster:
-        processes = [*(each.process for each in cluster.nats), cluster.standby.process]
-        owner = cluster.owner
-        others = tuple(each.pid for each in processes)
-        yield ServerUnderTest(owner.process, owner.database, owner.grpc_port, others)
+        yield cluster.whole
 
 
 @contextmanager
-def started_cluster(folder: Path, servers: int) -> Iterator[Cluster]:
-    """Start NATS servers, then two brokers."""
+def started_cluster(
+    folder: Path, servers: int, brokers: int = 2, cells: int = 1
+) -> Iterator[Cluster]:
+    """Start NATS servers, then brokers, and wait until each broker owns its share of cells."""
     with ExitStack() as stack:
         nats = _start_nats(folder, servers, stack)
         address = ",".join(f"{HOST}:{each.process.port}" for each in nats)
-        owner, standby = [
-            stack.enter_context(_broker(folder / name, f"nats://{address}/bench"))
-            for name in ("owner", "standby")
+        store = f"nats://{address}/bench" + (f"?cells={cells}" if cells > 1 else "")
+        started = [
+            stack.enter_context(_broker(folder / f"broker-{number}", store))
+            for number in range(brokers)
         ]
-        yield Cluster(owner, standby, tuple(nats))
+        if cells > 1:
+            _await_shares(started, cells)
+        yield Cluster(tuple(started), tuple(nats))
+
+
+def _await_shares(brokers: Sequence[ServerUnderTest], cells: int) -> None:
+    until = time.monotonic() + SHARES_S
+    while True:
+        shares = [each.process.text("/metrics").count(OWNED) for each in brokers]
+        if sum(shares) == cells and max(shares) - min(shares) <= 1:
+            return
+        if time.monotonic() > until:
+            raise ServerFailed(f"the shares of {cells} cells are {shares}")
+        time.sleep(POLL_S)
 
 
 @contextmanager

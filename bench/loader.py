@@ -2,8 +2,9 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,8 @@ class Load:
     """What wrk sends, and how hard: closed loop, one request after the other on each connection.
 
     Requests rotate over `variants`: `{n}` in the URL or a header is the number of one, from 1 on.
-    Where ids are scattered, the numbers in them come in no order.
+    Where ids are scattered, the numbers in them come in no order. Where there are `others`, each of
+    these URLs is sent the same at the same time, on as many connections.
     """
 
     url: str
@@ -30,6 +32,12 @@ class Load:
     variants: int = 1
     headers: Mapping[str, str] = field(default_factory=dict)
     scattered_ids: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def unanswered(self) -> int:
+        """Count the requests that may be under way when the time is over."""
+        return self.connections * (1 + len(self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +80,25 @@ def wrk_command(load: Load) -> list[str]:
 
 
 def run_wrk(load: Load) -> LoadOutcome:
-    """Load the server for the given time."""
+    """Load the server, or several, for the given time."""
+    loads = [load, *(replace(load, url=url) for url in load.others)]
+    with ThreadPoolExecutor(len(loads)) as threads:
+        return total(list(threads.map(_run_one, loads)))
+
+
+def _run_one(load: Load) -> LoadOutcome:
     done = subprocess.run(wrk_command(load), capture_output=True, text=True, check=True)
     return parse_outcome(done.stdout)
+
+
+def total(outcomes: Sequence[LoadOutcome]) -> LoadOutcome:
+    """Sum up what ran at the same time."""
+    return LoadOutcome(
+        max(each.seconds for each in outcomes),
+        sum(each.answered for each in outcomes),
+        sum(each.refused for each in outcomes),
+        sum(each.broken for each in outcomes),
+    )
 
 
 def parse_outcome(output: str) -> LoadOutcome:

@@ -43,7 +43,7 @@ class Passage:
             subscription.drain()
 
         stored = self._held() - held
-        check_stored(outcome.accepted * events, stored, load.connections * events)
+        check_stored(outcome.accepted * events, stored, load.unanswered * events)
         owed = stored * self.fan_out
         got = await_deliveries(self.receiver, before.received - before.duplicates + owed)
         return Result(

@@ -1,6 +1,7 @@
 """How many messages a second are taken durably, one a request."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def measure_publishes(
     with serve(folder) as server:
         topic = Topic.created(server.process)
         load = load_of(topic.messages_url, folder, seconds, connections)
-        return publish_to(server, topic, load)
+        return publish_to(server, [topic], load)
 
 
 def load_of(url: str, folder: Path, seconds: float, connections: int, variants: int = 1) -> Load:
@@ -39,11 +40,11 @@ def load_of(url: str, folder: Path, seconds: float, connections: int, variants: 
     return Load(url, JSON, body, connections, seconds, variants)
 
 
-def publish_to(server: ServerUnderTest, topic: Topic, load: Load) -> Result:
-    """Publish to a topic, and compare the counts. Raises CountsDiffer."""
-    held = topic.count()
+def publish_to(server: ServerUnderTest, topics: Sequence[Topic], load: Load) -> Result:
+    """Publish to topics, and compare the counts. Raises CountsDiffer."""
+    held = final_count(topics)
     outcome, result = publish(server, load)
-    check_stored(outcome.accepted, final_count([topic]) - held, load.connections)
+    check_stored(outcome.accepted, final_count(topics) - held, load.unanswered)
     return result
 
 

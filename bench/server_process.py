@@ -46,6 +46,10 @@ class ServerProcess:
         """GET a JSON document."""
         return self._call("GET", path, None)
 
+    def text(self, path: str) -> str:
+        """GET a text."""
+        return self._content("GET", path, None).decode()
+
     def put(self, path: str, document: Mapping[str, Any]) -> Any:
         """PUT a JSON document, return the one in the answer."""
         return self._call("PUT", path, msgspec.json.encode(document))
@@ -61,6 +65,12 @@ class ServerProcess:
     def _call(
         self, method: str, path: str, body: bytes | None, content_type: str = "application/json"
     ) -> Any:
+        content = self._content(method, path, body, content_type)
+        return msgspec.json.decode(content) if content else None
+
+    def _content(
+        self, method: str, path: str, body: bytes | None, content_type: str = "application/json"
+    ) -> bytes:
         connection = HTTPConnection(HOST, self.port, timeout=ANSWER_S)
         try:
             connection.request(method, path, body, {"Content-Type": content_type})
@@ -70,7 +80,7 @@ class ServerProcess:
             connection.close()
         if answer.status >= 300:
             raise ServerFailed(f"{method} {path} was answered {answer.status}: {content!r}")
-        return msgspec.json.decode(content) if content else None
+        return content
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ from bench.orders import measure_orders
 from bench.pauses import measure_pauses
 from bench.payload import measure_payload
 from bench.retrying import measure_retrying
+from bench.sharing import measure_sharing
 
 STUDIES = (
     Study(
@@ -61,6 +62,16 @@ STUDIES = (
         "500 messages a second by the clock, while retention removes what is older than two seconds"
         " and the log is checkpointed about every second.",
         measure_pauses,
+    ),
+    Study(
+        "sharing",
+        "Brokers that share the work",
+        "Brokers on NATS JetStream, the store split into cells by topic. 24 topics are published to"
+        " at all brokers at once, whoever owns a topic's cell: what reaches another broker is"
+        " handed on. The cost is that of all brokers and servers. All of them, loader and endpoint"
+        " have the machine's cores in common: that tells what sharing costs, and not what further"
+        " machines would bring.",
+        measure_sharing,
     ),
     Study(
         "growth",
