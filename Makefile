@@ -8,6 +8,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 
 MINUTES ?= 10
 SEED    ?= 1
+CELLS   ?= 6
 
 .PHONY: help setup run test audit audit-cluster soak fuzz bench sbom vulnerabilities \
         lint lock protos examples secrets clean
@@ -33,8 +34,8 @@ test: lint        ## check style, types and import rules, then run every test
 audit: setup      ## break the whole stack at random, and count what is lost: MINUTES=10 SEED=1
 	cd tests && ../$(BIN)/python -m audit --minutes $(MINUTES) --seed $(SEED)
 
-audit-cluster: setup   ## the same with three brokers on three NATS servers: MINUTES=10 SEED=1
-	cd tests && ../$(BIN)/python -m audit --cluster --minutes $(MINUTES) --seed $(SEED)
+audit-cluster: setup   ## the same with three brokers on three NATS servers: MINUTES=10 SEED=1 CELLS=6
+	cd tests && ../$(BIN)/python -m audit --cluster --cells $(CELLS) --minutes $(MINUTES) --seed $(SEED)
 
 soak: MINUTES = 30
 soak: setup       ## load the broker for long, and see that nothing grows or is lost: MINUTES=30 RATE=

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from audit.cluster import Cluster
@@ -23,6 +24,7 @@ from e2e.stack import ROOT
 # Beside the checkout's other build results, so on a disk and not in memory.
 FOLDER = ROOT / "build" / "audit"
 KEPT, BROKEN, INTERRUPTED = 0, 1, 130
+CELLS = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"seed-{options.seed}-", dir=FOLDER))
     try:
-        subject = Cluster if options.cluster else Services
+        subject = partial(Cluster, cells=options.cells) if options.cluster else Services
         report = run(subject, options.seed, options.minutes, folder, tell)
     except AssertionError as error:
         tell(f"The stack does not work: {error}\nLook into {folder}.")
@@ -58,6 +60,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive, default=10.0, help="of faults, default 10")
     parser.add_argument("--seed", type=int, default=1, help="decides which, default 1")
     parser.add_argument("--cluster", action="store_true", help="three brokers on NATS JetStream")
+    parser.add_argument(
+        "--cells",
+        type=int,
+        choices=range(1, 65),
+        default=CELLS,
+        metavar="N",
+        help=f"of the cluster's store, default {CELLS}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     return parser.parse_args(arguments)
 

@@ -1,116 +1,51 @@
-"""Three brokers on three NATS servers, each with a line of its own to them."""
+"""Three brokers on three NATS servers, which share a store of one cell or of several."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from random import Random
+from sqlite3 import OperationalError
 from threading import Event
 
-import httpx
-
 from audit.cluster_faults import FOLLOWER, LEADER, OWNER, STANDBY, strikes
-from audit.cluster_storm import ClusterStorm
-from audit.copies import differing
+from audit.cluster_storm import ClusterStorm, Part
+from audit.copies import differing, place, same
 from audit.fault_log import FaultLog
 from audit.faults import Fault, Kind
 from audit.figures import Figures
+from audit.node import Node
 from audit.pulse import Pulse
-from audit.slow_disk import SYNCS, WRITES, refusal, slow_disk
-from audit.victim import Sufferer, Victim
+from audit.slow_disk import WRITES, refusal, slow_disk
+from audit.subscriptions import topics_of
 from audit.webhooks import Webhooks
 from broker.nats_address import parse_address
-from e2e.process_stack import BIN, KEPT_VARIABLES
-from e2e.supervised import Supervised
-from support.broker_process import free_port
 from support.command import run_broker
 from support.eventually import eventually
 from support.nats_server import NatsCluster, NatsServer
-from support.tcp_line import Line
 
 NODES = 3
 NAME = "audit"
 READY_S = 60.0
+FOLLOW_S = 1.0
 ANSWER_S = 2.0
-LOOK_S = 2.0
 
 
-class Node:
-    """One broker: supervised, and connected to the NATS servers by a line that can be cut."""
+def evenly_shared(found: Sequence[Collection[int] | None], cells: Sequence[int]) -> bool:
+    """Say whether each cell has one owner, and no broker has two more than another.
 
-    def __init__(self, name: str, folder: Path, servers: Sequence[NatsServer]) -> None:
-        self.name = name
-        self.base_url = f"http://127.0.0.1:{(port := free_port())}"
-        self.copy = folder / name / "replica.db"
-        self._line = Line([server.port for server in servers])
-        addresses = ",".join(f"127.0.0.1:{each}" for each in self._line.ports)
-        self._environment = {
-            **{each: os.environ[each] for each in KEPT_VARIABLES if each in os.environ},
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "BROKER_STORE": f"nats://{addresses}/{NAME}",
-            "BROKER_REPLICA": str(folder / name),
-            "BROKER_NODE_URL": self.base_url,
-            "BROKER_PUBLIC_URL": self.base_url,
-            "BROKER_HOST": "127.0.0.1",
-            "BROKER_PORT": str(port),
-            "BROKER_GRPC_PORT": str(free_port()),
-            "BROKER_ALLOWED_TARGETS": "127.0.0.0/8",
-        }
-        self._supervised = Supervised(name, "exec broker serve", folder / f"{name}.log")
-        self._victim = Victim(self._supervised, self._environment)
-
-    def __str__(self) -> str:
-        return self.name
-
-    def start(self) -> None:
-        """Start it and do not wait."""
-        self._supervised.start(self._environment)
-
-    def stop(self) -> None:
-        """Stop it in good order. Raises TimeoutError."""
-        self._supervised.stop()
-
-    def close(self) -> None:
-        """Leave nothing of it behind."""
-        self._supervised.close()
-        self._line.close()
-
-    def status(self) -> str | None:
-        """Return `ready` for the owner, `standby`, or None for one that is neither."""
-        try:
-            url = f"{self.base_url}/readyz"
-            answer = httpx.get(url, trust_env=False, timeout=LOOK_S)
-        except httpx.TransportError:
-            return None
-        return str(answer.json()["status"]) if answer.status_code == 200 else None
-
-    def suffer(self, fault: Fault, hurry: Event) -> None:
-        """Do it, all of it; what lasts is cut short by `hurry`."""
-        match fault.kind:
-            case Kind.CUT_OFF:
-                self._line.cut()
-            case Kind.STALL:
-                self._line.hold()
-            case Kind.DEAFEN:
-                self._line.hold(answers_only=True)
-            case Kind.SLOW_DISK:
-                self._slow_down_disk(fault, hurry)
-                return
-            case _:
-                self._victim.suffer(fault, hurry)
-                return
-        try:
-            hurry.wait(fault.for_s)
-        finally:
-            self._line.mend()
-
-    def _slow_down_disk(self, fault: Fault, hurry: Event) -> None:
-        # Once it has processes: those of a broker that lost its store are new.
-        members = eventually(self._supervised.members)
-        with slow_disk([each.pid for each in members], SYNCS, fault.late_s):
-            hurry.wait(fault.for_s)
+    A broker that is not ready has None.
+    """
+    owned = [each for each in found if each is not None]
+    counts = [len(each) for each in owned]
+    return (
+        len(owned) == len(found)
+        and sorted(chain(*owned)) == list(cells)
+        and max(counts) - min(counts) <= 1
+    )
 
 
 class Server:
@@ -147,16 +82,25 @@ class Cluster:
 
     answer_s = ANSWER_S
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, cells: int = 1) -> None:
         self._seed = seed
         self._random = Random(f"{seed}/cast")
+        self._cells = range(cells)
         self._nats = NatsCluster(folder / "nats")
-        self._nodes = [Node(f"node-{n}", folder, self._nats.servers) for n in range(1, NODES + 1)]
-        self._stream = parse_address(f"nats://x/{NAME}").stream
+        self._nodes = [
+            Node(f"node-{n}", folder, self._nats.servers, NAME, cells) for n in range(1, NODES + 1)
+        ]
+        address = parse_address(f"nats://x/{NAME}?cells={cells}")
+        self._streams = [address.of(cell).stream for cell in self._cells]
+        self._topics = topics_of(cells)
 
     @property
     def broker_urls(self) -> Sequence[str]:
         return [node.base_url for node in self._nodes]
+
+    @property
+    def topics(self) -> Sequence[str]:
+        return self._topics
 
     def start(self) -> None:
         self._nats.start()
@@ -170,11 +114,28 @@ class Cluster:
         self._nats.close()
 
     def _is_well(self) -> bool:
-        """Say whether every server has caught up, one broker owns the store, the others follow."""
-        if not all(server.is_ready() for server in self._nats.servers):
+        """Say whether every server has caught up, and the brokers share all cells and follow."""
+        ready = all(server.is_ready() for server in self._nats.servers)
+        if not ready or not evenly_shared([node.owned() for node in self._nodes], self._cells):
             return False
-        found = sorted(f"{node.status()}" for node in self._nodes)
-        return found == ["ready", *["standby"] * (NODES - 1)]
+        return self._all_follow()
+
+    def _all_follow(self) -> bool:
+        """Say whether every copy comes to where the first one of its cell is now."""
+        try:
+            first = [max(places) for places in self._places()]
+            eventually(
+                lambda: all(
+                    min(places) >= to for places, to in zip(self._places(), first, strict=True)
+                ),
+                within_s=FOLLOW_S,
+            )
+        except (AssertionError, OperationalError):
+            return False
+        return True
+
+    def _places(self) -> list[list[int]]:
+        return [[place(node.copies[cell]) for node in self._nodes] for cell in self._cells]
 
     def storm(
         self, seconds: float, webhooks: Webhooks, pulse: Pulse, log: FaultLog
@@ -183,25 +144,43 @@ class Cluster:
         if (why := refusal()) is not None:
             log.remark(f"No disk was slow: {why}.")
             without.append(Kind.SLOW_DISK)
-        planned = strikes(self._seed, without)
+        planned = strikes(self._seed, without, shared=len(self._cells) > 1)
         return ClusterStorm(planned, self._cast, self._is_well, pulse, log)
 
-    def _cast(self, roles: Sequence[str]) -> Mapping[str, Sufferer]:
-        """Find out who has which role at the moment. Raises AssertionError."""
-        owner = eventually(
-            lambda: next((node for node in self._nodes if node.status() == "ready"), None),
-            within_s=READY_S,
-        )
-        leader = self._nats.leader(self._stream)
-        standbys = [node for node in self._nodes if node is not owner]
-        followers = [server for server in self._nats.servers if server is not leader]
-        found: Mapping[str, Sufferer] = {
-            OWNER: owner,
-            STANDBY: self._random.choice(standbys),
-            LEADER: Server(leader),
-            FOLLOWER: Server(self._random.choice(followers)),
+    def _cast(self, roles: Sequence[str]) -> Mapping[str, Part]:
+        """Find out who has which role at the moment, for some cell. Raises AssertionError."""
+        owners: Sequence[Node] = eventually(self._owners, within_s=READY_S)
+        leaders = [self._nats.leader(stream) for stream in self._streams]
+        cell = self._random.choice(self._cells)
+        standbys = [node for node in self._nodes if node is not owners[cell]]
+        followers = [server for server in self._nats.servers if server is not leaders[cell]]
+        brokers = {OWNER: owners[cell], STANDBY: self._random.choice(standbys)}
+        servers = {LEADER: leaders[cell], FOLLOWER: self._random.choice(followers)}
+        found = {
+            **{
+                role: Part(node, self._seen(node, owners, OWNER, STANDBY))
+                for role, node in brokers.items()
+            },
+            **{
+                role: Part(Server(server), self._seen(server, leaders, LEADER, FOLLOWER))
+                for role, server in servers.items()
+            },
         }
         return {role: found[role] for role in roles}
+
+    def _owners(self) -> Sequence[Node]:
+        """Return who owns each cell, none of them while that is not all known."""
+        owner = {cell: node for node in self._nodes for cell in node.owned() or ()}
+        return [owner[cell] for cell in self._cells] if len(owner) == len(self._cells) else []
+
+    def _seen(
+        self, who: object, firsts: Sequence[object], first: str, other: str
+    ) -> Mapping[str, str]:
+        """Say for each topic whether its cell's first one is meant, or another."""
+        return {
+            topic: first if who is of_cell else other
+            for topic, of_cell in zip(self._topics, firsts, strict=True)
+        }
 
     def progress(self) -> str:
         return ""
@@ -211,20 +190,25 @@ class Cluster:
 
     def figures(self, log: FaultLog) -> Sequence[Figures]:
         """Count nothing more, but compare the copies while nothing changes them."""
-        copies = [node.copy for node in self._nodes]
-        try:
-            eventually(lambda: not differing(copies), within_s=READY_S)
-        except AssertionError:
-            log.surprise(f"the brokers' copies differ: {differing(copies)}")
+        for cell in self._cells:
+            copies = [node.copies[cell] for node in self._nodes]
+            try:
+                eventually(partial(same, copies), within_s=READY_S)
+            except AssertionError:
+                log.surprise(f"the copies of cell {cell} differ: {differing(copies)}")
         return []
 
     def check(self, log: FaultLog) -> None:
         """Stop the brokers in good order, and have their own check look at every copy."""
+        handed_over = sum(node.handed_over() for node in self._nodes)
+        if len(self._cells) > 1:
+            log.remark(f"{handed_over} times a broker handed a cell over.")
         for node in self._nodes:
             try:
                 node.stop()
             except TimeoutError as error:
                 log.surprise(f"{error}")
-            found = run_broker("check", node.copy)
-            if found.returncode != 0:
-                log.surprise(f"broker check of {node}: {found.stdout}{found.stderr}")
+            for copy in node.copies:
+                found = run_broker("check", copy)
+                if found.returncode != 0:
+                    log.surprise(f"broker check of {copy}: {found.stdout}{found.stderr}")

@@ -40,6 +40,8 @@ KINDS: Mapping[str, Mapping[Kind, int]] = {
     LEADER: {Kind.KILL: 3, Kind.PAUSE: 2, Kind.SLOW_DISK: 2},
     FOLLOWER: {Kind.KILL: 3, Kind.PAUSE: 2, Kind.SLOW_DISK: 1},
 }
+# Where a broker that stops or comes has cells handed over.
+RESTARTS = 6
 # A lease lasts 5 s; the owner gives NATS up after 12 s.
 LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.KILL: (0.0, 9.0),
@@ -73,27 +75,37 @@ def name_of(fault: Fault) -> str:
     return f"{fault.target}: {fault.kind}"
 
 
-def strikes(seed: int, without: Collection[Kind] = ()) -> Iterator[Strike]:
-    """Give one strike after the other, without an end, and without what is not possible here."""
+def strikes(seed: int, without: Collection[Kind] = (), *, shared: bool = False) -> Iterator[Strike]:
+    """Give one strike after the other, without an end, and without what is not possible here.
+
+    Where the store is `shared`, brokers are stopped and started again more often.
+    """
+    kinds = {
+        role: {
+            kind: RESTARTS if shared and kind is Kind.RESTART else weight
+            for kind, weight in of_role.items()
+            if kind not in without
+        }
+        for role, of_role in KINDS.items()
+    }
     random = Random(f"{seed}/cluster")
     while True:
         rest_s = random.expovariate(1 / REST_S)
         if random.random() < PAIRED:
-            yield Strike(rest_s, _pair(random, without))
+            yield Strike(rest_s, _pair(random, kinds))
         else:
             (role,) = random.choices(list(ROLES), list(ROLES.values()))
-            yield Strike(rest_s, (_fault(random, role, without),))
+            yield Strike(rest_s, (_fault(random, role, kinds[role]),))
 
 
-def _pair(random: Random, without: Collection[Kind]) -> Sequence[Fault]:
+def _pair(random: Random, kinds: Mapping[str, Mapping[Kind, int]]) -> Sequence[Fault]:
     first_role, second_role = random.sample(random.choice(PAIRS), 2)
-    first = _fault(random, first_role, without)
-    but = {*without, first.kind}
-    return first, _fault(random, second_role, but, random.uniform(*APART_S))
+    first = _fault(random, first_role, kinds[first_role])
+    others = {kind: each for kind, each in kinds[second_role].items() if kind is not first.kind}
+    return first, _fault(random, second_role, others, random.uniform(*APART_S))
 
 
-def _fault(random: Random, role: str, but: Collection[Kind], at_s: float = 0.0) -> Fault:
-    kinds = {kind: weight for kind, weight in KINDS[role].items() if kind not in but}
+def _fault(random: Random, role: str, kinds: Mapping[Kind, int], at_s: float = 0.0) -> Fault:
     (kind,) = random.choices(list(kinds), list(kinds.values()))
     for_s = random.uniform(*LASTS_S.get(kind, (0.0, 0.0)))
     late_s = math.exp(random.uniform(*map(math.log, LATE_S))) if kind is Kind.SLOW_DISK else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 
 from audit.cluster_faults import Strike, name_of
@@ -17,8 +18,17 @@ from audit.victim import Sufferer
 RECOVERY_S = 90.0
 LOOK_S = 0.05
 
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Whoever has a role, and which role the same one has for each topic's cell."""
+
+    victim: Sufferer
+    roles: Mapping[str, str]
+
+
 # Who has these roles at the moment, each somebody else.
-Cast = Callable[[Sequence[str]], Mapping[str, Sufferer]]
+Cast = Callable[[Sequence[str]], Mapping[str, Part]]
 
 
 class ClusterStorm:
@@ -61,23 +71,25 @@ class ClusterStorm:
                 self._log.surprise(f"{strike.name}: {error!r}")
 
     def _hit(self, strike: Strike) -> None:
-        victims = self._cast([fault.target for fault in strike.faults])
+        parts = self._cast([fault.target for fault in strike.faults])
         began = time.time()
         with ThreadPoolExecutor(len(strike.faults)) as pool:
             hits = [
-                pool.submit(self._carry_out, fault, victims[fault.target])
+                pool.submit(self._carry_out, fault, parts[fault.target].victim)
                 for fault in strike.faults
             ]
         for hit in hits:
             hit.result()
         self._await_recovery(strike)
         ended = time.time()
-        struck = Struck(
-            strike.name,
-            longest_gap(self._pulse.acknowledged(began), began, ended),
-            longest_gap(self._pulse.arrived(began), began, ended),
-        )
-        self._log.note(struck)
+        for topic in self._pulse.topics:
+            struck = Struck(
+                seen_by(topic, strike, parts),
+                topic,
+                longest_gap(self._pulse.acknowledged(topic, began), began, ended),
+                longest_gap(self._pulse.arrived(topic, began), began, ended),
+            )
+            self._log.note(struck)
 
     def _carry_out(self, fault: Fault, victim: Sufferer) -> None:
         if self._over.wait(fault.at_s):
@@ -96,3 +108,11 @@ class ClusterStorm:
                 self._log.surprise(f"{RECOVERY_S:g} s after {strike.name}, not all is well")
                 return
             time.sleep(LOOK_S)
+
+
+def seen_by(topic: str, strike: Strike, parts: Mapping[str, Part]) -> str:
+    """Return what a strike is for a topic: one cell's owner is a standby of another."""
+    if len(strike.faults) > 1:
+        return strike.name
+    (fault,) = strike.faults
+    return name_of(replace(fault, target=parts[fault.target].roles[topic]))

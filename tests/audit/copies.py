@@ -1,4 +1,4 @@
-"""Whether the brokers of a cluster have the same file."""
+"""Whether the brokers of a cluster have the same file, and how far each has come."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ def differing(copies: Sequence[Path]) -> list[str]:
     contents = [_digests(copy) for copy in copies]
     tables = sorted({table for each in contents for table in each})
     return [table for table in tables if len({each.get(table) for each in contents}) > 1]
+
+
+def same(copies: Sequence[Path]) -> bool:
+    """Say whether all tables are the same in all copies."""
+    return not differing(copies)
+
+
+def place(copy: Path) -> int:
+    """Return the sequence of the last message of the journal that a copy has."""
+    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
+        (sequence,) = connection.execute(f"SELECT seq FROM {OWN}").fetchone() or (0,)
+    return int(sequence)
 
 
 def _digests(copy: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from audit.ledger import Arrival
@@ -76,6 +76,15 @@ def of_log(receipts: Sequence[Receipt], log: Sequence[tuple[int, str]]) -> Figur
         unknown=len(place.keys() - ids),
         examples=_examples(("lost", lost), ("moved", moved), ("reordered", reordered)),
     )
+
+
+def together(figures: Sequence[Figures]) -> Figures:
+    """Sum up what one promise has come to in several topics."""
+    sums = {
+        name: sum(getattr(each, name) for each in figures) for name in ("expected", "came", *COUNTS)
+    }
+    examples = [example for each in figures for example in each.examples]
+    return replace(figures[0], **sums, examples=examples)
 
 
 def of_subscription(

@@ -13,11 +13,11 @@ from broker_client import Event, Inbox
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrival (
-    number INTEGER PRIMARY KEY, request INTEGER, subscription TEXT, id TEXT, key TEXT,
+    number INTEGER PRIMARY KEY, request INTEGER, topic TEXT, subscription TEXT, id TEXT, key TEXT,
     sequence INTEGER, attempt INTEGER, took INTEGER, acknowledged INTEGER,
     at REAL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
 );
-CREATE TABLE IF NOT EXISTS effect (subscription TEXT, id TEXT);
+CREATE TABLE IF NOT EXISTS effect (topic TEXT, subscription TEXT, id TEXT);
 CREATE TABLE IF NOT EXISTS complaint (sentence TEXT);
 """
 LONGEST_WAIT_S = 30.0
@@ -31,6 +31,7 @@ class Arrival:
     """
 
     request: int
+    topic: str
     subscription: str
     id: str
     key: str | None
@@ -83,12 +84,14 @@ class Ledger:
                 self._connection.execute(
                     f"INSERT INTO arrival ({_COLUMNS}) VALUES ({_MARKS})", astuple(arrival)
                 )
-                name = arrival.subscription
+                topic, name = arrival.topic, arrival.subscription
                 if not arrival.took or not AUDITED[name].receipts:
                     continue
-                if self._inbox.record(self._connection, event, consumer=name):
+                if self._inbox.record(self._connection, event, consumer=f"{topic}/{name}"):
                     fresh = True
-                    self._connection.execute("INSERT INTO effect VALUES (?, ?)", (name, event.id))
+                    self._connection.execute(
+                        "INSERT INTO effect VALUES (?, ?, ?)", (topic, name, event.id)
+                    )
         return fresh
 
     def complain(self, sentence: str) -> None:
@@ -101,26 +104,28 @@ class Ledger:
         (count,) = self._connection.execute("SELECT count(*) FROM arrival").fetchone()
         return int(count)
 
-    def times(self, since: float) -> list[float]:
-        """List when messages came after a time, as `time.time()` tells it."""
-        rows = self._connection.execute("SELECT at FROM arrival WHERE at > ? ORDER BY at", (since,))
+    def times(self, topic: str, since: float) -> list[float]:
+        """List when a topic's messages came after a time, as `time.time()` tells it."""
+        rows = self._connection.execute(
+            "SELECT at FROM arrival WHERE at > ? AND topic = ? ORDER BY at", (since, topic)
+        )
         return [float(at) for (at,) in rows]
 
-    def arrivals(self, subscription: str) -> list[Arrival]:
+    def arrivals(self, topic: str, subscription: str) -> list[Arrival]:
         """List what came for a subscription, in the order in which it came."""
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM arrival WHERE subscription = ? ORDER BY number",
-            (subscription,),
+            f"SELECT {_COLUMNS} FROM arrival WHERE topic = ? AND subscription = ? ORDER BY number",
+            (topic, subscription),
         )
         return [
             Arrival(*row[:-2], took=bool(row[-2]), acknowledged=bool(row[-1]))  # type: ignore[misc]
             for row in rows
         ]
 
-    def effects(self, subscription: str) -> list[str]:
+    def effects(self, topic: str, subscription: str) -> list[str]:
         """List the ids of the messages that have taken effect, once for each time."""
         rows = self._connection.execute(
-            "SELECT id FROM effect WHERE subscription = ?", (subscription,)
+            "SELECT id FROM effect WHERE topic = ? AND subscription = ?", (topic, subscription)
         )
         return [str(id) for (id,) in rows]
 

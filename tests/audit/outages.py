@@ -11,22 +11,23 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """One strike: the longest time without an acknowledged publish, and without a webhook."""
+    """How long one strike left a topic without an acknowledged publish, and without a webhook."""
 
     name: str
+    topic: str
     publish_s: float
     webhook_s: float
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: {self.publish_s:.1f} s without an acknowledged publish,"
+            f"{self.name}, {self.topic}: {self.publish_s:.1f} s without an acknowledged publish,"
             f" {self.webhook_s:.1f} s without a webhook"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """How long a kind of strike kept the broker from its work, over all times that it happened."""
+    """How long a kind of strike kept topics from their work, over all times that one saw it."""
 
     name: str
     times: int

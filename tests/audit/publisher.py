@@ -13,7 +13,6 @@ from threading import Event, Thread
 import httpx
 
 from audit.messages import message
-from audit.subscriptions import TOPIC
 from support.cloudevent import BATCH, STRUCTURED, Json
 
 KEYS = 10  # a publisher's own: what it publishes with one key is answered before the next
@@ -38,18 +37,26 @@ class Receipt:
 
 
 class Publisher:
-    """Publishes from a thread of its own until it is told to stop; `receipts` grow in order.
+    """Publishes to a topic from a thread of its own until it is told to stop.
 
     It goes to the first of `base_urls`, and on to the next whenever it gets no answer within
-    `answer_s`, or is told to come back. `acknowledged_at` has the time of each answer.
+    `answer_s`, or is told to come back. `receipts` grow in order, and `acknowledged_at` has the
+    time of each answer.
 
     `repeats` counts the requests that had to be sent again, `surprises` are what no failure of the
     broker explains. `doubtful` are the ids of messages that were never answered.
     """
 
     def __init__(
-        self, name: str, base_urls: Sequence[str], seed: int, answer_s: float = ANSWER_S
+        self,
+        name: str,
+        topic: str,
+        base_urls: Sequence[str],
+        seed: int,
+        answer_s: float = ANSWER_S,
+        rest_s: float = REST_S,
     ) -> None:
+        self.topic = topic
         self.receipts: list[Receipt] = []
         self.acknowledged_at: list[float] = []
         self.surprises: list[str] = []
@@ -57,8 +64,9 @@ class Publisher:
         self.repeats = 0
         self._name = name
         self._urls = itertools.cycle(base_urls)
-        self._base_url = next(self._urls)
+        self.base_url = next(self._urls)
         self._answer_s = answer_s
+        self._rest_s = rest_s
         self._random = Random(f"{seed}/{name}")
         self._stopping = Event()
         self._thread = Thread(target=self._run, name=name)
@@ -77,7 +85,7 @@ class Publisher:
         with httpx.Client(timeout=self._answer_s, trust_env=False) as http:
             while not self._stopping.is_set():
                 self._insist(http, list(self._events()))
-                self._stopping.wait(self._random.expovariate(1 / REST_S))
+                self._stopping.wait(self._random.expovariate(1 / self._rest_s))
 
     def _events(self) -> Iterator[Json]:
         """Make what goes into the next request."""
@@ -104,7 +112,7 @@ class Publisher:
                 self.doubtful += [event["id"] for event in events]
                 return
             self.repeats += 1
-            self._base_url = next(self._urls)
+            self.base_url = next(self._urls)
             time.sleep(AGAIN_S)
 
     def _publish(self, http: httpx.Client, events: Sequence[Json]) -> bool:
@@ -112,7 +120,7 @@ class Publisher:
         alone = len(events) == 1
         headers = {"Content-Type": STRUCTURED if alone else BATCH}
         try:
-            url = f"{self._base_url}/v1/topics/{TOPIC}/messages"
+            url = f"{self.base_url}/v1/topics/{self.topic}/messages"
             answer = http.post(url, json=events[0] if alone else events, headers=headers)
         except httpx.TransportError:
             return False

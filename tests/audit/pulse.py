@@ -10,21 +10,24 @@ from audit.publisher import Publisher
 
 
 class Pulse:
-    """Their times, as `time.time()` tells them."""
+    """Their times in each topic, as `time.time()` tells them."""
 
     def __init__(self, publishers: Sequence[Publisher], ledger: Ledger) -> None:
+        self.topics = sorted({publisher.topic for publisher in publishers})
         self._publishers = publishers
         self._ledger = ledger
 
-    def acknowledged(self, since: float) -> list[float]:
+    def acknowledged(self, topic: str, since: float) -> list[float]:
         """Return when publishes were acknowledged after a time."""
-        times = [list(publisher.acknowledged_at) for publisher in self._publishers]
+        times = [list(each.acknowledged_at) for each in self._publishers if each.topic == topic]
         return sorted(at for each in times for at in each[bisect_right(each, since) :])
 
-    def arrived(self, since: float) -> list[float]:
+    def arrived(self, topic: str, since: float) -> list[float]:
         """Return when webhooks came after a time."""
-        return self._ledger.times(since)
+        return self._ledger.times(topic, since)
 
     def beats(self, since: float) -> bool:
-        """Say whether there was both after a time."""
-        return bool(self.acknowledged(since)) and bool(self.arrived(since))
+        """Say whether there was both after a time, in every topic."""
+        return all(
+            self.acknowledged(topic, since) and self.arrived(topic, since) for topic in self.topics
+        )

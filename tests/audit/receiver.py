@@ -17,7 +17,7 @@ from typing import Any
 from audit.ledger import Arrival, Ledger
 from audit.messages import data_of
 from audit.moods import MoodFile, Reaction, react
-from audit.subscriptions import AUDITED, CONTENT_TYPE, TOPIC, Audited, secrets
+from audit.subscriptions import AUDITED, CONTENT_TYPE, Audited, secrets
 from broker_client import BrokerClientError, Delivery, verify
 from broker_client.delivery import read_deliveries
 from broker_client.formats import media_type
@@ -44,10 +44,10 @@ class Receiver(ThreadingHTTPServer):
         if not isinstance(error, OSError):
             self.ledger.complain(f"the receiver failed: {error!r}")
 
-    def read(self, name: str, headers: dict[str, str], body: bytes) -> list[Delivery]:
+    def read(self, topic: str, name: str, headers: dict[str, str], body: bytes) -> list[Delivery]:
         """Read a request. Raises BrokerClientError for one that is not signed, or no events."""
         verify(self._secrets, headers, body)
-        deliveries = read_deliveries(TOPIC, headers, body)
+        deliveries = read_deliveries(topic, headers, body)
         if media_type(headers) != CONTENT_TYPE[AUDITED[name].format]:
             self.ledger.complain(f"{name} got {headers.get('content-type')}")
         for each in deliveries:
@@ -63,12 +63,15 @@ class Receiver(ThreadingHTTPServer):
         keys = [each.event.partitionkey for each in deliveries]
         return react(self._moods.read(name), keys, random)
 
-    def write(self, name: str, deliveries: Sequence[Delivery], reaction: Reaction) -> bool:
+    def write(
+        self, topic: str, name: str, deliveries: Sequence[Delivery], reaction: Reaction
+    ) -> bool:
         """Write a request down; say whether some of it is new. Hold the ledger's lock."""
         request = self.ledger.next_request()
         arrivals = [
             Arrival(
                 request=request,
+                topic=topic,
                 subscription=name,
                 id=each.event.id,
                 key=each.event.partitionkey,
@@ -95,23 +98,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
 
-        audited = AUDITED[self.path.strip("/")]
+        topic, _, name = self.path.strip("/").partition("/")
+        audited = AUDITED[name]
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            deliveries = self.server.read(audited.name, headers, body)
+            deliveries = self.server.read(topic, name, headers, body)
         except BrokerClientError as error:
-            self.server.ledger.complain(f"{audited.name} got what cannot be read: {error}")
+            self.server.ledger.complain(f"{topic}/{name} got what cannot be read: {error}")
             self._answer(400)
             return
-        self._take(audited, deliveries)
+        self._take(topic, audited, deliveries)
 
-    def _take(self, audited: Audited, deliveries: Sequence[Delivery]) -> None:
+    def _take(self, topic: str, audited: Audited, deliveries: Sequence[Delivery]) -> None:
         reaction = self.server.reaction(audited.name, deliveries)
         with self.server.ledger.lock:
             if not audited.retried and self._caller_is_gone():
                 self.close_connection = True
                 return
-            fresh = self.server.write(audited.name, deliveries, reaction)
+            fresh = self.server.write(topic, audited.name, deliveries, reaction)
         time.sleep(reaction.delay_s)
 
         if reaction.hang_up:

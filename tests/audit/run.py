@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from itertools import product
 from pathlib import Path
 
 from audit.fault_log import FaultLog
-from audit.figures import Figures, of_log, of_subscription
+from audit.figures import Figures, of_log, of_subscription, together
 from audit.ledger import Ledger
 from audit.outages import outages
-from audit.publisher import Publisher
+from audit.publisher import REST_S, Publisher
 from audit.pulse import Pulse
 from audit.report import Report
 from audit.subject import Subject
-from audit.subscriptions import AUDITED, TOPIC
+from audit.subscriptions import AUDITED
 from audit.webhooks import Webhooks
 from support.api import Api, good
 
-PUBLISHERS = 2
+PUBLISHERS = 2  # of each topic
 TELL_EVERY_S = 5.0
 LOOK_S = 0.5
 STALL_S = 120.0  # longer than a circuit rests between two probes
@@ -47,14 +48,12 @@ def run(
         webhooks.start()
         subject.start()
         api = context.enter_context(Api(subject.broker_urls[0]))
-        for name, audited in AUDITED.items():
-            good(api.put_subscription(TOPIC, name, **audited.fields(webhooks.base_url, seed)))
+        for topic, (name, audited) in product(subject.topics, AUDITED.items()):
+            fields = audited.fields(webhooks.base_url, topic, seed)
+            good(api.put_subscription(topic, name, **fields))
 
         tell(f"faults for {minutes:g} min; each is written to {folder / FAULT_LOG}")
-        publishers = [
-            Publisher(f"p{n}", in_turn(subject.broker_urls, n), seed, subject.answer_s)
-            for n in range(max(PUBLISHERS, len(subject.broker_urls)))
-        ]
+        publishers = publishers_of(subject, seed)
         pulse = Pulse(publishers, webhooks.ledger)
         for publisher in publishers:
             publisher.start()
@@ -72,11 +71,14 @@ def run(
 
         healed_s = log.elapsed_s()
         subject.recover(log)
-        owed = drained(api, tell)
+        owed = drained(api, subject.topics, tell)
         if owed:
             log.surprise(f"after {STALL_S:g} s without progress, {owed} deliveries are still owed")
         drained_s = log.elapsed_s() - healed_s
-        figures = [*audit_figures(publishers, webhooks.ledger, api), *subject.figures(log)]
+        figures = [
+            *audit_figures(publishers, webhooks.ledger, api, subject.topics),
+            *subject.figures(log),
+        ]
         subject.check(log)
         surprises = [
             *log.surprises,
@@ -95,6 +97,26 @@ def run(
             outages(log.strikes),
             log.remarks,
         )
+
+
+def publishers_of(subject: Subject, seed: int) -> list[Publisher]:
+    """Make several for each topic, of which each begins with another broker.
+
+    However many topics there are, they publish about as much together.
+    """
+    topics, urls = subject.topics, subject.broker_urls
+    rest_s = REST_S * len(topics)
+    return [
+        Publisher(
+            f"p{n}",
+            topics[n % len(topics)],
+            in_turn(urls, n + n // len(topics)),
+            seed,
+            subject.answer_s,
+            rest_s,
+        )
+        for n in range(max(PUBLISHERS * len(topics), len(urls)))
+    ]
 
 
 def in_turn(urls: Sequence[str], first: int) -> Sequence[str]:
@@ -120,11 +142,11 @@ def progress(log: FaultLog, publishers: Sequence[Publisher], ledger: Ledger) -> 
     )
 
 
-def drained(api: Api, tell: Tell) -> int:
+def drained(api: Api, topics: Sequence[str], tell: Tell) -> int:
     """Wait until nothing is owed or delayed, as long as it becomes less; give what still is."""
     least, deadline = None, time.monotonic() + STALL_S
     while time.monotonic() < deadline:
-        owed = len(api.scheduled(TOPIC)) + sum(owed_to(api, name) for name in AUDITED)
+        owed = sum(owed_in(api, topic) for topic in topics)
         if owed == 0:
             return 0
         if least is None or owed < least:
@@ -134,16 +156,32 @@ def drained(api: Api, tell: Tell) -> int:
     return least or 0
 
 
-def owed_to(api: Api, name: str) -> int:
-    """Count what a subscription is owed, or has out."""
-    shown = api.ok_status(TOPIC, name)
-    return int(shown["backlog"]) + int(shown["in_flight"])
+def owed_in(api: Api, topic: str) -> int:
+    """Count what is delayed in a topic, and what its subscriptions are owed or have out."""
+    shown = [api.ok_status(topic, name) for name in AUDITED]
+    owed = sum(int(each["backlog"]) + int(each["in_flight"]) for each in shown)
+    return len(api.scheduled(topic)) + owed
 
 
-def audit_figures(publishers: Sequence[Publisher], ledger: Ledger, api: Api) -> list[Figures]:
-    """Count what became of the audit's own messages."""
+def audit_figures(
+    publishers: Sequence[Publisher], ledger: Ledger, api: Api, topics: Sequence[str]
+) -> list[Figures]:
+    """Count what became of the audit's own messages in all topics, promise by promise."""
+    each = [
+        topic_figures(
+            topic, [publisher for publisher in publishers if publisher.topic == topic], ledger, api
+        )
+        for topic in topics
+    ]
+    return [together(of_one) for of_one in zip(*each, strict=True)]
+
+
+def topic_figures(
+    topic: str, publishers: Sequence[Publisher], ledger: Ledger, api: Api
+) -> list[Figures]:
+    """Count what became of one topic's messages, promise by promise."""
     receipts = [receipt for publisher in publishers for receipt in publisher.receipts]
-    log = [(int(each["sequence"]), str(each["id"])) for each in api.all_messages(TOPIC, limit=PAGE)]
+    log = [(int(each["sequence"]), str(each["id"])) for each in api.all_messages(topic, limit=PAGE)]
     stored = [id for _, id in log]
     return [
         of_log(receipts, log),
@@ -151,8 +189,8 @@ def audit_figures(publishers: Sequence[Publisher], ledger: Ledger, api: Api) -> 
             of_subscription(
                 audited,
                 {*stored, *(receipt.id for receipt in receipts)},
-                ledger.arrivals(name),
-                ledger.effects(name),
+                ledger.arrivals(topic, name),
+                ledger.effects(topic, name),
             )
             for name, audited in AUDITED.items()
         ),

@@ -13,6 +13,7 @@ from audit.operations import Operator
 from audit.publisher import ANSWER_S
 from audit.pulse import Pulse
 from audit.storm import Storm
+from audit.subscriptions import TOPIC
 from audit.victim import Sufferer, Victim
 from audit.webhooks import Webhooks
 from e2e.crowd import Crowd
@@ -40,6 +41,10 @@ class Services:
     @property
     def broker_urls(self) -> Sequence[str]:
         return (self._stack.urls[Service.BROKER],)
+
+    @property
+    def topics(self) -> Sequence[str]:
+        return (TOPIC,)
 
     def start(self) -> None:
         self._stack.start()

@@ -23,6 +23,10 @@ class Subject(Protocol):
     def answer_s(self) -> float:
         """How long a publisher waits for an answer."""
 
+    @property
+    def topics(self) -> Sequence[str]:
+        """What is published to."""
+
     def start(self) -> None:
         """Start everything, and wait until it is ready. Raises AssertionError."""
 

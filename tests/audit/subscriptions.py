@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from broker.partition import cell_of
 from broker_client.formats import BATCH
 from support.signature import new_secret
 
-TOPIC = "audit"
+TOPIC = "audit"  # where all is in one cell
 TIMEOUT_S = 2.0
 MAX_BATCH = 20
 FIELDS: dict[str, Any] = {
@@ -27,7 +29,7 @@ CONTENT_TYPE = {
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One audited subscription of the topic; its name is also the path of its endpoint."""
+    """One audited subscription of each topic; both names are the path of its endpoint."""
 
     name: str
     guarantee: str
@@ -50,16 +52,27 @@ class Audited:
         batch = ", in batches" if self.format == "batch" else ""
         return f"{self.guarantee}, by {self.ordering}{batch}"
 
-    def fields(self, base_url: str, seed: int) -> dict[str, Any]:
+    def fields(self, base_url: str, topic: str, seed: int) -> dict[str, Any]:
         """Give the body of its PUT."""
         return {
             **FIELDS,
-            "endpoint": f"{base_url}/{self.name}",
+            "endpoint": f"{base_url}/{topic}/{self.name}",
             "secret": secrets(seed)[0],
             "guarantee": self.guarantee,
             "ordering": self.ordering,
             "format": self.format,
         }
+
+
+def topics_of(cells: int) -> Sequence[str]:
+    """Name one topic of each cell of a store, in the order of the cells."""
+    found: dict[int, str] = {}
+    number = 1
+    while len(found) < cells:
+        name = TOPIC if number == 1 else f"{TOPIC}-{number}"
+        found.setdefault(cell_of(name, cells), name)
+        number += 1
+    return [found[cell] for cell in range(cells)]
 
 
 def secrets(seed: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from e2e.stack import ROOT
 
 MINUTES, SEED = "0.2", "1"
-CLUSTER_MINUTES = "0.2"
+CLUSTER_MINUTES, CELLS = "0.2", "4"
 PROMISES = 10  # the log, six subscriptions, three services
 CLUSTER_PROMISES = 7  # no services
 SUBSCRIPTIONS = slice(1, 7)
@@ -51,7 +51,7 @@ def test_short_run_keeps_every_promise(tmp_path: Path) -> None:
 def test_short_run_of_a_cluster_keeps_every_promise(tmp_path: Path) -> None:
     report_path = tmp_path / "report.json"
     options = ("--minutes", CLUSTER_MINUTES, "--seed", SEED, "--json", str(report_path))
-    ended = audit("--cluster", *options)
+    ended = audit("--cluster", "--cells", CELLS, *options)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
     report = json.loads(report_path.read_text())
@@ -63,6 +63,8 @@ def test_short_run_of_a_cluster_keeps_every_promise(tmp_path: Path) -> None:
     assert "publish median" in ended.stdout
 
 
-@pytest.mark.parametrize("arguments", [("--minutes", "0"), ("--seed", "x"), ("--hours", "1")])
+@pytest.mark.parametrize(
+    "arguments", [("--minutes", "0"), ("--seed", "x"), ("--hours", "1"), ("--cells", "0")]
+)
 def test_wrong_use_runs_nothing(arguments: tuple[str, ...]) -> None:
     assert audit(*arguments).returncode == 2

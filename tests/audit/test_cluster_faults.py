@@ -62,6 +62,15 @@ def test_what_is_not_possible_is_left_out() -> None:
     assert kinds == {kind for of_role in KINDS.values() for kind in of_role} - {Kind.SLOW_DISK}
 
 
+def test_brokers_that_share_a_store_are_restarted_more_often() -> None:
+    def restarts(*, shared: bool) -> int:
+        some = islice(strikes(1, shared=shared), 2000)
+        kinds = [fault.kind for strike in some for fault in strike.faults]
+        return kinds.count(Kind.RESTART)
+
+    assert restarts(shared=True) > 1.5 * restarts(shared=False) > 0
+
+
 def test_strike_is_counted_by_whom_it_met_and_how() -> None:
     names = {strike.name for strike in first(1)}
 

@@ -9,8 +9,8 @@ from threading import Event
 import pytest
 
 from audit import cluster_storm
-from audit.cluster_faults import LEADER, OWNER, Strike
-from audit.cluster_storm import ClusterStorm
+from audit.cluster_faults import LEADER, OWNER, STANDBY, TWO, Strike
+from audit.cluster_storm import ClusterStorm, Part
 from audit.fault_log import FaultLog
 from audit.faults import Fault, Kind
 from audit.pulse import Pulse
@@ -23,15 +23,16 @@ class Steady(Pulse):
     """Signs of life, all the time or never."""
 
     def __init__(self, *, alive: bool = True) -> None:  # needs no publishers, no ledger
+        self.topics = ["own", "other"]
         self.alive = alive
 
-    def acknowledged(self, since: float) -> list[float]:
+    def acknowledged(self, topic: str, since: float) -> list[float]:
         """Return one a while later."""
         return [since + 0.001] if self.alive else []
 
-    def arrived(self, since: float) -> list[float]:
+    def arrived(self, topic: str, since: float) -> list[float]:
         """Return one a while later."""
-        return self.acknowledged(since)
+        return self.acknowledged(topic, since)
 
     def beats(self, since: float) -> bool:
         """Say whether it does."""
@@ -56,8 +57,8 @@ def storm(
 ) -> ClusterStorm:
     """Make one that hits one and the same."""
 
-    def cast(roles: Sequence[str]) -> dict[str, Witness]:
-        return dict.fromkeys(roles, witness)
+    def cast(roles: Sequence[str]) -> dict[str, Part]:
+        return {role: Part(witness, {"own": role, "other": STANDBY}) for role in roles}
 
     return ClusterStorm(strikes, cast, lambda: alive, Steady(alive=alive), log)
 
@@ -72,12 +73,24 @@ def test_every_strike_is_carried_out_counted_and_noted(log: FaultLog) -> None:
     witness = Witness()
     strikes = [Strike(0.0, (KILL,)), Strike(0.0, (KILL,))]
     with storm(iter(strikes), witness, log):
-        eventually(lambda: len(log.strikes) == len(strikes))
+        eventually(lambda: len(log.strikes) == 2 * len(strikes))
 
     assert witness.suffered == [KILL, KILL]
     assert log.counts == {"the owner: kill -9": 2}
-    assert {struck.name for struck in log.strikes} == {"the owner: kill -9"}
     assert log.surprises == []
+
+
+def test_strike_is_noted_for_each_topic_as_its_cell_saw_it(log: FaultLog) -> None:
+    both = Strike(0.0, (KILL, Fault(0.0, STANDBY, Kind.KILL)))
+    with storm(iter([Strike(0.0, (KILL,)), both]), Witness(), log):
+        eventually(lambda: len(log.strikes) == 4)
+
+    assert [(struck.topic, struck.name) for struck in log.strikes] == [
+        ("own", "the owner: kill -9"),
+        ("other", "a standby: kill -9"),
+        ("own", TWO),
+        ("other", TWO),
+    ]
 
 
 def test_end_of_the_storm_cuts_short_what_lasts(log: FaultLog) -> None:
@@ -86,11 +99,11 @@ def test_end_of_the_storm_cuts_short_what_lasts(log: FaultLog) -> None:
         eventually(lambda: witness.suffered)
 
     assert (witness.suffered, witness.hurried) == ([PAUSE], True)
-    assert len(log.strikes) == 1
+    assert len(log.strikes) == 2
 
 
 def test_strike_that_fails_is_a_surprise_and_the_next_one_follows(log: FaultLog) -> None:
-    def cast(roles: Sequence[str]) -> dict[str, Witness]:
+    def cast(roles: Sequence[str]) -> dict[str, Part]:
         raise AssertionError("nobody owns the store")
 
     strikes = [Strike(0.0, (KILL,)), Strike(0.0, (PAUSE,))]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.copies import differing
+from audit.copies import differing, place, same
 
 SCHEMA = "CREATE TABLE message (sequence, body); CREATE TABLE replica (seq);"
 
@@ -29,6 +29,8 @@ def test_same_rows_in_another_order_are_the_same(tmp_path: Path) -> None:
     other = copy(tmp_path / "2.db", TWO, ONE, "INSERT INTO replica VALUES (8)")
 
     assert differing([one, other]) == []
+    assert same([one, other])
+    assert [place(one), place(other)] == [7, 8]
 
 
 @pytest.mark.parametrize(

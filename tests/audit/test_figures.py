@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from audit.figures import COUNTS, Figures, of_log, of_services, of_subscription, out_of_order
+from audit.figures import (
+    COUNTS,
+    Figures,
+    of_log,
+    of_services,
+    of_subscription,
+    out_of_order,
+    together,
+)
 from audit.ledger import Arrival
 from audit.publisher import Receipt
 from audit.subscriptions import AUDITED, Audited
@@ -29,7 +37,7 @@ def arrival(
     """Make the arrival of message 1 (`a`), 2 (`b`) or 3 (`c`), in a request of its own."""
     id = IDS[sequence - 1]
     acked = took if acknowledged is None else acknowledged
-    return Arrival(request or next(_requests), "s", id, key, sequence, 1, took, acked)
+    return Arrival(request or next(_requests), "t", "s", id, key, sequence, 1, took, acked)
 
 
 _requests = iter(range(1000, 10**9))
@@ -89,6 +97,20 @@ def test_delayed_message_has_no_place_to_keep() -> None:
     answered = [replace(ANSWERED[0], delayed=True, sequence=None), ANSWERED[1]]
 
     assert wrong(of_log(answered, [(2, "b"), (3, "a")])) == {}
+
+
+# -- several topics
+
+
+def test_what_is_wrong_in_one_topic_is_wrong_in_all() -> None:
+    right = Figures("by-key", "at-least-once", 3, 3, again=1, allowed=frozenset({"again"}))
+    bad = replace(right, expected=5, came=4, lost=1, again=2, examples=["lost: x"])
+    found = together([right, bad, right])
+
+    assert (found.name, found.expected, found.came) == ("by-key", 11, 10)
+    assert (wrong(found), found.kept) == ({"lost": 1, "again": 4}, False)
+    assert found.examples == ["lost: x"]
+    assert together([right, right]).kept
 
 
 # -- a subscription

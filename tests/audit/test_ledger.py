@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from audit.ledger import Arrival, Ledger
 from broker_client import Event
 
-ARRIVAL = Arrival(1, "exactly-once", "a", "k", 1, 1, took=True, acknowledged=True)
+ARRIVAL = Arrival(1, "t", "exactly-once", "a", "k", 1, 1, took=True, acknowledged=True)
 EVENT = Event(type="audit", source="/audit", id="a")
 
 
@@ -37,8 +38,8 @@ def test_what_was_written_is_read_by_another_at_once(ledger: Ledger, path: Path)
     ledger.complain("what is this?")
 
     with closing(Ledger(path)) as other:
-        assert other.arrivals("exactly-once") == [ARRIVAL, late]
-        assert other.arrivals("by-key") == []
+        assert other.arrivals("t", "exactly-once") == [ARRIVAL, late]
+        assert other.arrivals("t", "by-key") == []
         assert other.complaints() == ["what is this?"]
         assert other.next_request() == 3
 
@@ -47,7 +48,7 @@ def test_repeat_has_no_effect_where_receipts_are_asked_for(ledger: Ledger) -> No
     assert ledger.write([ARRIVAL], [EVENT])
     assert not ledger.write([ARRIVAL], [EVENT])
 
-    assert ledger.effects("exactly-once") == ["a"]
+    assert ledger.effects("t", "exactly-once") == ["a"]
     assert ledger.arrival_count() == 2
 
 
@@ -55,18 +56,24 @@ def test_moment_of_each_arrival_is_kept(ledger: Ledger) -> None:
     before = time.time()
     ledger.write([ARRIVAL], [EVENT])
 
-    (at,) = ledger.times(before - 1)
+    (at,) = ledger.times("t", before - 1)
     assert before - 1 < at <= time.time() + 1
-    assert ledger.times(at) == []
+    assert ledger.times("t", at) == []
+    assert ledger.times("other", before - 1) == []
 
 
-def test_each_subscription_has_effects_of_its_own(ledger: Ledger) -> None:
-    other = replace(ARRIVAL, subscription="exactly-once-batched")
+@pytest.mark.parametrize("other", [{"subscription": "exactly-once-batched"}, {"topic": "other"}])
+def test_each_subscription_of_each_topic_has_effects_of_its_own(
+    ledger: Ledger, other: dict[str, Any]
+) -> None:
+    elsewhere = replace(ARRIVAL, **other)
 
     assert ledger.write([ARRIVAL], [EVENT])
-    assert ledger.write([other], [EVENT])
+    assert ledger.write([elsewhere], [EVENT])
+    assert ledger.arrivals("t", "exactly-once") == [ARRIVAL]
+    assert ledger.effects(elsewhere.topic, elsewhere.subscription) == ["a"]
 
 
 def test_what_is_not_taken_has_no_effect(ledger: Ledger) -> None:
     assert not ledger.write([replace(ARRIVAL, took=False)], [EVENT])
-    assert ledger.effects("exactly-once") == []
+    assert ledger.effects("t", "exactly-once") == []

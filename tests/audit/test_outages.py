@@ -32,9 +32,13 @@ def test_no_gap_is_longer_than_all_or_shorter_than_an_even_share(signs: list[flo
 
 
 def test_strikes_are_summed_up_by_their_names() -> None:
-    strikes = [Struck("b", 1.0, 4.0), Struck("a", 7.0, 7.0), Struck("b", 2.0, 9.0)]
+    strikes = [
+        Struck("b", "t", 1.0, 4.0),
+        Struck("a", "t", 7.0, 7.0),
+        Struck("b", "u", 2.0, 9.0),
+    ]
 
-    assert outages([*strikes, Struck("b", 9.0, 5.0)]) == [
+    assert outages([*strikes, Struck("b", "t", 9.0, 5.0)]) == [
         Outage("a", 1, 7.0, 7.0, 7.0, 7.0),
         Outage("b", 3, 2.0, 9.0, 5.0, 9.0),
     ]
