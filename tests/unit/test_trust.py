@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from broker.sharing.trust import DISTRUSTED_S, KEEPS_S, Trust
+from broker.sharing.trust import FIRST_S, KEEPS_S, LONGEST_S, Trust
+
+CELLS = 3
 
 
 class Clock:
@@ -39,11 +41,34 @@ def test_broker_that_does_not_keep_a_cell_is_given_none(
     assert trust.trusts("c")
 
 
-def test_broker_is_tried_again_after_a_while() -> None:
+def failing(trust: Trust, clock: Clock, *cells: int) -> float:
+    """Give a broker cells that it does not keep; return after how long it is tried again."""
+    for cell in cells:
+        trust.gave(cell, "b")
+    trust.look(["a"] * CELLS)
+    began = clock.now
+    while not trust.trusts("b"):
+        clock.now += FIRST_S
+    return clock.now - began
+
+
+def test_broker_is_tried_again_soon_and_later_each_time() -> None:
     clock = Clock()
     trust = Trust(clock)
-    trust.gave(0, "b")
-    trust.look(["a"])
-    assert not trust.trusts("b")
-    clock.now += DISTRUSTED_S
-    assert trust.trusts("b")
+    found = [failing(trust, clock, 0) for _ in range(8)]
+    assert found[:3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
+    assert found[-2:] == [LONGEST_S, LONGEST_S]
+
+
+def test_broker_that_loses_several_cells_at_once_has_failed_once() -> None:
+    assert failing(Trust(clock := Clock()), clock, 0, 1, 2) == FIRST_S
+
+
+def test_broker_that_keeps_a_cell_is_as_trusted_as_before() -> None:
+    clock = Clock()
+    trust = Trust(clock)
+    failing(trust, clock, 0)
+    trust.gave(1, "b")
+    clock.now += KEEPS_S + 1
+    trust.look([None, "b"])
+    assert failing(trust, clock, 0) == FIRST_S
