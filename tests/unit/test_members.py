@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from broker.sharing.members import GONE_S, Heartbeat, Members
+from broker.sharing.members import GONE_S, SILENT_S, STEADY_S, Heartbeat, Members
 
 
 def test_broker_that_is_not_heard_for_a_while_is_gone() -> None:
     now = 100.0
     members = Members("http://a", lambda: now)
-    members.hear(Heartbeat("http://b", False, [1, 2]))
+    said = Heartbeat("http://b", False, [1, 2])
+    for _ in range(4):
+        members.hear(said)
+        now += STEADY_S / 3
     assert members.able({0}) == {"http://a": {0}, "http://b": {1, 2}}
     now += GONE_S
     assert members.able({0}) == {"http://a": {0}}
+
+
+def test_broker_that_was_silent_is_given_nothing_until_it_was_heard_for_a_while() -> None:
+    now = 100.0
+    members = Members("http://a", lambda: now)
+    said = Heartbeat("http://b", False, [1])
+
+    def hear_for(seconds: float) -> set[int]:
+        nonlocal now
+        for _ in range(round(seconds)):
+            members.hear(said)
+            now += 1.0
+        return set(members.able(set())["http://b"])
+
+    assert hear_for(1.0) == set()
+    assert hear_for(STEADY_S) == {1}
+    now += SILENT_S
+    assert hear_for(1.0) == set(), "frozen, it says what was true before"
+    assert hear_for(STEADY_S) == {1}
 
 
 def test_broker_that_stops_is_given_nothing() -> None:

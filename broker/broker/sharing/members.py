@@ -1,10 +1,13 @@
 """Which brokers of a cluster are alive, by what they say of themselves once a second."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import msgspec
 
 GONE_S = 5.0
+SILENT_S = 2.5
+STEADY_S = 3.0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
@@ -22,28 +25,45 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     sessions: Mapping[str, tuple[str, float]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When a broker was heard last, since when without a pause, and what it said."""
+
+    at: float
+    since: float
+    heartbeat: Heartbeat
+
+
 class Members:
     """The other brokers that were heard within the last seconds, and this one."""
 
     def __init__(self, url: str, monotonic: Callable[[], float]) -> None:
         self._url = url
         self._monotonic = monotonic
-        self._heard: dict[str, tuple[float, Heartbeat]] = {}
+        self._heard: dict[str, Heard] = {}
 
     def hear(self, heartbeat: Heartbeat) -> None:
         """Hear a broker."""
-        if heartbeat.url != self._url:
-            self._heard[heartbeat.url] = (self._monotonic(), heartbeat)
+        if heartbeat.url == self._url:
+            return
+        now, last = self._monotonic(), self._heard.get(heartbeat.url)
+        since = last.since if last is not None and now - last.at < SILENT_S else now
+        self._heard[heartbeat.url] = Heard(now, since, heartbeat)
 
     def able(self, own: Set[int]) -> dict[str, Set[int]]:
         """Return who is alive and goes on, and which cells each could take over at once.
 
-        `own` are those that this broker could.
+        `own` are those that this broker could. One that was frozen says at first what was true
+        before, and ends then, for its cells are another's: it could none until it was heard for a
+        while.
         """
+        now = self._monotonic()
         others = {
-            heartbeat.url: frozenset(heartbeat.able)
-            for heartbeat in self._alive()
-            if not heartbeat.stopping
+            each.heartbeat.url: frozenset(
+                each.heartbeat.able if now - each.since >= STEADY_S else ()
+            )
+            for each in self._alive()
+            if not each.heartbeat.stopping
         }
         return {self._url: own, **others}
 
@@ -51,11 +71,11 @@ class Members:
         """Return who has signed in at the others."""
         return {
             id_: session
-            for heartbeat in self._alive()
-            for id_, session in heartbeat.sessions.items()
+            for each in self._alive()
+            for id_, session in each.heartbeat.sessions.items()
         }
 
-    def _alive(self) -> list[Heartbeat]:
+    def _alive(self) -> list[Heard]:
         now = self._monotonic()
-        self._heard = {url: (at, of) for url, (at, of) in self._heard.items() if now - at < GONE_S}
-        return [heartbeat for _, heartbeat in self._heard.values()]
+        self._heard = {url: each for url, each in self._heard.items() if now - each.at < GONE_S}
+        return list(self._heard.values())
