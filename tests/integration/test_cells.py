@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import grpc
 import httpx
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
 from broker.partition import cell_of
 from broker_client.generated import broker_pb2 as pb
@@ -151,6 +152,65 @@ def test_every_topic_is_served_over_grpc_whichever_broker_is_asked(start_node: S
         assert len(list(nodes[0].api.all_messages(topic))) == 4
     for node in nodes:
         assert "call_failed" not in node.log()
+
+
+def test_stream_over_grpc_publishes_to_topics_of_every_broker(start_node: StartNode) -> None:
+    nodes = [start_node(), start_node()]
+    wait_for_even_shares(nodes)
+    requests = [
+        pb.PublishRequest(topic=topic, events=[CloudEvent(text_data=str(n))])
+        for n in range(30)
+        for topic in TOPICS
+    ]
+    unfit = pb.PublishRequest(topic="not a name", events=[CloudEvent(text_data="1")])
+    for times, node in enumerate(nodes, 1):
+        with grpc.insecure_channel(f"127.0.0.1:{node.grpc_port}") as channel:
+            *answers, refused = BrokerStub(channel).PublishStream(iter([*requests, unfit]))
+        sequences = [answer.published.messages[0].sequence for answer in answers]
+        assert sequences == [30 * (times - 1) + n + 1 for n in range(30) for _ in TOPICS]
+        assert refused.refused.code == "invalid_request"
+    for topic in TOPICS:
+        said = [each["data"] for each in nodes[0].api.all_messages(topic)]
+        assert said == [*range(30), *range(30)]
+    for node in nodes:
+        assert "call_failed" not in node.log()
+
+
+def test_topics_of_every_broker_are_listed_over_grpc_for_whom_they_are(
+    start_node: StartNode,
+) -> None:
+    admin = "the-key-of-an-admin-0123456789"
+    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
+    nodes = [start_node(**settings), start_node(**settings)]
+    as_admin = {"Authorization": f"Bearer {admin}"}
+    wait_for_even_shares(nodes, as_admin)
+    nodes[0].api.http.headers.update(as_admin)
+    for topic in TOPICS:
+        nodes[0].api.ok_publish(topic, 1)
+    made = (
+        nodes[0]
+        .api.http.post("/v1/keys", json={"name": "shop", "scopes": [f"read:{TOPICS[1]}"]})
+        .json()
+    )
+
+    def listed(node: BrokerProcess, key: str) -> list[str]:
+        with grpc.insecure_channel(f"127.0.0.1:{node.grpc_port}") as channel:
+            metadata = [("authorization", f"Bearer {key}")]
+            answer = BrokerStub(channel).ListTopics(Empty(), metadata=metadata)
+            return [str(topic["name"]) for topic in answer.topics]
+
+    def known_to(node: BrokerProcess) -> bool:
+        try:
+            return listed(node, made["key"]) == [TOPICS[1]]
+        except grpc.RpcError:
+            return False
+
+    for node in nodes:
+        assert listed(node, admin) == sorted(TOPICS)
+        eventually(partial(known_to, node), within_s=WITHIN_S)
+        with pytest.raises(grpc.RpcError) as refused:
+            listed(node, "no-key-at-all-0123456789")
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_brokers_share_the_cells_as_they_come_and_go(

@@ -20,6 +20,7 @@ from broker.rpc.handing_on import HandingOn
 from broker.rpc.port import RpcPort
 from broker.rpc.server import RpcServer
 from broker.service import Broker
+from broker.serving import Serving
 from broker_client.generated import broker_pb2 as pb
 from broker_client.generated.broker_pb2_grpc import BrokerStub
 from broker_client.generated.cloudevents_pb2 import CloudEvent
@@ -80,7 +81,8 @@ async def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             under_way = UnderWay(most_bytes(settings.max_batch_bytes))
             with monkeypatch.context() as patch:
                 patch.setattr(port, "MOST_CALLS_OF_A_CONNECTION", 1)
-                owner = RpcServer(broker, Keys(None, on=False), settings, under_way)
+                serving = Serving(broker=broker)
+                owner = RpcServer(lambda _: serving, Keys(None, on=False), settings, under_way)
             await owner.start()
             opened.push_async_callback(owner.stop)
             standing = Standing(broker, UnderWay(1024), opened)

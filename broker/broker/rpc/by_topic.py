@@ -9,7 +9,9 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from broker.errors import BrokerError, MalformedRequest
-from broker.rpc.handing_on import HandingOn
+from broker.rpc.handing_on import HandingOn, Refused
+from broker.rpc.listing import Listing
+from broker.rpc.parted_stream import PartedStream
 from broker.rpc.port import SERVICE
 from broker.rpc.refusals import refuse
 from broker.rpc.topics import topic_in
@@ -28,11 +30,13 @@ class ByTopic(grpc.GenericRpcHandler):
         is_here: Callable[[str | None], Coroutine[None, None, bool]],
         handing_on: HandingOn,
         owns: Callable[[], bool],
+        listing: Listing,
     ) -> None:
         self.handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._is_here = is_here
         self._handing_on = handing_on
         self._owns = owns
+        self._listing = listing
 
     def possible(self) -> bool:
         """Say whether calls can be served, here or elsewhere."""
@@ -56,13 +60,26 @@ class ByTopic(grpc.GenericRpcHandler):
     ) -> None:
         first = await anext(requests, None)
         topic = None if first is None else topic_in(method, first)
-        if not await self._is_here(topic):
-            await self._handing_on.serve(method, _chained(first, requests), context)
-            return
         try:
-            await self._serve_here(method, first, requests, context)
+            if method.name == "ListTopics":
+                await self._list(first, context)
+            elif await self._is_here(topic):
+                await self._serve_here(method, first, requests, context)
+            else:
+                await self._handing_on.serve(method, _chained(first, requests), context)
         except BrokerError as error:
             await refuse(context, error)
+
+    async def _list(self, first: bytes | None, context: Any) -> None:
+        if first is None:
+            raise MalformedRequest("The call has no request.")
+        try:
+            found = await self._listing.list(context)
+        except Refused as refused:
+            ended = refused.ended
+            await context.abort(ended.code, ended.details, ended.trailer)
+        else:
+            await context.write(found.SerializeToString())
 
     async def _serve_here(
         self,
@@ -72,6 +89,10 @@ class ByTopic(grpc.GenericRpcHandler):
         context: Any,
     ) -> None:
         handler: Any = self.handlers[method.name]
+        if method.name == "PublishStream" and first is not None:
+            stream = PartedStream(handler, self._is_here, self._handing_on, context)
+            await stream.run(first, requests)
+            return
         decode, encode = handler.request_deserializer, handler.response_serializer
         if handler.stream_stream is not None:
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,7 +15,7 @@ from broker.errors import BrokerError, NoOwner, OutcomeUnknown
 from broker.rpc.lines import Lines
 from broker.rpc.patience import Patience
 from broker.rpc.port import OWNER_POLL_S, SERVICE
-from broker.rpc.refusals import DETAILS, refuse
+from broker.rpc.refusals import DETAILS, refusal_in, refuse
 from broker.rpc.topics import topic_in
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 # Where two brokers take each other for the owner, a call goes no further than from one to the
 # other.
 HANDED_ON = "broker-handed-on"
-_OF_ONE_CONNECTION = frozenset(("user-agent", "content-type", "te"))
+_OF_ONE_CONNECTION = frozenset(("user-agent", "content-type", "te", HANDED_ON))
 _OF_ONE_CALL = ("grpc-internal-", "grpc-accept-", "grpc-encoding", "grpc-timeout")
 _READING = ("Get", "List", "Watch")
 
@@ -40,6 +40,14 @@ class Ended(NamedTuple):
     trailer: Metadata
 
 
+class Refused(Exception):
+    """The owner has refused a call, or it has failed there."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.details)
+        self.ended = ended
+
+
 class HandingOn(grpc.GenericRpcHandler):
     """Hands calls on, and what is answered back, message by message, unread.
 
@@ -47,13 +55,13 @@ class HandingOn(grpc.GenericRpcHandler):
     """
 
     def __init__(self, owner_of: OwnerOf, under_way: UnderWay) -> None:
-        self._owner_of = owner_of
+        self.owner_of = owner_of
         self._under_way = under_way
         self._lines = Lines()
 
     def possible(self) -> bool:
         """Say whether there is somebody to hand calls on to."""
-        return self._owner_of(None) is not None
+        return self.owner_of(None) is not None
 
     def calls(self) -> int:
         """Count the calls that are handed on now."""
@@ -94,25 +102,68 @@ class HandingOn(grpc.GenericRpcHandler):
     async def _hand_on(
         self, method: MethodDescriptor, requests: AsyncIterator[bytes], context: Any
     ) -> Ended:
-        """Hand one call on, and say how it has ended. Raises NoOwner, OutcomeUnknown, Overloaded.
-
-        An owner that is frozen, or out of reach, closes no connection: once another has its place,
-        nothing comes any more.
-        """
-        metadata = _handed_on(context.invocation_metadata() or ())
+        """Hand one call on, and say how it has ended. Raises what `_exchange` does."""
+        given = context.invocation_metadata() or ()
+        if any(key == HANDED_ON for key, _ in given):
+            raise NoOwner
         first = await anext(requests, None)
         topic = None if first is None else topic_in(method, first)
-        owner = self._owner_of(topic)
+        return await self._exchange(
+            method,
+            partial(self.owner_of, topic),
+            first,
+            requests,
+            handed_on(given),
+            context.time_remaining(),
+            partial(_hand_back, context),
+        )
+
+    async def ask(
+        self,
+        method: MethodDescriptor,
+        owner_now: Callable[[], str | None],
+        request: bytes,
+        metadata: Metadata,
+        timeout_s: float | None,
+    ) -> bytes:
+        """Have an owner answer one request with one response.
+
+        Raises Refused, NoOwner, OutcomeUnknown, Overloaded.
+        """
+        answers: list[bytes] = []
+        ended = await self._exchange(
+            method, owner_now, request, _nothing(), metadata, timeout_s, partial(_keep, answers)
+        )
+        if ended.code is grpc.StatusCode.OK and answers:
+            return answers[0]
+        if refusal_in(ended.details, ended.code, ended.trailer).code == NoOwner.code:
+            raise NoOwner
+        raise Refused(ended)
+
+    async def _exchange(
+        self,
+        method: MethodDescriptor,
+        owner_now: Callable[[], str | None],
+        first: bytes | None,
+        requests: AsyncIterator[bytes],
+        metadata: Metadata,
+        timeout_s: float | None,
+        hand_back: Callable[[Any], Coroutine[Any, Any, Ended]],
+    ) -> Ended:
+        """Make a call to an owner, and say how it has ended.
+
+        Raises NoOwner, OutcomeUnknown, Overloaded. An owner that is frozen, or out of reach, closes
+        no connection: once another has its place, nothing comes any more.
+        """
+        owner = owner_now()
         if owner is None:
             raise NoOwner
         async with self._lines.to(owner) as channel:
             path = f"/{SERVICE.full_name}/{method.name}"
-            call: Any = channel.stream_stream(path)(
-                metadata=metadata, timeout=context.time_remaining()
-            )
-            answering = asyncio.ensure_future(_hand_back(call, context))
+            call: Any = channel.stream_stream(path)(metadata=metadata, timeout=timeout_s)
+            answering = asyncio.ensure_future(hand_back(call))
             asking = asyncio.ensure_future(self._ask(first, requests, call))
-            following = asyncio.ensure_future(self._followed(topic, owner))
+            following = asyncio.ensure_future(_followed(owner, owner_now))
             tasks: set[asyncio.Future[Any]] = {answering, asking, following}
             try:
                 waiting = tasks
@@ -142,30 +193,50 @@ class HandingOn(grpc.GenericRpcHandler):
                 request = await anext(requests, None)
             await call.done_writing()
 
-    async def _followed(self, topic: str | None, owner: str) -> None:
-        """End once a broker owns the topic no longer."""
-        while True:
-            await asyncio.sleep(OWNER_POLL_S)
-            if self._owner_of(topic) != owner:
-                return
+
+async def _followed(owner: str, owner_now: Callable[[], str | None]) -> None:
+    """End once a broker owns what a call is about no longer."""
+    while True:
+        await asyncio.sleep(OWNER_POLL_S)
+        if owner_now() != owner:
+            return
 
 
-async def _hand_back(call: Any, context: Any) -> Ended:
+async def _nothing() -> AsyncIterator[bytes]:
+    requests: tuple[bytes, ...] = ()
+    for request in requests:
+        yield request
+
+
+async def _hand_back(context: Any, call: Any) -> Ended:
     patience = Patience(context)
+
+    async def write(answer: bytes) -> None:
+        with patience.waiting():
+            await context.write(answer)
+
+    return await _read(call, write)
+
+
+async def _keep(answers: list[bytes], call: Any) -> Ended:
+    async def write(answer: bytes) -> None:
+        answers.append(answer)
+
+    return await _read(call, write)
+
+
+async def _read(call: Any, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> Ended:
     try:
         while (answer := await call.read()) is not grpc.aio.EOF:
-            with patience.waiting():
-                await context.write(answer)
+            await write(answer)
         return Ended(grpc.StatusCode.OK, "", tuple(await call.trailing_metadata() or ()))
     except grpc.aio.AioRpcError as error:
         trailer = tuple(error.trailing_metadata() or ())
         return Ended(error.code(), error.details() or "", trailer)
 
 
-def _handed_on(given: Metadata) -> Metadata:
-    """Return what goes on of a call's metadata. Raises NoOwner where it has been handed on."""
-    if any(key == HANDED_ON for key, _ in given):
-        raise NoOwner
+def handed_on(given: Metadata) -> Metadata:
+    """Return what goes on of a call's metadata."""
     kept = [
         (key, value)
         for key, value in given

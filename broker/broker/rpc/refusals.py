@@ -3,7 +3,7 @@
 Source: google/rpc/error_details.proto and google/rpc/code.proto.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -65,6 +65,31 @@ def refusal_of(error: BrokerError) -> Refusal:
         faults=faults,
         retry_after_s=error.retry_after_s,
     )
+
+
+def refusal_in(
+    said: str, code: grpc.StatusCode, trailer: Iterable[tuple[str, str | bytes]]
+) -> Refusal:
+    """Read from how a call has ended elsewhere what it would have been refused with in a stream."""
+    details = next((value for key, value in trailer if key == DETAILS), None)
+    if not isinstance(details, bytes):
+        return Refusal(status=code.value[0], code=BrokerError.code, detail=said)
+    status = status_pb2.Status.FromString(details)
+    refusal = Refusal(status=status.code, code=BrokerError.code, detail=status.message)
+    for each in status.details:
+        info, bad, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
+        if each.Unpack(info):
+            refusal.code = info.reason
+        elif each.Unpack(bad):
+            faults = [Fault(field=f.field, message=f.description) for f in bad.field_violations]
+            refusal.faults.extend(faults)
+        elif each.Unpack(retry):
+            refusal.retry_after_s = retry.retry_delay.seconds
+    return refusal
 
 
 async def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: BrokerError) -> None:

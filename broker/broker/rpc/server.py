@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
 from broker.api.under_way import UnderWay
@@ -22,6 +23,7 @@ from broker.config import Settings
 from broker.errors import BrokerError, NoOwner
 from broker.logs import asked
 from broker.rpc.calls import NEEDS, Calls
+from broker.rpc.generated import broker_pb2 as pb
 from broker.rpc.patience import Patience
 from broker.rpc.port import SERVICE, RpcPort
 from broker.rpc.refusals import refuse
@@ -73,6 +75,11 @@ class RpcServer:
     def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         """Return what serves each call, by its name."""
         return {method.name: self._handler_of(method) for method in SERVICE.methods}
+
+    async def list_topics(self, serving: Serving, context: Any) -> pb.ListTopicsResponse:
+        """List the topics of one of several brokers of this process. Raises a BrokerError."""
+        caller = self._admit("ListTopics", Empty(), context)
+        return await self._calls_by(serving).list_topics(Empty(), caller)
 
     def _handler(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, self.handlers())

@@ -33,7 +33,9 @@ from broker.nats_address import parse_address
 from broker.partition import HOME, cell_of
 from broker.process import fail, keep_memory, tell_of_start
 from broker.rpc.by_topic import ByTopic
+from broker.rpc.generated.broker_pb2 import ListTopicsResponse
 from broker.rpc.handing_on import HandingOn
+from broker.rpc.listing import Listing
 from broker.rpc.port import RpcPort
 from broker.rpc.server import RpcServer
 from broker.service import Broker
@@ -148,15 +150,29 @@ class SharingWorker:
         handing_on = HandingOn(
             lambda topic: self.cluster.rpc_owner(self._cell_of(topic)), self._under_way
         )
-        by_topic = ByTopic(self._is_here, handing_on, lambda: bool(self.cluster.all_served()))
+        listing = Listing(
+            self.cluster.count, self._is_cell_here, self._list, self.cluster.rpc_owner, handing_on
+        )
+        by_topic = ByTopic(
+            lambda topic: self._is_cell_here(self._cell_of(topic)),
+            handing_on,
+            lambda: bool(self.cluster.all_served()),
+            listing,
+        )
         port = self._rpc_port = RpcPort(self._settings, by_topic)
         self._rpc = RpcServer(self._serving, self._keys, self._settings, self._under_way, port)
         by_topic.handlers = self._rpc.handlers()
         await port.listen()
 
-    async def _is_here(self, topic: str | None) -> bool:
+    async def _list(self, cell: int, context: Any) -> ListTopicsResponse:
+        served = self.cluster.served(cell)
+        if served is None or self._rpc is None:
+            raise NoOwner
+        return await self._rpc.list_topics(served, context)
+
+    async def _is_cell_here(self, cell: int) -> bool:
         """Say whether a call is served here; wait while nobody owns its cell."""
-        cell, cluster = self._cell_of(topic), self.cluster
+        cluster = self.cluster
         until = time.monotonic() + WAIT_S
         while cluster.served(cell) is None:
             if cluster.owner(cell) is not None or time.monotonic() > until:
