@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from broker.history import Rates
 from broker.metrics import Measures
+from broker.overview import Overview, overview_of
 from broker.service import Broker
 
 T = TypeVar("T")
@@ -28,3 +30,11 @@ class LoopBridge:
     async def measures(self) -> Measures:
         """Tell of everything."""
         return await self.broker.measures()
+
+    def overview(self) -> Overview:
+        """Tell the pages of everything."""
+
+        async def looked() -> tuple[Measures, Rates]:
+            return await self.broker.measures(), self.broker.history.rates()
+
+        return overview_of(*self.wait(looked()))

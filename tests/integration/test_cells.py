@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -369,6 +370,88 @@ def test_who_signs_in_has_signed_in_everywhere(start_node: StartNode) -> None:
         eventually(lambda: opened() == {200}, within_s=WITHIN_S)
         browser.post(f"{nodes[0].base_url}/logout", headers=page)
         eventually(lambda: opened() == {303}, within_s=WITHIN_S)
+
+
+def shown(node: BrokerProcess, page: str, **given: Any) -> str:
+    """Return what a page shows."""
+    answer = httpx.get(f"{node.base_url}{page}", trust_env=False, **given)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_pages_tell_of_the_topics_of_every_broker(
+    start_node: StartNode, endpoint: Endpoint
+) -> None:
+    nodes = [start_node(), start_node()]
+    wait_for_even_shares(nodes)
+    endpoint.script = lambda request: Answer(422)
+    for topic in TOPICS:
+        nodes[0].api.ok_subscribe(topic, endpoint.url)
+        nodes[0].api.ok_publish(topic, 1)
+        eventually(partial(nodes[0].api.dead_letters, topic))
+
+    def tells_of_all(node: BrokerProcess) -> bool:
+        return 'Dead letters</dt><dd class="value">6</dd>' in shown(node, "/")
+
+    for node in nodes:
+        eventually(partial(tells_of_all, node), within_s=WITHIN_S)
+        rows = [shown(node, page) for page in ("/topics", "/subscriptions", "/")]
+        assert [[topic for topic in TOPICS if f"/topics/{topic}" in row] for row in rows] == [
+            TOPICS
+        ] * 3
+        assert "6 of 6 need a look" in rows[-1]
+        assert not [row for row in rows if "Some topics are not shown" in row]
+
+
+def test_pages_say_that_topics_are_missing_while_their_broker_is_gone(
+    start_node: StartNode,
+) -> None:
+    home, other = start_node(), start_node()
+    wait_for_even_shares([home, other])
+    for topic in TOPICS:
+        home.api.ok_publish(topic, 1)
+    gone = cells_of(other)
+    eventually(lambda: all(f"/topics/{topic}" in shown(home, "/topics") for topic in TOPICS))
+    other.kill()
+
+    def without() -> bool:
+        text = shown(home, "/topics")
+        return "Some topics are not shown" in text and "3 cells" in text
+
+    eventually(without, within_s=WITHIN_S)
+    rows = shown(home, "/topics")
+    kept = [topic for cell, topic in enumerate(TOPICS) if cell not in gone]
+    assert set(kept) <= {topic for topic in TOPICS if f"/topics/{topic}" in rows}
+    eventually(lambda: cells_of(home) == set(range(CELLS)), within_s=WITHIN_S)
+    eventually(lambda: "Some topics are not shown" not in shown(home, "/topics"))
+
+
+def test_pages_show_nobody_more_than_their_key_allows(start_node: StartNode) -> None:
+    admin = "the-key-of-an-admin-0123456789"
+    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
+    nodes = [start_node(**settings), start_node(**settings)]
+    as_admin = {"Authorization": f"Bearer {admin}"}
+    wait_for_even_shares(nodes, as_admin)
+    nodes[0].api.http.headers.update(as_admin)
+    for topic in TOPICS:
+        nodes[0].api.ok_publish(topic, 1)
+    body = {"name": "shop", "scopes": [f"read:{TOPICS[1]}", f"read:{TOPICS[2]}"]}
+    made = nodes[0].api.http.post("/v1/keys", json=body).json()
+
+    with httpx.Client(trust_env=False, headers={"Sec-Fetch-Site": "same-origin"}) as browser:
+        login = f"{nodes[1].base_url}/login"
+        eventually(lambda: browser.post(login, data={"key": made["key"]}).status_code == 303)
+
+        def shows_its_own(node: BrokerProcess) -> bool:
+            text = browser.get(f"{node.base_url}/topics").text
+            return [topic for topic in TOPICS if f"/topics/{topic}" in text] == TOPICS[1:3]
+
+        for node in nodes:
+            eventually(partial(shows_its_own, node), within_s=WITHIN_S)
+            for headers in ({}, as_admin, {"Broker-Secret": ""}, {"Broker-Secret": admin}):
+                answer = browser.get(f"{node.base_url}/cells/overviews", headers=headers)
+                assert answer.status_code in {401, 404}
+                assert TOPICS[3] not in answer.text
 
 
 def test_topic_in_a_body_or_a_query_is_found_in_its_cell(start_node: StartNode) -> None:

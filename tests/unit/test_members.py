@@ -57,3 +57,14 @@ def test_what_a_broker_says_itself_is_no_news_to_it() -> None:
     members = Members("http://a", lambda: 0.0)
     members.hear(Heartbeat("http://a", True, []))
     assert members.able({3}) == {"http://a": {3}}
+
+
+def test_secret_is_known_as_long_as_its_broker_is_heard() -> None:
+    now = 100.0
+    members = Members("http://a", lambda: now)
+    members.hear(Heartbeat("http://b", False, [], {}, {}, "digest"))
+    members.hear(Heartbeat("http://c", False, []))
+    assert members.has("digest")
+    assert not members.has("another")
+    now += GONE_S
+    assert not members.has("digest")

@@ -83,7 +83,7 @@ async def test_request_waits_for_an_owner_and_is_refused(path: str) -> None:
     def own() -> Any:
         raise AssertionError("not asked")
 
-    routing = Routing(cells, own, Forwarding(lambda: None, 1024), lambda: cells.now)
+    routing = Routing(cells, own, Forwarding(lambda: None, 1024), monotonic=lambda: cells.now)
     with pytest.raises(NoOwner):
         await routing.find(scope_of(path), given(b""), Kept().send, b"1")
     assert cells.now >= WAIT_S

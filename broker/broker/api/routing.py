@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ POLL_S = 0.1
 MAX_LIST_BYTES = 1024 * 1024
 _LIST = ("/v1/topics", "/v1/topics/")
 _OWN = ("/metrics", "/readyz")
+_PACKED = (b"content-type", b"application/msgpack")
 _NAMING = ("/v1/topics/", "/v1/acks/", "/topics/")
 
 
@@ -88,11 +89,13 @@ class Routing:
         cells: Cells,
         own: Callable[[], AsgiApp],
         forwarding: Forwarding,
+        told: Callable[[Scope], Coroutine[Any, Any, bytes] | None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cells = cells
         self._own = own
         self._forwarding = forwarding
+        self._told = told  # what only another broker may ask, None for anything else
         self._monotonic = monotonic
 
     def end(self) -> None:
@@ -109,6 +112,10 @@ class Routing:
         path, method = scope["path"], scope["method"]
         if path in _OWN:
             await self._answer_for_itself(scope, receive, send, request_id)
+            return None
+        telling = self._told(scope)
+        if telling is not None:
+            await answer(send, (200, [_PACKED], await telling), request_id)
             return None
         asked_for = handed_on(scope)
         if path in _LIST and method == "GET":

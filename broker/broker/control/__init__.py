@@ -13,6 +13,7 @@ from broker.control.permissions import admit
 from broker.control.sequences import SequenceConverter
 from broker.errors import BrokerError, MethodNotAllowed, RouteNotFound
 from broker.metrics import Measures
+from broker.overview import Overview
 from broker.service import Broker
 
 T = TypeVar("T")
@@ -33,6 +34,9 @@ class Bridge(Protocol):
 
     async def measures(self) -> Measures:
         """Tell of everything that this process serves."""
+
+    def overview(self) -> Overview:
+        """Tell the pages of everything."""
 
 
 # Which of several brokers of this process a request is for: whoever hands it to the application

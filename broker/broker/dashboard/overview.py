@@ -20,7 +20,7 @@ def overview() -> str:
     actions = PERMISSIONS["subscriptions.get_subscription"].actions
     seen = worst_first(each for each in snapshot.standings if who.may(actions, each.topic))
     see_topic = PERMISSIONS["topics.get_topic"].actions
-    topics = [name for name in snapshot.measures.topics if who.may(see_topic, name)]
+    topics = [name for name in snapshot.topics if who.may(see_topic, name)]
     rates = snapshot.rates
     charts = {
         "published": chart(rates.published, STEPS),
@@ -39,5 +39,6 @@ def overview() -> str:
         in_flight=sum(each.in_flight for each in seen),
         dead=sum(each.dead for each in seen),
         oldest_s=max(ages, default=None),
-        store=snapshot.measures.store,
+        store=snapshot.store,
+        missing=snapshot.missing,
     )

@@ -22,9 +22,10 @@ def list_subscriptions() -> str:
     wanted = request.args.get("q", "").strip()
     troubled = request.args.get("troubled") == "1"
     who, actions = caller(), PERMISSIONS["subscriptions.get_subscription"].actions
+    snapshot = latest()
     found = worst_first(
         each
-        for each in latest().standings
+        for each in snapshot.standings
         if who.may(actions, each.topic)
         and wanted.lower() in f"{each.topic}/{each.name}".lower()
         and (each.troubles or not troubled)
@@ -38,6 +39,7 @@ def list_subscriptions() -> str:
         last=last,
         q=wanted,
         troubled=troubled,
+        missing=snapshot.missing,
     )
 
 

@@ -10,8 +10,9 @@ from werkzeug.wrappers import Response
 from broker.control import bridge
 from broker.control.permissions import PERMISSIONS, caller
 from broker.dashboard.page import page, pages_of
-from broker.dashboard.snapshot import Snapshot, latest, worst_first
+from broker.dashboard.snapshot import latest, worst_first
 from broker.errors import BrokerError, Fault, InvalidRequest
+from broker.overview import Overview
 from broker.store.port import TopicStats
 from broker.views import TopicView
 
@@ -37,10 +38,17 @@ class Row:
 def list_topics() -> str:
     """List the topics that who looks may see."""
     wanted = request.args.get("q", "").strip()
-    rows = [row for row in _rows(latest()) if wanted.lower() in row.name.lower()]
+    snapshot = latest()
+    rows = [row for row in _rows(snapshot) if wanted.lower() in row.name.lower()]
     shown, number, last = pages_of(len(rows), request.args.get("page", 1, int), LENGTH)
     return page(
-        "topics.html", rows=rows[shown], count=len(rows), number=number, last=last, q=wanted
+        "topics.html",
+        rows=rows[shown],
+        count=len(rows),
+        number=number,
+        last=last,
+        q=wanted,
+        missing=snapshot.missing,
     )
 
 
@@ -102,7 +110,7 @@ def _shown(topic: str, given: Mapping[str, str], refused: BrokerError | None = N
     )
 
 
-def _rows(snapshot: Snapshot) -> list[Row]:
+def _rows(snapshot: Overview) -> list[Row]:
     who, actions = caller(), PERMISSIONS["topics.get_topic"].actions
     watching = PERMISSIONS["subscriptions.get_subscription"].actions
     counts: dict[str, int] = {}
@@ -117,6 +125,6 @@ def _rows(snapshot: Snapshot) -> list[Row]:
             counts.get(name, 0),
             backlogs.get(name, 0) if who.may(watching, name) else None,
         )
-        for name, stats in sorted(snapshot.measures.topics.items())
+        for name, stats in sorted(snapshot.topics.items())
         if who.may(actions, name)
     ]

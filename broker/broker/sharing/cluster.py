@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from broker.api.served import Served
-from broker.auth import Keys
+from broker.auth import Keys, digest_of
 from broker.life import Life
 from broker.partition import HOME
 from broker.sessions import Sessions
@@ -50,7 +52,7 @@ class Cluster:
         url: str,
         cells: int,
         make: Callable[[int], Life],
-        begin: Callable[[Life], Coroutine[None, None, Served]],
+        begin: Callable[[int, Life], Coroutine[None, None, Served]],
         failed: Callable[[Exception], None],
         speaks: Callable[[Callable[[bytes], None]], Speaks],
         keys: Keys,
@@ -59,6 +61,7 @@ class Cluster:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.count = cells
+        self.secret = secrets.token_urlsafe(32)  # by which other brokers know this one
         self._url = url
         self._failed = failed
         self._speaks = speaks(self._hear)
@@ -75,7 +78,7 @@ class Cluster:
         self._ending: asyncio.Task[None] | None = None
 
         def made(number: int) -> Cell:
-            return Cell(number, lambda: make(number), begin, self._tell)
+            return Cell(number, lambda: make(number), partial(begin, number), self._tell)
 
         self._cells = [made(number) for number in range(cells)]
 
@@ -116,6 +119,10 @@ class Cluster:
         if self._ending is None:
             self._stopping = True
             self._ending = asyncio.create_task(self._leave_all(), name="leave all cells")
+
+    def is_of_a_broker(self, secret: str) -> bool:
+        """Say whether a secret is that of another broker."""
+        return self._members.has(digest_of(secret))
 
     def all_served(self) -> dict[int, Served]:
         """Return what serves the cells that are owned here."""
@@ -232,7 +239,12 @@ class Cluster:
         news = {id_: at for id_, at in used.items() if self._told.get(id_) != at}
         self._told = used
         return Heartbeat(
-            self._url, self._stopping, sorted(self._able()), news, self._sessions.begun_here()
+            self._url,
+            self._stopping,
+            sorted(self._able()),
+            news,
+            self._sessions.begun_here(),
+            digest_of(self.secret),
         )
 
     def _hear(self, said: bytes) -> None:

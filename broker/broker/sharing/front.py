@@ -30,6 +30,7 @@ from broker.hosts import AllowedHosts
 from broker.life import Life
 from broker.metrics import Measures, together
 from broker.nats_address import parse_address
+from broker.overview import Overview
 from broker.partition import HOME, cell_of
 from broker.process import fail, keep_memory, tell_of_start
 from broker.rpc.by_topic import ByTopic
@@ -43,6 +44,7 @@ from broker.serving import Serving
 from broker.sessions import Sessions
 from broker.sharing.cluster import Cluster
 from broker.sharing.key_follower import KeyFollower
+from broker.sharing.overviews import Overviews
 from broker.store.jetstream.heartbeats import Heartbeats
 from broker.store.jetstream.opening import FILE
 from broker.store.opening import cells_in, open_store, replica_folder
@@ -79,6 +81,10 @@ class OwnBridge:
         all_served = self._cluster.all_served().values()
         return [each for served in all_served for each in served.broker.ready()]
 
+    def overview(self) -> Overview:
+        """Tell of the cells that are owned here: no page asks for this."""
+        raise NoOwner
+
     async def measures(self) -> Measures:
         """Tell of the cells that are owned here."""
         return together(
@@ -95,6 +101,20 @@ class OwnBridge:
             return await served.broker.measures()
         finally:
             served.under_way -= 1
+
+
+class HomeBridge(LoopBridge):
+    """Takes Flask's threads to the first cell, whose owner tells the pages of all cells."""
+
+    def __init__(
+        self, broker: Broker, loop: asyncio.AbstractEventLoop, overviews: Overviews
+    ) -> None:
+        super().__init__(broker, loop)
+        self._overviews = overviews
+
+    def overview(self) -> Overview:
+        """Tell of all cells."""
+        return self._overviews.together(*self.wait(self._overviews.all()))
 
 
 class SharingWorker:
@@ -128,13 +148,18 @@ class SharingWorker:
             partial(KeyFollower, keys, partial(document_in, replica, DOCUMENT)),
         )
 
+        self.overviews = Overviews(self.cluster)
+
     def _make(self, cell: int) -> Life:
         return Life(self._settings, self._keys, open_store(self._settings, fail, cell), fail)
 
-    async def _begin(self, life: Life) -> Served:
+    async def _begin(self, cell: int, life: Life) -> Served:
         broker = await life.begin(self._tracing)
         keep_memory()
-        bridge = LoopBridge(broker, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        bridge = (
+            HomeBridge(broker, loop, self.overviews) if cell == HOME else LoopBridge(broker, loop)
+        )
         return Served(broker=broker, control=self._control(bridge), leaves=True)
 
     async def start(self) -> None:
@@ -208,6 +233,7 @@ class SharingWorker:
         if self._rpc_port is not None:
             await self._rpc_port.stop()
         await self.cluster.stop()
+        await self.overviews.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)
         log.info("The broker has stopped.", extra={"action": "stopped"})
@@ -239,7 +265,7 @@ def sharing_front(
     def own() -> AsgiApp:
         return bound(OwnBridge(cluster, asyncio.get_running_loop()))
 
-    routing = Routing(cluster, own, forwarding)
+    routing = Routing(cluster, own, forwarding, worker.overviews.told)
 
     def unparted(_: Broker) -> AsgiApp:
         raise AssertionError("it serves by the cell")

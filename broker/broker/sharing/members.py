@@ -15,7 +15,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
 
     `url` is where the others reach it, `able` are the cells for which it stands by and could take
     over at once, `used` says when keys were used there since it said so last, and `sessions` has
-    who signed in there: by the digest of the id that of the key, and until when.
+    who signed in there: by the digest of the id that of the key, and until when. `digest` is that
+    of a secret that only this broker has, and shows to the others when it asks them.
     """
 
     url: str
@@ -23,6 +24,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     able: Sequence[int]
     used: Mapping[str, float] = {}
     sessions: Mapping[str, tuple[str, float]] = {}
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Members:
             for each in self._alive()
             for id_, session in each.heartbeat.sessions.items()
         }
+
+    def has(self, digest: str) -> bool:
+        """Say whether another broker has a secret of this digest."""
+        return any(each.heartbeat.digest == digest for each in self._alive())
 
     def _alive(self) -> list[Heard]:
         now = self._monotonic()
