@@ -11,6 +11,7 @@ from broker.api.forwarding import Forwarding
 from broker.api.routing import WAIT_S, Routing, topic_of
 from broker.api.served import Served
 from broker.errors import NoOwner
+from broker.partition import HOME
 
 pytestmark = pytest.mark.anyio
 
@@ -87,3 +88,33 @@ async def test_request_waits_for_an_owner_and_is_refused(path: str) -> None:
     with pytest.raises(NoOwner):
         await routing.find(scope_of(path), given(b""), Kept().send, b"1")
     assert cells.now >= WAIT_S
+
+
+async def cell_asked_for(scope: dict[str, Any], body: bytes = b"") -> int:
+    """Return the cell whose owner a request is for."""
+    asked: list[int] = []
+
+    class Asked(NobodyOwns):
+        def served(self, cell: int) -> Served | None:
+            asked.append(cell)
+            return None
+
+    cells = Asked()
+    routing = Routing(cells, lambda: None, Forwarding(lambda: None, 1024), lambda: cells.now)  # type: ignore[arg-type, return-value]
+    with pytest.raises(NoOwner):
+        await routing.find(scope, given(body), Kept().send, b"1")
+    return asked[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"), [(b"2", 2), (b"4", 1), (b"x", HOME), (b"9" * 5000, HOME), (b"", HOME)]
+)
+async def test_cell_that_a_client_names_is_one_that_there_is(header: bytes, cell: int) -> None:
+    scope = scope_of("/v1/topics")
+    scope["headers"] = [(b"broker-handed-on", header)]
+    assert await cell_asked_for(scope) == cell
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"Topic": "\xff"}', b'{"Topic": 1}'])
+async def test_body_that_names_no_topic_is_for_the_first_cell(body: bytes) -> None:
+    assert await cell_asked_for(scope_of("/produce", method="POST"), body) == HOME

@@ -69,7 +69,7 @@ def topic_in(body: bytes) -> str | None:
     """Return which topic the body of a `/produce` names, None where it is none."""
     try:
         return _decode(body).topic
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

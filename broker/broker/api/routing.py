@@ -122,7 +122,7 @@ class Routing:
             if asked_for is None:
                 await self._list(scope, receive, send, request_id)
                 return None
-            cell = int(asked_for) % self._cells.count if asked_for.isdecimal() else HOME
+            cell = self._cell_named(asked_for)
         elif path == "/produce" and method == PATHS[path]:
             # A topic is named only in here.
             body = await self._forwarding.read(scope, receive)
@@ -131,6 +131,11 @@ class Routing:
         else:
             cell = self._cell(topic_of(scope))
         return await self._find(cell, scope, receive, send, request_id, asked_for is not None)
+
+    def _cell_named(self, named: str) -> int:
+        """Return the cell of a number that a client may have written as well as a broker."""
+        usable = named.isdecimal() and len(named) <= len(str(self._cells.count))
+        return int(named) % self._cells.count if usable else HOME
 
     def _cell(self, topic: str | None) -> int:
         return HOME if topic is None else cell_of(topic, self._cells.count)
