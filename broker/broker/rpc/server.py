@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -28,7 +27,6 @@ from broker.rpc.patience import Patience
 from broker.rpc.port import SERVICE, RpcPort
 from broker.rpc.refusals import refuse
 from broker.rpc.until import until
-from broker.service import Broker
 from broker.serving import Serving
 
 log = logging.getLogger(__name__)
@@ -50,7 +48,6 @@ class RpcServer:
     ) -> None:
         self._serving_of = serving_of
         self._under_way = under_way
-        self._calls: WeakKeyDictionary[Broker, Calls] = WeakKeyDictionary()
         self._keys = keys
         prefix = secrets.token_hex(6)
         self._ids = (f"{prefix}-{n}".encode() for n in itertools.count(1))
@@ -103,12 +100,9 @@ class RpcServer:
         return self._calls_by(self._serving_of(topic))
 
     def _calls_by(self, serving: Serving) -> Calls:
-        calls = self._calls.get(serving.broker)
-        if calls is None:
-            ended = serving.ending if serving.leaves else self._ended
-            calls = Calls(serving.broker, ended, self._under_way, self._calls_of)
-            self._calls[serving.broker] = calls
-        return calls
+        # Made for each call: what is kept would keep a broker that has left its cell.
+        ended = serving.ending if serving.leaves else self._ended
+        return Calls(serving.broker, ended, self._under_way, self._calls_of)
 
     def _unary(self, name: str, call: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: Any) -> Any:
