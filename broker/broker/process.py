@@ -18,7 +18,11 @@ GC_THRESHOLDS = (50_000, 20, 20)
 
 
 def keep_memory() -> None:
-    """Look no more through what has been made so far: it stays."""
+    """Look no more through what has been made so far: it stays.
+
+    But what stayed until now may have ended with a cell that has gone to another broker.
+    """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
