@@ -35,6 +35,7 @@ class Life:
         self._failed = failed
         self._dispatcher: Dispatcher | None = None
         self._sweeper: Sweeper | None = None
+        self._drained = False
         self._keepers: list[asyncio.Task[None]] = []
 
     async def begin(self, tracing: Tracing | None) -> Broker:
@@ -73,15 +74,22 @@ class Life:
         ]
         return broker
 
+    async def drain(self) -> None:
+        """Begin no delivery any more, and finish what is out. Requests are served as before."""
+        if self._dispatcher is not None and not self._drained:
+            self._drained = True
+            await self._dispatcher.drain(self._settings.drain_s)
+
     async def end_deliveries(self) -> None:
-        """Begin no delivery any more, and finish what is out. The store takes writes as before."""
+        """End what delivers, once drained. The store takes writes as before."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         if self._sweeper is not None:
             await self._sweeper.stop()
         if self._dispatcher is not None:
-            await self._dispatcher.stop(self._settings.drain_s)
+            await self.drain()
+            await self._dispatcher.stop()
 
     async def let_go(self, follower: str | None = None) -> None:
         """Write what is pending, and leave the store; to `follower`, a broker's URL, if given."""

@@ -122,6 +122,19 @@ async def test_who_does_not_wait_is_given_what_is_behind_much_of_a_leased_key(
 
 
 @pulled_from
+async def test_who_waits_is_told_once_that_nothing_more_is_sent(world: PumpWorld) -> None:
+    """Or whoever asks again would ask, and be told, for as long as it takes to end."""
+    waiting = world.pump.pull(1, patient=True)
+    world.pump.drain()
+    again = world.pump.pull(1, patient=True)
+    await world.settle()
+
+    assert waiting.result() == []
+    assert not again.done()
+    assert await pull(world) == []
+
+
+@pulled_from
 async def test_acks_of_many_are_settled_a_few_at_a_time(
     world: PumpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,19 +44,24 @@ class Dispatcher:
         self._origin = origin
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
 
     async def start(self) -> None:
         """Start the courier, then a pump for each shard as it is claimed."""
         await self._couriers.start()
         self._watch(self._claim(), "claim of shards")
 
-    async def stop(self, drain_s: float) -> None:
-        """Send nothing more, wait for what is out, then end. Call it before the store closes."""
+    async def drain(self, drain_s: float) -> None:
+        """Send nothing more, and wait for what is out; acks and other acts are taken as before."""
+        self._draining = True  # also what only begins
         for pump in self._pumps.values():
             pump.drain()
         deadline = time.monotonic() + drain_s
         while not self._idle() and time.monotonic() < deadline:  # noqa: ASYNC110 rare and short
             await asyncio.sleep(DRAIN_POLL_S)
+
+    async def stop(self) -> None:
+        """End, once drained. Call it before the store closes."""
         # A turn for each pump, so that what has just been settled reaches the store.
         await asyncio.sleep(DRAIN_POLL_S)
         for task in self._tasks:
@@ -122,6 +127,8 @@ class Dispatcher:
             public_url=self._public_url,
             most_bytes=lambda: share_of(len(self._pumps)),
         )
+        if self._draining:
+            pump.drain()
         try:
             await pump.run()
         finally:

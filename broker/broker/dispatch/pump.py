@@ -204,11 +204,15 @@ class Pump:
         """Ask for up to `limit` deliveries; cancel what is returned to ask no more.
 
         There are no more once their messages have `most_bytes`. Who is `patient` waits until there
-        are some. It ends with none where the subscription ends, or is not pulled from any more.
+        are some, and for ever once nothing more is sent: to ask again would have the same answer.
+        It ends with none where the subscription ends, or is not pulled from any more.
         """
         answer: asyncio.Future[list[Pulled]] = asyncio.get_running_loop().create_future()
-        if self._draining or self._shard.lost or self.subscription.endpoint is not None:
+        if self._shard.lost or self.subscription.endpoint is not None:
             answer.set_result([])
+        elif self._draining:
+            if not patient:
+                answer.set_result([])
         else:
             self._puller.add(Pull(limit, most_bytes, answer, patient))
             self._shard.bell.set()

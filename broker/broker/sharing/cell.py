@@ -107,7 +107,7 @@ class Cell:
             self._follower or "another broker",
             extra={"action": "hand_over"},
         )
-        await self._life.end_deliveries()
+        await self._life.drain()
         self.served = None  # from here on requests wait for the next owner
         served.ending.set()
         deadline = asyncio.get_running_loop().time() + FINISH_S
@@ -115,4 +115,5 @@ class Cell:
             served.under_way and asyncio.get_running_loop().time() < deadline
         ):
             await asyncio.sleep(FINISH_POLL_S)
+        await self._life.end_deliveries()  # only now: what is under way may be an ack
         await self._life.let_go(self._follower)
