@@ -44,7 +44,8 @@ class Lines:
         line.calls += 1
         try:
             try:
-                await asyncio.wait_for(line.channel.channel_ready(), CONNECT_S)
+                async with asyncio.timeout(CONNECT_S):
+                    await line.channel.channel_ready()
             except TimeoutError:
                 # The next call tries a new one: this one would wait longer from time to time.
                 if line in lines:

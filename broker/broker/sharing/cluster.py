@@ -209,7 +209,9 @@ class Cluster:
             self._news_to_tell.clear()
             await self._speaks.say(_encode(self._heartbeat()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news_to_tell.wait(), HEARTBEAT_S)
+                # wait_for loses cancellations before Python 3.12: the broker would not stop.
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news_to_tell.wait()
                 continue
             self._sessions.honour(self._members.sessions())  # of who is gone, none
             self._give()

@@ -55,7 +55,10 @@ class Heartbeats:
         if self._nats is not None and self._nats.is_connected:
             with contextlib.suppress(*TRANSIENT):
                 await self._nats.publish(self._address.heartbeats, said)
-                await asyncio.wait_for(self._nats.flush(), CLOSE_S)
+                # In a task: its own time-out loses cancellations before Python 3.12.
+                flushing = asyncio.ensure_future(self._nats.flush(round(CLOSE_S)))
+                await asyncio.wait((flushing,))
+                flushing.result()
 
     async def close(self) -> None:
         """Disconnect."""
