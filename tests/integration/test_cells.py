@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -304,17 +305,33 @@ def test_stream_ends_where_its_cell_is_handed_over(start_node: StartNode) -> Non
             for topic in TOPICS
         }
         assert {next(each).sequence for each in watching.values()} == {1}
+        more: queue.SimpleQueue[pb.StreamingPullRequest | None] = queue.SimpleQueue()
+        stack.callback(lambda: [more.put(None) for _ in TOPICS])
+        pulling = {}
+        for topic in TOPICS:
+            place = {"topic": topic, "subscription": "s"}
+            BrokerStub(channel).PutSubscription(pb.PutSubscriptionRequest(**place))
+            asked = pb.StreamingPullRequest(**place, max_outstanding=1)
+            pulling[topic] = BrokerStub(channel).StreamingPull(
+                itertools.chain([asked], iter(more.get, None)), timeout=WITHIN_S * 2
+            )
+            first.api.ok_publish(topic, 2)
+            assert next(pulling[topic]).deliveries, "and it is as many as may be out"
         second = start_node()
         wait_for_even_shares([first, second])
 
         for cell in cells_of(second):
+            assert next(watching[TOPICS[cell]]).sequence == 2
             with pytest.raises(grpc.RpcError) as refused:
                 next(watching[TOPICS[cell]])
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.RpcError) as refused:
+                next(pulling[TOPICS[cell]])
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
             assert "id: 1" in list(streams[TOPICS[cell]].iter_lines())  # to its end
         (kept, *_) = cells_of(first)
-        second.api.ok_publish(TOPICS[kept], 2)
-        assert next(watching[TOPICS[kept]]).sequence == 2
+        second.api.ok_publish(TOPICS[kept], 3)
+        assert [next(watching[TOPICS[kept]]).sequence for _ in range(2)] == [2, 3]
 
 
 def test_key_counts_everywhere_until_it_is_revoked(start_node: StartNode) -> None:

@@ -32,6 +32,7 @@ from broker.rpc.generated import broker_pb2 as pb
 from broker.rpc.pull_stream import PULLED_BYTES, PullStream
 from broker.rpc.refusals import refusal_of
 from broker.rpc.structs import from_struct, to_struct
+from broker.rpc.until import until
 from broker.service import MAX_PAGE, Broker
 from broker.turns import START, parse_turn, written_turn
 from broker.views import Unsettled
@@ -85,8 +86,10 @@ class Calls:
         ended: asyncio.Event,
         under_way: UnderWay,
         calls_of: "Callable[[str], Calls]",
+        leaves: bool = False,
     ) -> None:
         self._broker = broker
+        self._leaves = leaves
         self._calls_of = calls_of  # where the first request, or each, names the topic
         self._under_way = under_way
         self._ended = ended
@@ -339,7 +342,9 @@ class Calls:
         caller.require(SUBSCRIBE, first.topic)
         of = self._calls_of(first.topic)
         stream = PullStream(of._broker.pulls, first, of._ended)
-        async with aclosing(stream.run(requests)) as running:
+        steps = stream.run(requests)
+        # It may be another cell's than the one that the call is counted with.
+        async with aclosing(until(steps, of._ended) if of._leaves else steps) as running:
             async for pulled, results in running:
                 deliveries = of._rendered(first, pulled)
                 yield pb.StreamingPullResponse(deliveries=deliveries, results=results)

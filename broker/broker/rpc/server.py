@@ -102,7 +102,7 @@ class RpcServer:
     def _calls_by(self, serving: Serving) -> Calls:
         # Made for each call: what is kept would keep a broker that has left its cell.
         ended = serving.ending if serving.leaves else self._ended
-        return Calls(serving.broker, ended, self._under_way, self._calls_of)
+        return Calls(serving.broker, ended, self._under_way, self._calls_of, leaves=serving.leaves)
 
     def _unary(self, name: str, call: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: Any) -> Any:
