@@ -100,7 +100,8 @@ async def cell_asked_for(scope: dict[str, Any], body: bytes = b"") -> int:
             return None
 
     cells = Asked()
-    routing = Routing(cells, lambda: None, Forwarding(lambda: None, 1024), lambda: cells.now)  # type: ignore[arg-type, return-value]
+    forwarding = Forwarding(lambda: None, 1024)
+    routing = Routing(cells, lambda: None, forwarding, monotonic=lambda: cells.now)  # type: ignore[arg-type, return-value]
     with pytest.raises(NoOwner):
         await routing.find(scope, given(body), Kept().send, b"1")
     return asked[0]
