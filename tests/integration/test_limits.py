@@ -32,7 +32,7 @@ from broker.config import Settings
 from broker.dashboard import guesses
 from broker.dispatch import courier, frames, memory
 from broker.filters import dialects, evaluation, expression
-from broker.rpc import patience, server
+from broker.rpc import patience, port
 from support.api import Api, good
 from support.broker_process import BrokerProcess
 from support.cloudevent import BATCH, STRUCTURED, event
@@ -87,8 +87,8 @@ LIMITS = {
     "streams: SSE, and gRPC's `Watch`, `StreamingPull`, `PublishStream`": count(
         streams.MOST_STREAMS
     ),
-    "gRPC calls at once": count(server.MOST_CALLS),
-    "gRPC calls of one connection": count(server.MOST_CALLS_OF_A_CONNECTION),
+    "gRPC calls at once": count(port.MOST_CALLS),
+    "gRPC calls of one connection": count(port.MOST_CALLS_OF_A_CONNECTION),
     "first head of a connection": seconds(protocol.HEAD_S),
     "pause between two requests": seconds(serve.KEEP_ALIVE_S),
     "bodies of requests under way, together": bytes_(
