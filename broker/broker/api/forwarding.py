@@ -16,6 +16,8 @@ from broker.errors import BrokerError, MalformedRequest, NoOwner, OutcomeUnknown
 from broker.partition import HOME
 
 CONNECT_S = 2.0
+# A broker closes a connection that is idle for 3 s: no request may meet that.
+IDLE_S = 2.0
 OWNER_POLL_S = 0.5
 _OVERHEAD_BYTES = 1024 * 1024
 # Where two brokers take each other for the owner, a request goes no further than from one to the
@@ -149,7 +151,7 @@ class Forwarding:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
