@@ -6,7 +6,7 @@ import itertools
 import queue
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,45 +32,94 @@ from support.numbers import Publisher, assert_all_came_in_order, wait_for
 
 CELLS = 6
 WITHIN_S = 30.0
-# One topic of each cell.
-TOPICS = [
-    next(name for name in (f"t{n}" for n in range(1000)) if cell_of(name, CELLS) == cell)
-    for cell in range(CELLS)
-]
 StartNode = Callable[..., BrokerProcess]
 
 
-@pytest.fixture
-def nats(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server of the test's own."""
-    server = NatsServer(tmp_path / "nats")
+def topics_like(name: str) -> list[str]:
+    """Name one topic of each cell."""
+    names = [f"{name}{number}" for number in range(1000)]
+    return [next(each for each in names if cell_of(each, CELLS) == cell) for cell in range(CELLS)]
+
+
+TOPICS = topics_like("t")
+
+
+ADMIN = "the-key-of-an-admin-0123456789"
+AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
+
+
+@contextmanager
+def running_nats(folder: Path) -> Iterator[NatsServer]:
+    """Run a server."""
+    server = NatsServer(folder / "nats")
     server.configure()
-    yield server.start()
-    server.close()
+    with closing(server):
+        yield server.start()
 
 
-@pytest.fixture
-def start_node(tmp_path: Path, nats: NatsServer) -> Iterator[StartNode]:
-    """Start a broker of the cluster."""
+@contextmanager
+def starting_nodes(folder: Path, nats: NatsServer) -> Iterator[StartNode]:
+    """Start brokers of a cluster."""
     started: list[BrokerProcess] = []
 
     def start(**settings: str) -> BrokerProcess:
-        folder = tmp_path / f"node-{len(started)}"
-        folder.mkdir()
+        place = folder / f"node-{len(started)}"
+        place.mkdir()
         node = BrokerProcess(
-            folder,
+            place,
             BROKER_STORE=f"nats://{nats.address}/drill?cells={CELLS}",
-            BROKER_REPLICA=str(folder / "replica"),
+            BROKER_REPLICA=str(place / "replica"),
             **settings,
         )
         node.set(BROKER_NODE_URL=node.base_url)
         started.append(node)
         return node.start()
 
-    yield start
-    for node in started:
-        node.close()
-        print(node.log()[-20_000:])
+    try:
+        yield start
+    finally:
+        for node in started:
+            node.close()
+            print(node.log()[-20_000:])
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server of the test's own."""
+    with running_nats(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def start_node(tmp_path: Path, nats: NatsServer) -> Iterator[StartNode]:
+    """Start a broker of the test's own cluster."""
+    with starting_nodes(tmp_path, nats) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[BrokerProcess]]:
+    """Two brokers that own three cells each, for tests with topics of their own."""
+    folder = tmp_path_factory.mktemp("pair")
+    with running_nats(folder) as server, starting_nodes(folder, server) as start:
+        nodes = [start(), start()]
+        wait_for_even_shares(nodes)
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[BrokerProcess]]:
+    """Two brokers that own three cells each, and ask for keys."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with running_nats(folder) as server, starting_nodes(folder, server) as start:
+        settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": ADMIN}
+        nodes = [start(**settings), start(**settings)]
+        wait_for_even_shares(nodes, AS_ADMIN)
+        for node in nodes:
+            node.api.http.headers.update(AS_ADMIN)
+        for topic in TOPICS:
+            nodes[0].api.ok_publish(topic, 1)
+        yield nodes
 
 
 def cells_of(node: BrokerProcess, headers: Mapping[str, str] | None = None) -> set[int]:
@@ -134,13 +183,14 @@ def test_every_topic_is_served_whichever_broker_is_asked(
     eventually(lambda: len(endpoint.requests) == 2 * CELLS)
 
 
-def test_every_topic_is_served_over_grpc_whichever_broker_is_asked(start_node: StartNode) -> None:
-    nodes = [start_node(), start_node()]
-    wait_for_even_shares(nodes)
-    for node in nodes:
+def test_every_topic_is_served_over_grpc_whichever_broker_is_asked(
+    pair: list[BrokerProcess],
+) -> None:
+    topics = topics_like("called")
+    for node in pair:
         with grpc.insecure_channel(f"127.0.0.1:{node.grpc_port}") as channel:
             stub = BrokerStub(channel)
-            for topic in TOPICS:
+            for topic in topics:
                 sent = pb.PublishRequest(topic=topic, events=[CloudEvent(text_data="1")])
                 (message,) = stub.Publish(sent).messages
                 (streamed,) = stub.PublishStream(iter([sent]))
@@ -150,48 +200,39 @@ def test_every_topic_is_served_over_grpc_whichever_broker_is_asked(start_node: S
             with pytest.raises(grpc.RpcError) as refused:
                 stub.GetTopic(pb.TopicRequest(topic="none"))
             assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-    for topic in TOPICS:
-        assert len(list(nodes[0].api.all_messages(topic))) == 4
-    for node in nodes:
+    for topic in topics:
+        assert len(list(pair[0].api.all_messages(topic))) == 4
+    for node in pair:
         assert "call_failed" not in node.log()
 
 
-def test_stream_over_grpc_publishes_to_topics_of_every_broker(start_node: StartNode) -> None:
-    nodes = [start_node(), start_node()]
-    wait_for_even_shares(nodes)
+def test_stream_over_grpc_publishes_to_topics_of_every_broker(pair: list[BrokerProcess]) -> None:
+    topics = topics_like("streamed")
     requests = [
         pb.PublishRequest(topic=topic, events=[CloudEvent(text_data=str(n))])
         for n in range(30)
-        for topic in TOPICS
+        for topic in topics
     ]
     unfit = pb.PublishRequest(topic="not a name", events=[CloudEvent(text_data="1")])
-    for times, node in enumerate(nodes, 1):
+    for times, node in enumerate(pair, 1):
         with grpc.insecure_channel(f"127.0.0.1:{node.grpc_port}") as channel:
             *answers, refused = BrokerStub(channel).PublishStream(iter([*requests, unfit]))
         sequences = [answer.published.messages[0].sequence for answer in answers]
-        assert sequences == [30 * (times - 1) + n + 1 for n in range(30) for _ in TOPICS]
+        assert sequences == [30 * (times - 1) + n + 1 for n in range(30) for _ in topics]
         assert refused.refused.code == "invalid_request"
-    for topic in TOPICS:
-        said = [each["data"] for each in nodes[0].api.all_messages(topic)]
+    for topic in topics:
+        said = [each["data"] for each in pair[0].api.all_messages(topic)]
         assert said == [*range(30), *range(30)]
-    for node in nodes:
+    for node in pair:
         assert "call_failed" not in node.log()
 
 
 def test_topics_of_every_broker_are_listed_over_grpc_for_whom_they_are(
-    start_node: StartNode,
+    guarded: list[BrokerProcess],
 ) -> None:
-    admin = "the-key-of-an-admin-0123456789"
-    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
-    nodes = [start_node(**settings), start_node(**settings)]
-    as_admin = {"Authorization": f"Bearer {admin}"}
-    wait_for_even_shares(nodes, as_admin)
-    nodes[0].api.http.headers.update(as_admin)
-    for topic in TOPICS:
-        nodes[0].api.ok_publish(topic, 1)
     made = (
-        nodes[0]
-        .api.http.post("/v1/keys", json={"name": "shop", "scopes": [f"read:{TOPICS[1]}"]})
+        guarded[0]
+        .api.http.post("/v1/keys", json={"name": "lister", "scopes": [f"read:{TOPICS[1]}"]})
         .json()
     )
 
@@ -207,8 +248,8 @@ def test_topics_of_every_broker_are_listed_over_grpc_for_whom_they_are(
         except grpc.RpcError:
             return False
 
-    for node in nodes:
-        assert listed(node, admin) == sorted(TOPICS)
+    for node in guarded:
+        assert listed(node, ADMIN) == sorted(TOPICS)
         eventually(partial(known_to, node), within_s=WITHIN_S)
         with pytest.raises(grpc.RpcError) as refused:
             listed(node, "no-key-at-all-0123456789")
@@ -334,15 +375,11 @@ def test_stream_ends_where_its_cell_is_handed_over(start_node: StartNode) -> Non
         assert [next(watching[TOPICS[kept]]).sequence for _ in range(2)] == [2, 3]
 
 
-def test_key_counts_everywhere_until_it_is_revoked(start_node: StartNode) -> None:
-    admin = "the-key-of-an-admin-0123456789"
-    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
-    nodes = [start_node(**settings) for _ in range(3)]
-    as_admin = {"Authorization": f"Bearer {admin}"}
+def test_key_counts_everywhere_until_it_is_revoked(guarded: list[BrokerProcess]) -> None:
     made = httpx.post(
-        f"{nodes[0].base_url}/v1/keys",
-        json={"name": "shop", "scopes": ["publish:*"]},
-        headers=as_admin,
+        f"{guarded[0].base_url}/v1/keys",
+        json={"name": "publisher", "scopes": ["publish:*"]},
+        headers=AS_ADMIN,
         trust_env=False,
     ).json()
     headers = {"Authorization": f"Bearer {made['key']}"}
@@ -355,37 +392,28 @@ def test_key_counts_everywhere_until_it_is_revoked(start_node: StartNode) -> Non
                 headers=headers,
                 trust_env=False,
             ).status_code
-            for node in nodes
+            for node in guarded
             for topic in TOPICS
         }
 
     eventually(lambda: statuses() == {201}, within_s=WITHIN_S)
-    url = f"{nodes[1].base_url}/v1/keys/{made['id']}"
-    httpx.delete(url, headers=as_admin, trust_env=False).raise_for_status()
+    url = f"{guarded[1].base_url}/v1/keys/{made['id']}"
+    httpx.delete(url, headers=AS_ADMIN, trust_env=False).raise_for_status()
     eventually(lambda: statuses() == {401}, within_s=WITHIN_S)
 
 
-def test_who_signs_in_has_signed_in_everywhere(start_node: StartNode) -> None:
-    admin = "the-key-of-an-admin-0123456789"
-    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
-    nodes = [start_node(**settings) for _ in range(2)]
-    wait_for_even_shares(nodes, {"Authorization": f"Bearer {admin}"})
-    for node in nodes:
-        node.api.http.headers["Authorization"] = f"Bearer {admin}"
-    for topic in TOPICS:
-        nodes[0].api.ok_publish(topic, 1)
-
+def test_who_signs_in_has_signed_in_everywhere(guarded: list[BrokerProcess]) -> None:
     with httpx.Client(trust_env=False) as browser:
         page = {"Sec-Fetch-Site": "same-origin"}
-        browser.post(f"{nodes[1].base_url}/login", data={"key": admin}, headers=page)
+        browser.post(f"{guarded[1].base_url}/login", data={"key": ADMIN}, headers=page)
         assert browser.cookies
 
         def opened() -> set[int]:
-            urls = (f"{node.base_url}/topics/{topic}" for node in nodes for topic in TOPICS)
+            urls = (f"{node.base_url}/topics/{topic}" for node in guarded for topic in TOPICS)
             return {browser.get(url).status_code for url in urls}
 
         eventually(lambda: opened() == {200}, within_s=WITHIN_S)
-        browser.post(f"{nodes[0].base_url}/logout", headers=page)
+        browser.post(f"{guarded[0].base_url}/logout", headers=page)
         eventually(lambda: opened() == {303}, within_s=WITHIN_S)
 
 
@@ -443,39 +471,30 @@ def test_pages_say_that_topics_are_missing_while_their_broker_is_gone(
     eventually(lambda: "Some topics are not shown" not in shown(home, "/topics"))
 
 
-def test_pages_show_nobody_more_than_their_key_allows(start_node: StartNode) -> None:
-    admin = "the-key-of-an-admin-0123456789"
-    settings = {"BROKER_API_KEYS": "on", "BROKER_ADMIN_KEY": admin}
-    nodes = [start_node(**settings), start_node(**settings)]
-    as_admin = {"Authorization": f"Bearer {admin}"}
-    wait_for_even_shares(nodes, as_admin)
-    nodes[0].api.http.headers.update(as_admin)
-    for topic in TOPICS:
-        nodes[0].api.ok_publish(topic, 1)
-    body = {"name": "shop", "scopes": [f"read:{TOPICS[1]}", f"read:{TOPICS[2]}"]}
-    made = nodes[0].api.http.post("/v1/keys", json=body).json()
+def test_pages_show_nobody_more_than_their_key_allows(guarded: list[BrokerProcess]) -> None:
+    body = {"name": "viewer", "scopes": [f"read:{TOPICS[1]}", f"read:{TOPICS[2]}"]}
+    made = guarded[0].api.http.post("/v1/keys", json=body).json()
 
     with httpx.Client(trust_env=False, headers={"Sec-Fetch-Site": "same-origin"}) as browser:
-        login = f"{nodes[1].base_url}/login"
+        login = f"{guarded[1].base_url}/login"
         eventually(lambda: browser.post(login, data={"key": made["key"]}).status_code == 303)
 
         def shows_its_own(node: BrokerProcess) -> bool:
             text = browser.get(f"{node.base_url}/topics").text
             return [topic for topic in TOPICS if f"/topics/{topic}" in text] == TOPICS[1:3]
 
-        for node in nodes:
+        for node in guarded:
             eventually(partial(shows_its_own, node), within_s=WITHIN_S)
-            for headers in ({}, as_admin, {"Broker-Secret": ""}, {"Broker-Secret": admin}):
+            for headers in ({}, AS_ADMIN, {"Broker-Secret": ""}, {"Broker-Secret": ADMIN}):
                 answer = browser.get(f"{node.base_url}/cells/overviews", headers=headers)
                 assert answer.status_code in {401, 404}
                 assert TOPICS[3] not in answer.text
 
 
-def test_topic_in_a_body_or_a_query_is_found_in_its_cell(start_node: StartNode) -> None:
+def test_topic_in_a_body_or_a_query_is_found_in_its_cell(pair: list[BrokerProcess]) -> None:
     """The in-memory example's interface names topics there."""
-    nodes = [start_node(), start_node()]
-    for topic in TOPICS:
-        for node, other in (nodes, reversed(nodes)):
+    for topic in topics_like("produced"):
+        for node, other in (pair, reversed(pair)):
             name = {"topic": topic, "subscriber": f"s{node.port}"}
             with httpx.Client(trust_env=False) as client:
                 client.post(f"{node.base_url}/subscribe", params=name).raise_for_status()
