@@ -10,7 +10,7 @@ MINUTES ?= 10
 SEED    ?= 1
 CELLS   ?= 6
 
-.PHONY: help setup run test audit audit-cluster soak fuzz bench sbom vulnerabilities \
+.PHONY: help setup run test test-slow audit audit-cluster soak fuzz bench sbom vulnerabilities \
         lint lock protos examples secrets clean
 
 help:             ## list the tasks
@@ -30,6 +30,9 @@ run: setup        ## start the whole stack without containers, its data under ./
 
 test: lint        ## check style, types and import rules, then run every test
 	$(BIN)/pytest
+
+test-slow: setup  ## run the tests that `make test` leaves out, for they take minutes
+	$(BIN)/pytest -m slow
 
 audit: setup      ## break the whole stack at random, and count what is lost: MINUTES=10 SEED=1
 	cd tests && ../$(BIN)/python -m audit --minutes $(MINUTES) --seed $(SEED)

@@ -13,6 +13,15 @@ from e2e.stack import Service, Stack, wait_until_ready
 
 pytestmark = pytest.mark.timeout(600)
 
+# What takes long on one of the two stacks is seen on the other in every run.
+SLOW = {name: pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "compose")}
+IN_CONTAINERS = pytest.mark.parametrize(
+    "running_stack", [SLOW["processes"], "compose"], indirect=True
+)
+AS_PROCESSES = pytest.mark.parametrize(
+    "running_stack", ["processes", SLOW["compose"]], indirect=True
+)
+
 SEED = 20
 KILLS = 20
 # A burst through the containers' network proves the same as one without it, at a higher price.
@@ -30,6 +39,7 @@ def random() -> Random:
     return Random(seed)
 
 
+@IN_CONTAINERS
 def test_broker_killed_in_a_burst_loses_and_repeats_nothing(
     stack: Stack, shop: Shop, random: Random
 ) -> None:
@@ -49,6 +59,7 @@ def test_broker_killed_in_a_burst_loses_and_repeats_nothing(
     assert shop.message_count("shipment") == 3 * len(census.orders)
 
 
+@AS_PROCESSES
 def test_services_killed_in_turn_under_load_lose_and_repeat_nothing(
     stack: Stack, shop: Shop, random: Random
 ) -> None:
@@ -70,6 +81,7 @@ def test_services_killed_in_turn_under_load_lose_and_repeat_nothing(
     assert shop.message_count("shipment") == 3 * len(census.orders)
 
 
+@pytest.mark.slow  # that they are killed shows more
 def test_services_restarted_in_turn_under_load_lose_and_repeat_nothing(
     stack: Stack, shop: Shop
 ) -> None:
@@ -91,6 +103,7 @@ def test_services_restarted_in_turn_under_load_lose_and_repeat_nothing(
     )
 
 
+@AS_PROCESSES
 def test_stack_taken_down_at_work_and_up_again_loses_and_repeats_nothing(
     stack: Stack, shop: Shop
 ) -> None:

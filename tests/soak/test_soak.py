@@ -24,6 +24,7 @@ def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_short_run_loses_nothing(tmp_path: Path) -> None:
     written = tmp_path / "report.json"
     ended = soak("--minutes", "0.2", "--rate", "100", "--json", str(written))
