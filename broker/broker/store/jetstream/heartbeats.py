@@ -4,19 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from broker.nats_address import Address
-from broker.store.jetstream.stream import (
-    CLOSE_S,
-    CONNECT_S,
-    PING_S,
-    RETRY_PAUSE_S,
-    TRANSIENT,
-    UNANSWERED_PINGS,
-)
+from broker.store.jetstream.connection import CLOSE_S, RETRY_PAUSE_S, TRANSIENT, connect
 
 
 class Heartbeats:
@@ -35,16 +27,7 @@ class Heartbeats:
 
         while self._nats is None:
             try:
-                client = await nats.connect(
-                    servers=list(self._address.servers),
-                    name="broker heartbeats",
-                    connect_timeout=CONNECT_S,
-                    reconnect_time_wait=RETRY_PAUSE_S,
-                    max_reconnect_attempts=-1,
-                    ping_interval=PING_S,
-                    max_outstanding_pings=UNANSWERED_PINGS,
-                    error_cb=_ignore,
-                )
+                client = await connect(self._address, "broker heartbeats", _ignore)
                 await client.subscribe(self._address.heartbeats, cb=heard)
                 self._nats = client
             except TRANSIENT:

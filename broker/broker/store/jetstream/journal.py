@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from broker.boot_time import boot_time
 from broker.nats_address import Address
+from broker.store.jetstream.connection import TRANSIENT
 from broker.store.jetstream.lease import Lease, LeaseTimes, Watch
 from broker.store.jetstream.records import (
     Beat,
@@ -23,7 +24,7 @@ from broker.store.jetstream.records import (
     parts_of,
 )
 from broker.store.jetstream.replica import OtherJournal, Replica, numbered, place, place_in
-from broker.store.jetstream.stream import TRANSIENT, Entry, Stream
+from broker.store.jetstream.stream import Entry, Stream
 from broker.store.port import LeaseLost, StoreError, Unavailable, Unusable
 from broker.store.sqlite.backup import backup
 from broker.store.sqlite.journal import Execution

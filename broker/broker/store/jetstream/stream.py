@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -18,19 +17,13 @@ from nats.js.api import ObjectMeta, ObjectStoreConfig, StorageType, StreamConfig
 from nats.js.errors import APIError, BucketNotFoundError, NotFoundError
 
 from broker.nats_address import Address
+from broker.store.jetstream.connection import CLOSE_S, RETRY_PAUSE_S, TRANSIENT, connect
 from broker.store.port import LeaseLost, Unavailable, Unusable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ATTEMPT_S = 2.0
-RETRY_PAUSE_S = 0.1
-CONNECT_S = 2.0
-# A server that is frozen, or that no packet reaches any more, closes no connection. One that leaves
-# two pings unanswered is left for another, before the lease lapses for it.
-PING_S = 1
-UNANSWERED_PINGS = 2
-CLOSE_S = 2.0
 # More than it takes the servers to elect a leader, 4 to 9 s.
 GIVE_UP_S = 12.0
 READ_MESSAGES = 256
@@ -41,8 +34,6 @@ OTHER_CONFIGURATION = 10058
 CELLS = "broker-cells"
 # The server's default, and what the longest record and its headers need.
 LEAST_PAYLOAD_BYTES = 1024 * 1024
-
-TRANSIENT = (NatsError, asyncio.TimeoutError, OSError)
 
 
 class Entry(NamedTuple):
@@ -67,16 +58,7 @@ class Stream:
 
         Tries until it succeeds. Raises Unusable where the servers will never have it.
         """
-        self._nats = await nats.connect(
-            servers=list(self._address.servers),
-            name="broker",
-            connect_timeout=CONNECT_S,
-            reconnect_time_wait=RETRY_PAUSE_S,
-            max_reconnect_attempts=-1,
-            ping_interval=PING_S,
-            max_outstanding_pings=UNANSWERED_PINGS,
-            error_cb=self._hear,
-        )
+        self._nats = await connect(self._address, "broker", self._hear)
         self._opened = True
         self._js = self._nats.jetstream(timeout=ATTEMPT_S)
         return await self._tried(self._ensure)
