@@ -214,6 +214,8 @@ def test_a_frozen_broker_sends_nothing_once_it_goes_on(
         wait_for(publisher, 100)
         os.killpg(first.process.pid, signal.SIGSTOP)
         eventually(lambda: owns(second), within_s=TAKEN_OVER_S)
+        # What the first had sent, and not written down, comes again from the second: not later.
+        eventually(lambda: second.api.ok_status("t")["backlog"] == 0, within_s=TAKEN_OVER_S)
         thawed_at = time.monotonic()
         os.killpg(first.process.pid, signal.SIGCONT)
         wait_for(publisher, 100)
