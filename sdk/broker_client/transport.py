@@ -11,7 +11,8 @@ from broker_client.answers import Answer, read_answer
 from broker_client.errors import BrokerUnavailable
 from broker_client.retries import Retries
 
-# Shorter than the broker keeps idle connections, so that none is used just as it is closed.
+# Shorter than the broker keeps idle connections even when it stops, so that none is used just as it
+# is closed.
 _KEEP_ALIVE_S = 2.0
 
 

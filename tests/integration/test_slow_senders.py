@@ -55,10 +55,3 @@ def test_head_that_does_not_come_ends_the_connection(dial: Dial) -> None:
     for connection in connections:
         connection.settimeout(60)
         assert connection.recv(1) == b""
-
-
-def test_connection_without_a_next_request_is_closed(dial: Dial) -> None:
-    connection = dial(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    connection.settimeout(60)
-    while connection.recv(65536):
-        pass

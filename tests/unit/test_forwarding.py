@@ -9,14 +9,14 @@ import pytest
 from broker.api.answers import Kept, given
 from broker.api.forwarding import IDLE_S, Forwarding
 from broker.cli.serve import KEEP_ALIVE_S
+from broker.cli.worker import AT_REST_S
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_idle_connection_is_closed_before_the_owner_closes_it() -> None:
     """A publish that met its end would be answered 503: its outcome is unknown."""
-    assert IDLE_S < KEEP_ALIVE_S
-    assert IDLE_S < KEEP_ALIVE_S
+    assert IDLE_S < AT_REST_S < KEEP_ALIVE_S
     closed = asyncio.Event()
 
     async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,24 +6,20 @@ import asyncio
 import contextlib
 import gc
 import socket
-import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gunicorn.config import Config
 
 from broker.cli import protocol
-from broker.cli.gunicorn_logging import Quiet
 from support.eventually import eventually
+from unit.fake_worker import Send, listening, worker_with
 
 pytestmark = pytest.mark.anyio
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 PART = b"x" * 65536
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @pytest.fixture
@@ -32,46 +28,18 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-class Server:
-    """A worker as the protocol knows it, with an application that sends without end."""
-
-    def __init__(self, most: int) -> None:
-        config = Config()
-        for name, value in {"http_parser": "fast", "worker_connections": most}.items():
-            config.set(name, value)
-        self.sent = 0
-        self.worker: Any = SimpleNamespace(
-            cfg=config,
-            log=Quiet(config),
-            loop=asyncio.get_running_loop(),
-            asgi=self.serve,
-            nr_conns=0,
-            nr=0,
-            max_requests=sys.maxsize,
-            worker_connections=most,
-            alive=True,
-            state={},
-        )
-
-    async def serve(self, scope: Any, receive: Any, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        while self.worker.nr_conns:
-            await send({"type": "http.response.body", "body": PART, "more_body": True})
-            self.sent += len(PART)
-
-
 @contextlib.asynccontextmanager
-async def serving(most: int) -> AsyncIterator[tuple[Server, int]]:
-    protocol.install()
-    made = Server(most)
-    server = await made.worker.loop.create_server(
-        lambda: protocol.protocol_for(made.worker), "127.0.0.1", 0
-    )
-    try:
-        yield made, server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await server.wait_closed()
+async def serving(most: int) -> AsyncIterator[tuple[Any, int]]:
+    """Serve an application that sends without end."""
+
+    async def send_on(scope: Any, receive: Any, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while server.worker.nr_conns:
+            await send({"type": "http.response.body", "body": PART, "more_body": True})
+
+    server = SimpleNamespace(worker=worker_with(send_on, most))
+    async with listening(server.worker) as port:
+        yield server, port
 
 
 async def until(condition: Callable[[], bool]) -> None:

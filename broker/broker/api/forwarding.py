@@ -16,7 +16,7 @@ from broker.errors import BrokerError, MalformedRequest, NoOwner, OutcomeUnknown
 from broker.partition import HOME
 
 CONNECT_S = 2.0
-# A broker closes a connection that is idle for 3 s: no request may meet that.
+# A broker that stops closes connections that are idle for 3 s: no request may meet that.
 IDLE_S = 2.0
 OWNER_POLL_S = 0.5
 _OVERHEAD_BYTES = 1024 * 1024

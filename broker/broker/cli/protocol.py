@@ -10,9 +10,12 @@ requests of 1 MiB failed so.
 
 A connection that has ended is freed at once: it and its parser know each other, and the search for
 cycles comes seldom. Until then each kept some 100 KB.
+
+A publish that comes in one piece is answered without what gunicorn does for requests of every kind.
 """
 
 import asyncio
+import math
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -20,9 +23,11 @@ from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
 from broker.api.problems import problem
+from broker.cli.exchange import Exchange, exchange_of
 from broker.errors import BrokerError
 
 HEAD_S = 10.0  # until a new connection has sent the head of a request
+LAST_LOOK_S = 0.1  # for what has come while the loop did not turn, before a connection is closed
 STALL_S = 60.0  # for so long a client may take nothing of what waits for it
 REFUSING_S = 1.0  # until a connection that is refused has sent something
 PIECE = 64 * 1024  # what the parser keeps behind the end of a request
@@ -80,11 +85,98 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     _callback_parser: Any
     _looking: asyncio.TimerHandle | None = None
+    _exchange: Exchange | None = None
+    _answering: asyncio.Task[None] | None = None
+    _answered_at = -math.inf
+    _looked_again = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Give the first request's head some time; gunicorn gives it to the following ones only."""
         super().connection_made(transport)
-        self._keepalive_handle = self.worker.loop.call_later(HEAD_S, self._keepalive_timeout)
+        self.worker.connections.add(self)
+        self.expire_in(HEAD_S)
+
+    def expire_in(self, seconds: float) -> None:
+        """Close the connection then if it is at rest."""
+        self._cancel_keepalive_timer()
+        self._keepalive_handle = self.worker.loop.call_later(seconds, self._keepalive_timeout)
+
+    def expire_if_at_rest(self, seconds: float) -> None:
+        """Give a connection that has no request under way only so long for another."""
+        self._answered_at = -math.inf
+        if self._awaiting_request and self._answering is None:
+            self.expire_in(seconds)
+
+    def _keepalive_timeout(self) -> None:
+        """Close the connection, but not while a publish is under way or when one was just now.
+
+        Timers come before the turn of a request that has been read. Where the process stood still
+        for longer than a connection may rest, they would close it on that request.
+        """
+        rested = self.worker.loop.time() - self._answered_at
+        if self._answering is not None:
+            self.expire_in(self._keepalive)
+        elif rested < self._keepalive and self.worker.alive:
+            self.expire_in(self._keepalive - rested)
+        elif not self._looked_again:
+            self._looked_again = True
+            self.expire_in(LAST_LOOK_S)
+        else:
+            super()._keepalive_timeout()
+
+    def _on_headers_complete(self) -> bool:
+        self._looked_again = False
+        self._exchange = exchange_of(self._callback_parser, PIECE)
+        return False if self._exchange is not None else bool(super()._on_headers_complete())
+
+    def _on_body(self, chunk: bytes) -> None:
+        if self._exchange is None:
+            super()._on_body(chunk)
+        else:
+            self._exchange.add(chunk)
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        going_on = bool(super()._feed_callback_parser(data))
+        exchange = self._exchange
+        if exchange is None or self._answering is not None:
+            return going_on
+        if not going_on:
+            self._exchange = None
+        elif self._callback_parser.is_complete:
+            self._answering = self.worker.loop.create_task(self._answer(exchange))
+        else:  # what is missing may take its time
+            self._exchange = None
+            super()._on_headers_complete()
+            super()._on_body(exchange.body)
+        return going_on
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Have a publish answered, and turn to the next request."""
+        try:
+            await self.app(exchange.scope, exchange.receive, exchange.send)
+            keep_alive = exchange.keep_alive and self.worker.alive
+            answer = exchange.answer(keep_alive=keep_alive)
+        except Exception:
+            self.log.exception("A request got no answer.")
+            keep_alive, answer = False, b""
+        self._exchange = None
+        if not self._closed:
+            self._safe_write(answer)
+            await self._flow_control.drain()
+        self._answering = None
+        if keep_alive and not self._closed:
+            self._answered_at = self.worker.loop.time()
+            self._turn_to_next()
+        else:
+            super()._keepalive_timeout()
+
+    def _turn_to_next(self) -> None:
+        parser = self._callback_parser
+        early = parser.remaining()
+        parser.reset()
+        self._resume_reading()
+        if early:
+            self._feed_callback_parser(early)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and read no more for now once some are held back."""
@@ -107,6 +199,9 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         """Watch no more, and be gone once the last request is over."""
         self._stop_looking()
         super().connection_lost(exc)
+        self.worker.connections.discard(self)
+        if self._awaiting_request:
+            self._request_ready.set()  # it would otherwise wait for some seconds
         if self._task is None or self._task.done():
             self._let_parser_go()
         else:

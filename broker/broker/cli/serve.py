@@ -8,12 +8,11 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from broker.bootstrap import asgi_app
 from broker.config import Settings
 from broker.logs import configure_logging
 
-# Shorter than the time a stop may take, which one idle connection would otherwise use up.
-KEEP_ALIVE_S = 3
+# Longer than clients keep theirs: of the two, the one that sends should be the one to close.
+KEEP_ALIVE_S = 75
 STOP_MARGIN_S = 15
 BACKLOG = 2048
 MOST_CONNECTIONS = 10_000
@@ -35,6 +34,10 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         """Build the application, in the worker."""
+        # Imported there and not above: gunicorn's own process only watches the worker, and would
+        # hold all of it in memory a second time.
+        from broker.bootstrap import asgi_app
+
         return asgi_app()
 
 

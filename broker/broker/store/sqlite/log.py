@@ -14,8 +14,9 @@ from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
 
-TAIL_BYTES = 32 * 1024 * 1024
+TAIL_BYTES = 16 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
+STRETCH_OVERHEAD_BYTES = 200
 
 
 class Follower(Protocol):
@@ -165,9 +166,8 @@ class Log:
                 keys.append((topic_id, message.source, message.id, seq, message.fingerprint, now))
             appended.append(Appended(message.id, seq, False))
         if stored:
-            self._written.append(
-                Stretch(topic, stored, size + len(stored) * MESSAGE_OVERHEAD_BYTES)
-            )
+            held = STRETCH_OVERHEAD_BYTES + size + len(stored) * MESSAGE_OVERHEAD_BYTES
+            self._written.append(Stretch(topic, stored, held))
             topic.bytes += size
             topic.message_count += len(stored)
             topic.last_seq = seq
