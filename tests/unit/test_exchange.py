@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.cli import protocol
-from broker.cli.exchange import Exchange, UnsafeHeader, exchange_of
+from broker.cli.exchange import Exchange, NoAnswer, exchange_of
 from support.eventually import eventually
 from unit.fake_worker import Event, Receive, Send, listening, worker_with
 
@@ -264,6 +264,24 @@ async def test_what_came_while_the_process_stood_still_is_read_before_a_connecti
             assert answer.startswith(b"HTTP/1.1 201 ")
 
 
+async def test_application_hears_that_its_client_has_gone() -> None:
+    heard: list[str] = []
+
+    async def listen(scope: Event, receive: Receive, send: Send) -> None:
+        while len(heard) < 3:
+            heard.append((await receive())["type"])
+
+    worker = worker_with(listen)
+    async with listening(worker) as port, connected(port) as (_, writer):
+        writer.write(request(b"{}"))
+        await asyncio.to_thread(eventually, lambda: heard)
+        await asyncio.sleep(0.05)
+        assert heard == ["http.request"]
+        writer.transport.abort()
+        await asyncio.to_thread(eventually, lambda: len(heard) == 3)
+    assert heard == ["http.request", "http.disconnect", "http.disconnect"]
+
+
 @pytest.mark.parametrize("way", ["short", "gunicorn's"])
 async def test_connection_without_a_next_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, way: str
@@ -290,10 +308,31 @@ async def test_application_that_fails_ends_the_connection() -> None:
         assert await asyncio.wait_for(reader.read(), 10) == b""
 
 
-async def test_header_that_would_be_two_is_not_sent() -> None:
+@pytest.mark.parametrize(
+    ("headers", "bodies", "why"),
+    [
+        ([(b"location", b"/a\r\nset-cookie: b")], [(b"", False)], "end of a line"),
+        ([(b"content-length", b"2")], [(b"a", False)], "length"),
+        ([], [(b"a", True)], "did not finish"),
+        ([], [], "did not finish"),
+    ],
+)
+async def test_answer_that_would_be_taken_for_another_is_not_sent(
+    headers: list[tuple[bytes, bytes]], bodies: list[tuple[bytes, bool]], why: str
+) -> None:
     exchange = Exchange({}, keep_alive=True)
-    headers = [(b"location", b"/a\r\nset-cookie: b")]
     await exchange.send({"type": "http.response.start", "status": 201, "headers": headers})
-    await exchange.send({"type": "http.response.body", "body": b""})
-    with pytest.raises(UnsafeHeader):
+    for body, more in bodies:
+        await exchange.send({"type": "http.response.body", "body": body, "more_body": more})
+    with pytest.raises(NoAnswer, match=why):
         exchange.answer(keep_alive=True)
+
+
+async def test_answer_in_parts_is_sent_as_one() -> None:
+    exchange = Exchange({}, keep_alive=True)
+    await exchange.send({"type": "http.response.start", "status": 201, "headers": []})
+    for body, more in ((b"a", True), (b"bc", True), (b"", False)):
+        await exchange.send({"type": "http.response.body", "body": body, "more_body": more})
+    head, _, body = exchange.answer(keep_alive=True).partition(b"\r\n\r\n")
+    assert b"\r\ncontent-length: 3\r\n" in head
+    assert body == b"abc"

@@ -5,6 +5,7 @@ What that takes for each is more than all else of a publish. One that is there a
 for nothing special needs none of it; every other request goes gunicorn's way.
 """
 
+import asyncio
 import re
 from collections.abc import MutableMapping
 from typing import Any
@@ -40,22 +41,35 @@ _PLAIN = frozenset(
 _ATTRIBUTE = b"ce-"
 
 
-class UnsafeHeader(Exception):
-    """A header of an answer has the end of a line in it, and would be taken for two."""
+class NoAnswer(Exception):
+    """There is no whole answer that can be sent; the text says why."""
 
 
 class Exchange:
     """A request, as ASGI tells of it, and the application's answer."""
 
-    __slots__ = ("_body", "_status", "answer_body", "headers", "keep_alive", "scope")
+    __slots__ = (
+        "_answer_body",
+        "_body",
+        "_complete",
+        "_gone",
+        "_headers",
+        "_status",
+        "_taken",
+        "keep_alive",
+        "scope",
+    )
 
     def __init__(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
         self._body = b""
+        self._taken = False
+        self._gone: asyncio.Event | None = None
         self._status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.answer_body = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._answer_body = b""
+        self._complete = False
 
     def add(self, chunk: bytes) -> None:
         """Take in a part of the request's body."""
@@ -67,30 +81,50 @@ class Exchange:
         return self._body
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """Return the whole body."""
+        """Return the whole body, and after that only that the client has gone."""
+        if self._taken:
+            self._gone = self._gone or asyncio.Event()
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+        self._taken = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 
+    def leave(self) -> None:
+        """Hear that the client has gone."""
+        self._gone = self._gone or asyncio.Event()
+        self._gone.set()
+
     async def send(self, event: MutableMapping[str, Any]) -> None:
-        """Take the answer in, which has its head and its body in one piece each."""
+        """Take a part of the answer in."""
         if event["type"] == "http.response.start":
             self._status = event["status"]
-            self.headers = event["headers"]
+            self._headers = event["headers"]
         else:
-            self.answer_body = event["body"]
+            self._answer_body += event["body"]
+            self._complete = not event.get("more_body")
 
     def answer(self, *, keep_alive: bool) -> bytes:
-        """Render the answer. Raises UnsafeHeader."""
-        lines = [_get_cached_status_line(_VERSION, self._status)]
-        for name, value in self.headers:
-            lines += (name, b": ", value, b"\r\n")
+        """Render the answer. Raises NoAnswer."""
+        if not self._complete:
+            raise NoAnswer("the application did not finish it")
+        length, said = b"%d" % len(self._answer_body), None
+        lines = []
+        for name, value in self._headers:
+            lines.append(b"%s: %s\r\n" % (name, value))
+            if name == b"content-length":
+                said = value
+        if said is None:
+            lines.append(b"content-length: %s\r\n" % length)
+        elif said != length:
+            raise NoAnswer("its length is not the one it says")
         lines += (_CACHED_SERVER_HEADER, _get_cached_date_header())
         if not keep_alive:
             lines.append(b"Connection: close\r\n")
-        lines.append(b"\r\n")
         head = b"".join(lines)
-        if head.count(b"\n") != len(self.headers) + (4 if keep_alive else 5):
-            raise UnsafeHeader
-        return head + self.answer_body
+        if head.count(b"\n") != len(lines):
+            raise NoAnswer("a header has the end of a line in it")
+        status_line = _get_cached_status_line(_VERSION, self._status)
+        return b"".join((status_line, head, b"\r\n", self._answer_body))
 
 
 def exchange_of(parser: H1CProtocol, most: int) -> Exchange | None:

@@ -200,6 +200,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         self._stop_looking()
         super().connection_lost(exc)
         self.worker.connections.discard(self)
+        if self._exchange is not None:
+            self._exchange.leave()
         if self._awaiting_request:
             self._request_ready.set()  # it would otherwise wait for some seconds
         if self._task is None or self._task.done():
