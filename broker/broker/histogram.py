@@ -10,23 +10,26 @@ SECONDS = (
 
 
 class Histogram:
-    """Counts of values by upper bound, with their sum."""
+    """Counts of values by upper bound, with how many they are and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "count", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.count = 0
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count a value; one on a bound belongs below it."""
         self.counts[bisect_left(self.bounds, value)] += 1
+        self.count += 1
         self.sum += value
 
     def add(self, other: "Histogram") -> None:
         """Count what another one with the same bounds has counted."""
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        self.count += other.count
         self.sum += other.sum
 
     def cumulated(self) -> list[tuple[str, float]]:

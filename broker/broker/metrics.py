@@ -249,7 +249,7 @@ def _age(standing: Standing, now: float) -> float:
 
 
 def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
-    if any(histogram.counts):  # of thousands of idle subscriptions nothing is told
+    if histogram.count:  # of thousands of idle subscriptions nothing is told
         family.add_metric(labels, histogram.cumulated(), histogram.sum)
 
 

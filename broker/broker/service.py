@@ -235,7 +235,7 @@ class Broker:
             time.monotonic(),
             self._published.total(),
             sum(tally.acked for tally in tallies),
-            sum(sum(tally.failed.counts) for tally in tallies),
+            sum(tally.failed.count for tally in tallies),
         )
 
     async def publish(

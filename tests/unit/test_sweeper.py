@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.sweeper import STRETCH, Sweeper
+from broker.dispatch.sweeper import GLANCES, STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
 from broker.store.port import Changes
 from broker.store.sqlite import SqliteStore
@@ -128,9 +128,8 @@ async def test_empty_log_is_not_looked_at(world: World) -> None:
     assert world.looks("oldest") == 0
 
 
-async def test_look_at_many_topics_lets_others_work_meanwhile(world: World) -> None:
-    for number in range(2 * STRETCH):
-        await world.create(f"t{number}", Retention())
+async def turns_of_others(world: World) -> int:
+    """Count the turns that others have during a sweep."""
     turns: list[int] = []
 
     async def count_turns() -> None:
@@ -141,7 +140,49 @@ async def test_look_at_many_topics_lets_others_work_meanwhile(world: World) -> N
     other = asyncio.create_task(count_turns())
     await world.sweeper.sweep()
     other.cancel()
-    assert len(turns) >= 2
+    return len(turns)
+
+
+async def test_look_at_many_topics_lets_others_work_meanwhile(world: World) -> None:
+    for number in range(2 * STRETCH):
+        await world.create(f"t{number}", Retention(), 1)
+    assert await turns_of_others(world) >= 2
+
+
+async def test_others_work_while_many_subscriptions_rest(world: World) -> None:
+    for number in range(2 * STRETCH * GLANCES):
+        name = ("t", f"s{number}")
+        world.subscriptions[name] = Subscription(*name, "whsec_")
+    await world.sweeper.sweep()
+    assert world.looks("drop_dead") == len(world.subscriptions)
+
+    assert await turns_of_others(world) >= 2
+    assert world.looks("drop_dead") == 0
+
+
+async def test_what_is_not_there_any_more_is_forgotten(world: World) -> None:
+    await world.create("t", Retention(), 1)
+    await world.subscribe("t")
+    await world.sweeper.sweep()
+    del world.topics["t"], world.subscriptions[("t", "s")]
+
+    await world.sweeper.sweep()
+
+    assert (world.sweeper._log_rests, world.sweeper._rests) == ({}, {})
+
+
+async def test_new_age_of_a_backlog_holds_at_once(world: World) -> None:
+    await world.create("t", Retention(), 3)
+    await world.subscribe("t", max_backlog_age_s=None)
+    world.clock.now += 10
+    await world.sweeper.sweep()
+    assert world.owner.asked == []
+
+    changed = replace(world.subscriptions[("t", "s")], max_backlog_age_s=5)
+    world.subscriptions[("t", "s")] = changed
+    await world.sweeper.sweep()
+
+    assert world.owner.asked == [("t", "s", 4, world.clock.now - 5)]
 
 
 @pytest.mark.parametrize("retention", [Retention(max_age_s=5), Retention(max_messages=2)])

@@ -5,14 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Protocol, TypeAlias
 
 from broker.dispatch import incidents
 from broker.retention import exceeds, look_again_s, surplus
 from broker.store.port import Store, Unavailable
 from broker.subscription import Subscription
-from broker.topic import Topic
+from broker.topic import Retention, Topic
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +22,31 @@ SWEEP_S = 1.0
 PAUSE_S = 0.005  # between two batches: time for what publishes and delivers
 PAGE = 1000
 STRETCH = 50  # looks without a pause for what publishes and delivers
+GLANCES = 20  # at what rests take as long as one look
 OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
 
 Chore: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class LogRest:
+    """Until when a log need not be looked at, if that is its retention.
+
+    `young_until` holds while it has no more than it may have.
+    """
+
+    retention: Retention
+    young_until: float = 0.0
+    owed_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Rest:
+    """Until when backlog and dead letters of a subscription that is this one need no look."""
+
+    subscription: Subscription
+    backlog_until: float = 0.0
+    dead_until: float = 0.0
 
 
 class GivingUp(Protocol):
@@ -54,7 +78,8 @@ class Sweeper:
         self._failed = failed
         self._now = now
         self._task: asyncio.Task[None] | None = None
-        self._resting: dict[tuple[str, ...], tuple[object, float]] = {}
+        self._log_rests: dict[str, LogRest] = {}
+        self._rests: dict[tuple[str, str], Rest] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -85,80 +110,99 @@ class Sweeper:
 
     async def sweep(self) -> list[Chore]:
         """Look at everything once, and remove a batch of each; return where there may be more."""
-        now = self._now()
-        self._resting = {what: rest for what, rest in self._resting.items() if rest[1] > now}
+        self._forget_what_is_gone()
         more: list[Chore] = []
-        for number, chore in enumerate(self._chores(), 1):
-            if await chore():
+        glances = 0
+        for chore in self._chores():
+            if chore is not None and await chore():
                 more.append(chore)
-            if number % STRETCH == 0:
+            glances += 1 if chore is None else GLANCES
+            if glances >= STRETCH * GLANCES:
+                glances = 0
                 await asyncio.sleep(0)
         return more
 
-    def _chores(self) -> Iterator[Chore]:
-        for name in list(self._topics):
-            yield partial(self._trim, name)
-        for topic, name in list(self._subscriptions):
-            yield partial(self._give_up, topic, name)
-            yield partial(self._drop_dead, topic, name)
+    def _forget_what_is_gone(self) -> None:
+        if len(self._log_rests) > len(self._topics):
+            self._log_rests = {
+                name: rest for name, rest in self._log_rests.items() if name in self._topics
+            }
+        if len(self._rests) > len(self._subscriptions):
+            self._rests = {
+                name: rest for name, rest in self._rests.items() if name in self._subscriptions
+            }
 
-    def _rests(self, *what: str, by: object) -> bool:
-        """Say whether something need not be looked at yet; it must with another configuration."""
-        rule, until = self._resting.get(what, (None, 0.0))
-        return rule == by and self._now() < until
+    def _chores(self) -> Iterator[Chore | None]:
+        """Yield what there is to look at, and None for each topic or subscription that rests.
 
-    def _rest(self, *what: str, by: object, until: float) -> bool:
-        self._resting[what] = (by, until)
-        return False
+        Most rest most of the time: they cost a glance, so that there can be many.
+        """
+        for topic in list(self._topics):
+            yield partial(self._trim, topic) if self._may_lose(topic) else None
+        now = self._now()
+        for name, subscription in list(self._subscriptions.items()):
+            rest = self._rests.get(name)
+            if rest is None or rest.subscription is not subscription:
+                rest = self._rests[name] = Rest(subscription)
+            elif rest.backlog_until > now and rest.dead_until > now:
+                yield None
+                continue
+            if rest.backlog_until <= now:
+                yield partial(self._give_up, name, rest)
+            if rest.dead_until <= now:
+                yield partial(self._drop_dead, name, rest)
 
-    async def _trim(self, name: str) -> bool:
+    def _may_lose(self, name: str) -> bool:
+        """Say whether a log has something, and does not rest; it must with another retention."""
         topic = self._topics.get(name)
         if topic is None:
             return False
         stats, retention = self._store.topic_stats(name), topic.retention
         if not stats.message_count:
             return False
-        what = "owed" if exceeds(stats, retention) else "young"
-        if self._rests(what, name, by=retention):
+        rest = self._log_rests.get(name)
+        if rest is None or rest.retention != retention:
+            rest = self._log_rests[name] = LogRest(retention)
+        return self._now() >= (rest.owed_until if exceeds(stats, retention) else rest.young_until)
+
+    async def _trim(self, name: str) -> bool:
+        if not self._may_lose(name):
             return False
+        rest = self._log_rests[name]
+        stats, retention = self._store.topic_stats(name), rest.retention
         oldest = await self._store.oldest(name, PAGE)
         before = surplus(oldest, stats, retention, self._now())
         if before is None:
             if oldest and retention.max_age_s is not None:
-                until = oldest[0].stored_at + retention.max_age_s
-                return self._rest("young", name, by=retention, until=until)
+                rest.young_until = oldest[0].stored_at + retention.max_age_s
             return False
         if await self._store.trim(name, before) > stats.first_sequence:
             return True
-        for each in ("owed", "young"):
-            self._rest(each, name, by=retention, until=self._now() + OWED_S)
+        rest.young_until = rest.owed_until = self._now() + OWED_S
         return False
 
-    async def _give_up(self, topic: str, name: str) -> bool:
-        subscription = self._subscriptions.get((topic, name))
-        age_s = None if subscription is None else subscription.max_backlog_age_s
-        if age_s is None or self._rests("backlog", topic, name, by=age_s):
+    async def _give_up(self, name: tuple[str, str], rest: Rest) -> bool:
+        if self._subscriptions.get(name) is not rest.subscription:
             return False
-        since = self._now() - age_s
-        owed = await self._store.first_owed(topic, name)
+        age_s = rest.subscription.max_backlog_age_s
+        if age_s is None:
+            rest.backlog_until = inf
+            return False
+        topic, since = name[0], self._now() - age_s
+        owed = await self._store.first_owed(*name)
         if owed is not None and topic in self._topics:
             before = await self._store.locate(topic, since)
-            if owed < before and (
-                count := await self._owner.give_up_before(topic, name, before, since)
-            ):
-                incidents.too_old(topic, name, count)
+            if owed < before and (count := await self._owner.give_up_before(*name, before, since)):
+                incidents.too_old(*name, count)
                 return True
-        until = self._now() + look_again_s(age_s)
-        return self._rest("backlog", topic, name, by=age_s, until=until)
+        rest.backlog_until = self._now() + look_again_s(age_s)
+        return False
 
-    async def _drop_dead(self, topic: str, name: str) -> bool:
-        subscription = self._subscriptions.get((topic, name))
-        if subscription is None:
+    async def _drop_dead(self, name: tuple[str, str], rest: Rest) -> bool:
+        if self._subscriptions.get(name) is not rest.subscription:
             return False
-        age_s = subscription.dead_letter_retention_s
-        if self._rests("dead", topic, name, by=age_s):
-            return False
-        if await self._store.drop_dead(topic, name, self._now() - age_s):
+        age_s = rest.subscription.dead_letter_retention_s
+        if await self._store.drop_dead(*name, self._now() - age_s):
             return True
-        until = self._now() + look_again_s(age_s)
-        return self._rest("dead", topic, name, by=age_s, until=until)
+        rest.dead_until = self._now() + look_again_s(age_s)
+        return False
