@@ -228,6 +228,10 @@ class PumpWorld:
         error = "" if status else "the endpoint refused the connection"
         self.pump.ended(job, Outcome(job, status, error, 1, headers or None, body))
 
+    async def hear(self, job: int, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        """Have a request answered within the event loop, as the couriers do."""
+        self.end(job, status, body, **headers)
+
     def lose(self) -> None:
         """End the courier, unless it has ended; another is in its place."""
         self.courier.up = True

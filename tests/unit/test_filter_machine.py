@@ -95,7 +95,7 @@ class FilterMachine(RuleBasedStateMachine):
         for job, request in list(self.world.courier.out.items())[:count]:
             if status == 200:
                 self.delivered.update(request.seqs)
-            self.world.end(job, status)
+            self.run(self.world.hear(job, status))
         self.look()
 
     @rule(seconds=st.sampled_from([0.25, 40.0, 2000.0]))

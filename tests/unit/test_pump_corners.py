@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -9,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from broker.model import Message
+from broker.store.sqlite.group import LAZY_S
 from broker.subscription import RetryPolicy
-from unit.pump_world import PumpWorld, with_fields
+from unit.pump_world import NAME, TOPIC, PumpWorld, with_fields
 
 pytestmark = pytest.mark.anyio
 
@@ -178,3 +180,41 @@ async def test_any_number_of_rows_is_passed_after_a_crash(
     await world.crash()
     assert await world.drain() == [first, last]
     assert (await world.stats()).rows == {"dead": len(rows)}
+
+
+async def test_paused_pump_ends_with_its_subscription(world: PumpWorld) -> None:
+    await world.configure(paused=True)
+    await world.store.drop_subscription(TOPIC, NAME)
+    await world.ended()
+    assert world.courier.endpoint is None
+
+
+async def test_ack_with_nothing_behind_it_is_written_without_a_turn(world: PumpWorld) -> None:
+    (seq,) = await world.publish(None)
+    await world.settle()
+    world.end(world.courier.sent[0].job)
+    assert not world.shard.bell.is_set()
+    assert world.pump._timer is None, "nothing is out that could be slow"
+    await asyncio.sleep(2 * LAZY_S)
+    assert world.durable() == (seq, {})
+
+
+async def test_acks_that_come_together_are_written_without_a_turn(world: PumpWorld) -> None:
+    seqs = await world.publish(None, None, None)
+    await world.settle()
+    for request in world.courier.sent[:2]:
+        world.end(request.job)
+    assert not world.shard.bell.is_set()
+    await asyncio.sleep(2 * LAZY_S)
+    assert world.durable() == (seqs[1], {})
+    assert world.pump._timer is not None, "what is out may be slow"
+
+
+@with_fields(max_in_flight=1)
+async def test_ack_with_something_behind_it_rings(world: PumpWorld) -> None:
+    await world.publish(None, None)
+    await world.settle()
+    world.end(world.courier.sent[0].job)
+    assert world.shard.bell.is_set()
+    await world.settle()
+    assert world.out() == [(2,)]

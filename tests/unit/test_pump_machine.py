@@ -130,7 +130,7 @@ class PumpMachine(RuleBasedStateMachine):
         request = self.any_request(data)
         unsure = set() if request.job in self.void else set(request.seqs)
         self.finished.update(seq for seq in unsure if self.ends(seq, status))
-        self.world.end(request.job, status)
+        self.run(self.world.hear(request.job, status))
         self.run(self.world.turn(turns))
         self.check_requests()
         self.crash(unsure=unsure)
@@ -289,14 +289,14 @@ class PumpMachine(RuleBasedStateMachine):
     ) -> None:
         """Answer, and see that of each message became what the answer and the policy say."""
         if request.job in self.void:
-            self.world.end(request.job, status, body, **headers)
+            self.run(self.world.hear(request.job, status, body, **headers))
             self.run(ended(meanwhile))
             self.look()
             return
         batch = self.formats[request.job] == "batch"
         asked = msgspec.json.decode(body) if body and batch else {}
         policy = self.world.subscription.retry
-        self.world.end(request.job, status, body, **headers)
+        self.run(self.world.hear(request.job, status, body, **headers))
         self.run(ended(meanwhile))
         self.run(self.world.settle())
         _, rows = self.world.durable()

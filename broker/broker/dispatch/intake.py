@@ -219,7 +219,7 @@ class Intake:
     async def _take_new(self) -> None:
         memory, shard, ledger = self._memory, self._shard, self._ledger
         looked, self.has_more = 0, False
-        while (room := self._room()) > 0:
+        while shard.behind() and (room := self._room()) > 0:
             if looked >= TURN:  # what goes to the store takes no room: let others have a turn
                 self.has_more = True
                 shard.bell.set()

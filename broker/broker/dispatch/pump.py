@@ -39,7 +39,6 @@ from broker.dispatch.settlement import (
     NO_ANSWER,
     Settlement,
 )
-from broker.dispatch.tally import Tally
 from broker.dispatch.verdicts import LateVerdict, positions_of
 from broker.filters.dialects import wants
 from broker.model import ExceptionRow, size_of
@@ -113,6 +112,7 @@ class Pump:
         self._memory = Memory(subscription.ordering)
         self._ledger = Ledger(shard, now)
         self._settlement = Settlement(self._ledger, self._memory, random=random, now=now)
+        self.tally = self._settlement.tally
         self._circuit = Circuit()
         self._rate = RateLimit(subscription.rate_limit)
         self.asking = Asking(
@@ -135,6 +135,9 @@ class Pump:
         self._promised = False  # settled on disk and about to be sent
         self._untold = False  # the courier does not know the present configuration
         self._reordering = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._resting = False  # its task waits for the bell
+        self._settling = False  # what has been settled is about to be written without a turn
         self._intake = Intake(
             shard,
             self._ledger,
@@ -265,11 +268,6 @@ class Pump:
         """What settles its deliveries."""
         return self._settlement
 
-    @property
-    def tally(self) -> Tally:
-        """What it has done since it began."""
-        return self._settlement.tally
-
     def circuit_closed(self) -> bool:
         """Say whether attempts are made as usual."""
         return self._circuit.closed
@@ -323,6 +321,8 @@ class Pump:
     # -- a turn ------------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
+        if self._shard.lost:
+            raise self._end()
         self._turned_at = self._now(), self._monotonic()
         while self._acts:
             await self._act(*self._acts.popleft())
@@ -517,15 +517,22 @@ class Pump:
         if bell.is_set():
             await asyncio.sleep(0)
             return
+        self._set_timer()
+        self._resting = True
+        try:
+            await bell.wait()
+        finally:
+            self._resting = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
         wait_s = self._until_next()
-        timer = (
+        self._timer = (
             None
             if wait_s is None
-            else asyncio.get_running_loop().call_later(max(wait_s, 0.0), bell.set)
+            else asyncio.get_running_loop().call_later(max(wait_s, 0.0), self._shard.bell.set)
         )
-        await bell.wait()
-        if timer is not None:
-            timer.cancel()
 
     def _until_next(self) -> float | None:
         now, monotonic = self._now(), self._monotonic()
@@ -588,7 +595,6 @@ class Pump:
     def ended(self, job: int, outcome: Outcome) -> None:
         """Settle a request's deliveries. Called by the couriers, between turns."""
         sent = self._in_flight.pop(job)
-        self._shard.bell.set()
         down, closed = counts_for_circuit(outcome), self._circuit.closed
         if down:
             self._circuit.failed(self._monotonic(), probe=sent.probe)
@@ -615,6 +621,43 @@ class Pump:
             self._memory.give_back(sent.deliveries)  # a failed probe spends no attempt
         else:
             self._decide(sent, outcome)
+        if ok and closed and self._resting and not self._wants_turn():
+            self._settle_soon()
+        else:
+            self._shard.bell.set()
+
+    def _wants_turn(self) -> bool:
+        """Say whether the end of a request may let something happen but what is to be written."""
+        memory = self._memory
+        return bool(
+            memory.ready
+            or memory.wanting
+            or memory.leases
+            or memory.next_due_at is not None
+            or self._shard.behind()
+            or self._reordering
+        )
+
+    def _settle_soon(self) -> None:
+        """Have what is settled written, once for all outcomes that come together.
+
+        A turn would cost as much as the rest of a delivery, and where many subscriptions each get
+        little there would be one for every outcome.
+        """
+        if not self._in_flight:
+            self._settle()
+        elif not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        if not self._resting or self._shard.bell.is_set():
+            return  # a turn writes it
+        self._ledger.commit()
+        if not self._in_flight and self._timer is not None:
+            self._timer.cancel()  # else it would ring for what was out
+            self._set_timer()
 
     def _tell_of_circuit(self, outcome: Outcome) -> None:
         if self._circuit.closed:
