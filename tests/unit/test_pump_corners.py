@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from broker.dispatch.pump import SLOW_S
 from broker.model import Message
 from broker.store.sqlite.group import LAZY_S
 from broker.subscription import RetryPolicy
@@ -194,7 +195,6 @@ async def test_ack_with_nothing_behind_it_is_written_without_a_turn(world: PumpW
     await world.settle()
     world.end(world.courier.sent[0].job)
     assert not world.shard.bell.is_set()
-    assert world.pump._timer is None, "nothing is out that could be slow"
     await asyncio.sleep(2 * LAZY_S)
     assert world.durable() == (seq, {})
 
@@ -207,7 +207,19 @@ async def test_acks_that_come_together_are_written_without_a_turn(world: PumpWor
     assert not world.shard.bell.is_set()
     await asyncio.sleep(2 * LAZY_S)
     assert world.durable() == (seqs[1], {})
-    assert world.pump._timer is not None, "what is out may be slow"
+
+
+async def test_slow_request_is_found_without_a_bell(world: PumpWorld) -> None:
+    await world.publish(None, None)
+    await world.settle()
+    await world.turn(5)
+    world.home.clock.now += SLOW_S
+    await asyncio.sleep(SLOW_S + LAZY_S)  # the reminder comes by the real clock
+    await world.settle()
+    assert [(seq, row.state) for seq, row in world.durable()[1].items()] == [
+        (1, "leased"),
+        (2, "leased"),
+    ]
 
 
 @with_fields(max_in_flight=1)

@@ -10,7 +10,8 @@ from functools import partial
 from broker.consent import ORIGIN, Agreement
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.memory import share_of
-from broker.dispatch.pump import Pump
+from broker.dispatch.pump import SLOW_S, Pump
+from broker.dispatch.reminders import Reminders
 from broker.dispatch.tally import Tally
 from broker.store.port import LeaseLost, Shard, Store
 from broker.subscription import Subscription
@@ -42,6 +43,7 @@ class Dispatcher:
         self._remember = remember
         self._public_url = public_url
         self._origin = origin
+        self._reminders = Reminders(SLOW_S, time.monotonic)
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -126,6 +128,7 @@ class Dispatcher:
             origin=self._origin,
             public_url=self._public_url,
             most_bytes=lambda: share_of(len(self._pumps)),
+            reminders=self._reminders,
         )
         if self._draining:
             pump.drain()

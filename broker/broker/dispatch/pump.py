@@ -1,6 +1,7 @@
 """The pump: takes a subscription's messages, has them sent, settles them."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from broker.dispatch.policy import (
     succeeded,
 )
 from broker.dispatch.puller import MAX_PULLED_BYTES, Pull, Pulled, Puller
+from broker.dispatch.reminders import Reminders
 from broker.dispatch.settlement import (
     ASKED_FOR_DEAD_LETTER,
     ASKED_TO_RETRY,
@@ -97,6 +99,7 @@ class Pump:
         origin: str = ORIGIN,
         public_url: str | None = None,
         most_bytes: Callable[[], int] = lambda: MOST_BYTES,
+        reminders: Reminders | None = None,
     ) -> None:
         self._shard = shard
         self._most_bytes = most_bytes
@@ -135,7 +138,8 @@ class Pump:
         self._promised = False  # settled on disk and about to be sent
         self._untold = False  # the courier does not know the present configuration
         self._reordering = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._reminders = reminders or Reminders(SLOW_S, time.monotonic)
+        self._reminded = False  # is about to be reminded of what is out
         self._resting = False  # its task waits for the bell
         self._settling = False  # what has been settled is about to be written without a turn
         self._intake = Intake(
@@ -517,30 +521,28 @@ class Pump:
         if bell.is_set():
             await asyncio.sleep(0)
             return
-        self._set_timer()
+        if self._in_flight and not self._reminded:
+            self._reminded = True
+            self._reminders.ask(self._look_for_slow_ones)
+        wait_s = self._until_next()
+        timer = (
+            None
+            if wait_s is None
+            else asyncio.get_running_loop().call_later(max(wait_s, 0.0), bell.set)
+        )
         self._resting = True
         try:
             await bell.wait()
         finally:
             self._resting = False
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self) -> None:
-        wait_s = self._until_next()
-        self._timer = (
-            None
-            if wait_s is None
-            else asyncio.get_running_loop().call_later(max(wait_s, 0.0), self._shard.bell.set)
-        )
+        if timer is not None:
+            timer.cancel()
 
     def _until_next(self) -> float | None:
         now, monotonic = self._now(), self._monotonic()
         # What the turn found shut may have opened since: then the next one is due at once.
         turned_at, turned_at_monotonic = self._turned_at
         waits = []
-        if self._in_flight:
-            waits.append(SLOW_S)
         if self._hold_until > turned_at:
             waits.append(self._hold_until - now)
         if not self._couriers.alive():
@@ -574,6 +576,17 @@ class Pump:
         return waits
 
     # -- slow attempts -----------------------------------------------------------------------------
+
+    def _look_for_slow_ones(self) -> None:
+        self._reminded = False
+        first = next(iter(self._in_flight.values()), None)
+        if first is None:
+            return
+        if self._monotonic() - first.sent_at >= SLOW_S:
+            self._shard.bell.set()
+        else:
+            self._reminded = True
+            self._reminders.ask(self._look_for_slow_ones)
 
     def _give_slow_ones_rows(self) -> None:
         now = self._monotonic()
@@ -655,9 +668,6 @@ class Pump:
         if not self._resting or self._shard.bell.is_set():
             return  # a turn writes it
         self._ledger.commit()
-        if not self._in_flight and self._timer is not None:
-            self._timer.cancel()  # else it would ring for what was out
-            self._set_timer()
 
     def _tell_of_circuit(self, outcome: Outcome) -> None:
         if self._circuit.closed:
