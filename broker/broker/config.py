@@ -19,7 +19,13 @@ T = TypeVar("T")
 _CREDENTIALS = re.compile(r"[^/,@]+@")
 _MIB = 1024 * 1024
 _SECRET = ("BROKER_ADMIN_KEY", "BROKER_ENCRYPTION_KEY")
+MOST_USUAL_COURIERS = 4
 _TRUE, _FALSE = {"true", "on", "yes", "1"}, {"false", "off", "no", "0"}
+
+
+def _usual_couriers() -> int:
+    """Return as many as there are cores to be used, but no more than one worker can keep busy."""
+    return min(len(os.sched_getaffinity(0)), MOST_USUAL_COURIERS)
 
 
 class WrongSetting(Exception):
@@ -52,6 +58,7 @@ class Settings:
     max_batch_bytes: int = 16 * _MIB
     min_free_bytes: int = 256 * _MIB
     drain_s: float = 20.0
+    couriers: int = field(default_factory=_usual_couriers)
 
     @property
     def node_url(self) -> str:
@@ -291,4 +298,5 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object], str]] = {
         "a whole number of bytes, 0 or more",
     ),
     "BROKER_DRAIN_S": ("drain_s", _seconds(0, 600), "seconds from 0 to 600"),
+    "BROKER_COURIERS": ("couriers", _integer(1, 32), "a whole number from 1 to 32"),
 }

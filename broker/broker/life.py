@@ -12,6 +12,7 @@ from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.sweeper import Sweeper
 from broker.dispatch.traced import TracedCouriers
 from broker.service import Broker
+from broker.store.opening import cells_in
 from broker.store.port import Store
 from broker.tls import tls_of
 from broker.tracing import Tracing
@@ -45,12 +46,12 @@ class Life:
         await broker.load()
         inherited = store.lock_descriptor()
         tls = tls_of(settings.ca_file, settings.client_cert_file, settings.client_key_file)
+        targets = settings.allowed_targets
+        count = max(settings.couriers // cells_in(settings), 1)  # each cell has its own
         couriers = (
-            Couriers(settings.allowed_targets, tls, inherited, store.may_send_until)
+            Couriers(targets, tls, inherited, store.may_send_until, count)
             if tracing is None
-            else TracedCouriers(
-                settings.allowed_targets, tls, inherited, tracing, store.may_send_until
-            )
+            else TracedCouriers(targets, tls, inherited, tracing, store.may_send_until, count)
         )
         self._dispatcher = Dispatcher(
             store,

@@ -136,7 +136,7 @@ class Broker:
         if (failure := self._store.writable()) is not None:
             reasons.append(failure)
         if self.dispatcher is None or not self.dispatcher.alive():
-            reasons.append("deliveries are not being made: the courier is not running")
+            reasons.append("deliveries are not all being made: a courier is not running")
         return reasons
 
     # -- publish -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event
 from typing import Protocol
@@ -48,9 +48,9 @@ class Victim:
             case Kind.SLOW_DOWN:
                 self._slow_down(fault.for_s, hurry)
             case Kind.KILL_WORKER:
-                self._send_to_part(signal.SIGKILL, courier=False)
+                self._send(signal.SIGKILL, self._above_couriers())
             case Kind.KILL_COURIER:
-                self._send_to_part(signal.SIGKILL, courier=True)
+                self._send(signal.SIGKILL, self._couriers()[:1])
             case Kind.PAUSE_COURIER:
                 self._pause_courier(fault.for_s, hurry)
             case _:
@@ -77,15 +77,29 @@ class Victim:
             hurry.wait(RUNNING_S)
 
     def _pause_courier(self, for_s: float, hurry: Event) -> None:
-        self._send_to_part(signal.SIGSTOP, courier=True)
+        paused = self._couriers()[:1]
+        self._send(signal.SIGSTOP, paused)
         try:
             hurry.wait(for_s)
         finally:
-            self._send_to_part(signal.SIGCONT, courier=True)
+            self._send(signal.SIGCONT, paused)
 
-    def _send_to_part(self, number: signal.Signals, *, courier: bool) -> None:
-        """Signal the couriers, or the processes above them: there may be none at the moment."""
+    def _couriers(self) -> list[psutil.Process]:
+        """List the couriers, if any, the oldest first: killed in turn, each has its own."""
+        return sorted(self._parts(couriers=True), key=psutil.Process.create_time)
+
+    def _above_couriers(self) -> list[psutil.Process]:
+        return self._parts(couriers=False)
+
+    def _parts(self, *, couriers: bool) -> list[psutil.Process]:
+        parts = []
         for process in self._supervised.members():
             with suppress(psutil.NoSuchProcess):
-                if (COURIER in process.cmdline()) is courier:
-                    process.send_signal(number)
+                if (COURIER in process.cmdline()) is couriers:
+                    parts.append(process)
+        return parts
+
+    def _send(self, number: signal.Signals, to: Sequence[psutil.Process]) -> None:
+        for process in to:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)

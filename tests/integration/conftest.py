@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.broker_process import BrokerProcess
+from support.endpoint import Endpoint
 from support.witness import Witness
 
 
@@ -32,6 +33,14 @@ def restartable(_restartable: BrokerProcess) -> Iterator[BrokerProcess]:
         _restartable.start()
     for topic in _restartable.api.http.get("/v1/topics").json()["topics"]:
         _restartable.api.delete_topic(topic["name"], force=True)
+
+
+@pytest.fixture
+def other_endpoint() -> Iterator[Endpoint]:
+    """A second webhook endpoint, as the first one is."""
+    with Endpoint() as running:
+        yield running
+    assert running.faults == [], "the endpoint itself failed"
 
 
 @pytest.fixture

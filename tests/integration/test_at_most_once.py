@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 
 from support.api import Api, good
-from support.broker_process import BrokerProcess, free_port
+from support.broker_process import BrokerProcess, StartBroker, free_port
 from support.cloudevent import event
 from support.endpoint import Answer, Endpoint, Received, always, verdict
 from support.eventually import eventually
@@ -206,6 +206,30 @@ def test_kill_of_the_courier_repeats_nothing(
     delivered = finish(restartable.api, topic, endpoint)
     assert len(delivered) == len(set(delivered))
     assert len(delivered) >= len(sequences) - 4
+
+
+def test_kill_of_a_courier_repeats_nothing_and_leaves_what_another_sends(
+    start_broker: StartBroker, endpoint: Endpoint, other_endpoint: Endpoint
+) -> None:
+    broker = start_broker(BROKER_COURIERS="2")
+    for name, receiver in {"first": endpoint, "second": other_endpoint}.items():
+        receiver.script = always(Answer(delay_s=0.02))
+        broker.api.ok_subscribe(
+            "t", receiver.url, name, guarantee="at-most-once", retry=RETRY, max_in_flight=4
+        )
+    victim = broker.couriers(2)[0]
+    sequences = publish_many(broker.api, "t", 150, keys=8)
+
+    endpoint.wait_for(30)
+    victim.kill()
+
+    last = broker.api.ok_publish("t", "last")
+    for receiver in (endpoint, other_endpoint):
+        eventually(lambda receiver=receiver: last in receiver.sequences)
+    eventually(lambda: len(other_endpoint.sequences) > len(sequences))
+    assert sorted(other_endpoint.sequences) == [*sequences, last]
+    assert len(endpoint.sequences) == len(set(endpoint.sequences))
+    assert len(endpoint.sequences) > len(sequences) - 4
 
 
 def test_paused_messages_survive_a_kill_untried(

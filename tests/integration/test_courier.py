@@ -1,10 +1,14 @@
-"""The courier alone: when it may begin requests."""
+"""Couriers alone: when they may begin requests, and what becomes of one when another ends."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
+from collections.abc import Callable
+from functools import partial
 
+import psutil
 import pycurl
 import pytest
 
@@ -16,8 +20,9 @@ from broker.dispatch.frames import Item, Outcome
 from broker.subscription import Subscription
 from broker.targets import parse_allowed_targets
 from broker.tls import Tls
-from support.endpoint import Endpoint
+from support.endpoint import Answer, Endpoint
 
+LOST = -1
 JOB = (1, [Item(1, b'{"id":"a","source":"/s","type":"t","specversion":"1.0"}', b"1")], [])
 
 
@@ -37,14 +42,29 @@ class Waiting:
         if len(self.statuses) == self._jobs:
             self.all.set()
 
-    def lost(self, job: int) -> None:
-        """Fail: no courier ends in these tests."""
-        raise AssertionError(job)
+    def lost(self, _: int) -> None:
+        """Hear that there is no outcome."""
+        self.statuses.append(LOST)
+        if len(self.statuses) == self._jobs:
+            self.all.set()
 
 
-def told(url: str) -> Told:
+def told(url: str, id_: int = 1) -> Told:
     """Say where requests go."""
-    return Told(1, url, "structured", [b"k"], [], 5000, [], "m-", once=True)
+    return Told(id_, url, "structured", [b"k"], [], 5000, [], "m-", once=True)
+
+
+async def become(look: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    async with asyncio.timeout(10):
+        while not look():  # noqa: ASYNC110 nobody tells of it
+            await asyncio.sleep(0.01)
+
+
+def couriers_of_this_process() -> list[psutil.Process]:
+    """List them, the oldest first."""
+    children = sorted(psutil.Process().children(), key=psutil.Process.create_time)
+    return [child for child in children if "broker.dispatch.courier" in child.cmdline()]
 
 
 def test_nothing_begins_before_the_broker_may_send(endpoint: Endpoint) -> None:
@@ -69,6 +89,71 @@ def test_nothing_begins_before_the_broker_may_send(endpoint: Endpoint) -> None:
 
     paths = [request.path for request in (*endpoint.requests, *endpoint.asked)]
     assert [path.rpartition("/")[2] for path in paths] == ["in-time", "in-time"]
+
+
+def test_courier_that_ends_takes_with_it_only_what_it_had_out(endpoint: Endpoint) -> None:
+    killed = threading.Event()
+    endpoint.script = lambda _: Answer(200 if killed.wait(10) else 500)
+    senders = {id_: Waiting(jobs=2) for id_ in (1, 2, 3)}
+    again = Waiting(jobs=1)
+
+    async def send() -> None:
+        couriers = Couriers(parse_allowed_targets(["127.0.0.0/8"]), Tls(), None, count=2)
+        await couriers.start()
+        try:
+            for id_, sender in senders.items():
+                couriers.set_endpoint(told(f"{endpoint.url}/{id_}", id_))
+                await become(partial(couriers.reaches, id_))
+                couriers.send(sender, id_, [JOB, JOB])
+            await become(lambda: len(endpoint.timeline) == 6)
+            _, second = couriers_of_this_process()
+            second.kill()
+            await become(lambda: not couriers.alive())
+            killed.set()
+            assert [couriers.reaches(id_) for id_ in senders] == [True, False, True]
+            for sender in senders.values():
+                await asyncio.wait_for(sender.all.wait(), 10)
+            assert couriers.alive()
+            couriers.send(again, 2, [JOB])
+            await asyncio.wait_for(again.all.wait(), 10)
+        finally:
+            await couriers.stop()
+
+    asyncio.run(send())
+
+    assert not couriers_of_this_process()
+    statuses = [sender.statuses for sender in senders.values()]
+    assert statuses == [[200, 200], [LOST, LOST], [200, 200]]
+    assert again.statuses == [200]
+    assert len(endpoint.requests) == 7
+
+
+def test_every_courier_hears_until_when_the_broker_may_send(endpoint: Endpoint) -> None:
+    until = -math.inf
+    senders = {id_: Waiting(jobs=1) for id_ in (1, 2)}
+
+    async def send() -> None:
+        nonlocal until
+        couriers = Couriers(
+            parse_allowed_targets(["127.0.0.0/8"]), Tls(), None, lambda: until, count=2
+        )
+        await couriers.start()
+        try:
+            for id_, sender in senders.items():
+                couriers.set_endpoint(told(f"{endpoint.url}/{id_}", id_))
+                await become(partial(couriers.reaches, id_))
+                couriers.send(sender, id_, [JOB])
+            await asyncio.sleep(0.5)  # each hears at least once that it may not
+            assert not endpoint.requests
+            until = boot_time() + 60
+            for sender in senders.values():
+                await asyncio.wait_for(sender.all.wait(), 10)
+        finally:
+            await couriers.stop()
+
+    asyncio.run(send())
+
+    assert [sender.statuses for sender in senders.values()] == [[200], [200]]
 
 
 @pytest.mark.parametrize("may_send", [True, False])

@@ -200,6 +200,33 @@ def test_kill_of_the_courier_loses_nothing(start_broker: StartBroker, endpoint: 
     assert broker.is_ready()
 
 
+def test_kill_of_a_courier_disturbs_none_of_another(
+    start_broker: StartBroker, endpoint: Endpoint, other_endpoint: Endpoint
+) -> None:
+    broker = start_broker(BROKER_COURIERS="2")
+    for name, receiver in {"first": endpoint, "second": other_endpoint}.items():
+        receiver.script = always(Answer(delay_s=0.02))
+        broker.api.ok_subscribe("t", receiver.url, name, max_in_flight=8)
+    victim, survivor = broker.couriers(2)
+    events = [event(id=str(n), partitionkey=f"k{n % 10}") for n in range(200)]
+    told = good(broker.api.publish_batch("t", events))["messages"]
+    sequences = [entry["sequence"] for entry in told]
+
+    for wanted in (20, 80):
+        endpoint.wait_for(wanted)
+        victim.kill()
+        victim.wait(10)
+        (victim,) = [each for each in broker.couriers(2) if each != survivor]
+
+    for name in ("first", "second"):
+        eventually(lambda name=name: broker.api.ok_status("t", name)["backlog"] == 0, within_s=30)
+    assert set(endpoint.sequences) == set(sequences)
+    assert sorted(other_endpoint.sequences) == sequences
+    for receiver in (endpoint, other_endpoint):
+        assert_keys_in_order(receiver)
+    eventually(broker.is_ready)
+
+
 def test_kill_of_the_worker_brings_a_new_one(start_broker: StartBroker, endpoint: Endpoint) -> None:
     endpoint.script = always(Answer(delay_s=0.02))
     broker = start_broker()

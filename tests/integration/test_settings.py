@@ -43,6 +43,7 @@ WRONG: list[tuple[str, str, tuple[str, ...]]] = [
     ("BROKER_DRAIN_S", "soon", ("number", "second")),
     ("BROKER_DRAIN_S", "-1", ("0", "positive", "least")),
     ("BROKER_DRAIN_S", "nan", ("number", "second")),
+    ("BROKER_COURIERS", "0", ("32", "number", "integer")),
 ]
 
 

@@ -185,7 +185,11 @@ class BrokerProcess:
 
     def courier(self) -> psutil.Process:
         """Find the process that sends the webhooks: a child of the worker, itself childless."""
-        return eventually(lambda: _deepest(psutil.Process(self.process.pid)))
+        return self.couriers(1)[0]
+
+    def couriers(self, least: int) -> list[psutil.Process]:
+        """Find those processes where there are several, the oldest first."""
+        return eventually(lambda: _deepest(psutil.Process(self.process.pid), least))
 
 
 StartBroker = Callable[..., BrokerProcess]
@@ -206,10 +210,12 @@ def _parent(process: psutil.Process) -> psutil.Process | None:
         return None
 
 
-def _deepest(root: psutil.Process) -> psutil.Process | None:
-    """Give a grandchild of `root` (gunicorn, its worker, the worker's courier), if there is one."""
+def _deepest(root: psutil.Process, least: int) -> list[psutil.Process]:
+    """Give the grandchildren of `root` (gunicorn, its worker, the worker's couriers), or none."""
     try:
         grandchildren = [grandchild for child in root.children() for grandchild in child.children()]
+        grandchildren.sort(key=psutil.Process.create_time)
     except psutil.NoSuchProcess:
-        return None
-    return next(iter(grandchildren), None)
+        return []
+    alive = [process for process in grandchildren if not has_ended(process)]
+    return alive if len(alive) >= least else []

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from broker.consent import Agreement
-from broker.dispatch.couriers import Couriers, Sender
+from broker.dispatch.courier_line import Sender
+from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint, Item, Outcome
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.memory import MOST_BYTES
@@ -78,7 +79,7 @@ class ScriptedCourier:
         self.asked = 0
         self._last_job = 0
 
-    def alive(self) -> bool:
+    def reaches(self, _: int) -> bool:
         return self.up
 
     def set_endpoint(self, endpoint: Endpoint) -> None:

@@ -60,6 +60,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("BROKER_MAX_BATCH_BYTES", "268435456", "max_batch_bytes", 268435456),
     ("BROKER_MIN_FREE_BYTES", "0", "min_free_bytes", 0),
     ("BROKER_DRAIN_S", "0.5", "drain_s", 0.5),
+    ("BROKER_COURIERS", "32", "couriers", 32),
 ]
 
 WRONG: dict[str, list[str]] = {
@@ -103,6 +104,7 @@ WRONG: dict[str, list[str]] = {
     "BROKER_MAX_BATCH_BYTES": ["0", "268435457", "lots"],
     "BROKER_MIN_FREE_BYTES": ["-1", "10%"],
     "BROKER_DRAIN_S": ["-1", "601", "nan", "inf", "1s"],
+    "BROKER_COURIERS": ["0", "33", "auto", "1.5"],
 }
 
 

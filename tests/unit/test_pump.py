@@ -96,6 +96,15 @@ async def test_draining_pump_sends_nothing_more_and_settles_what_is_out(world: P
     assert (await world.stats()).position == 1
 
 
+@with_fields(endpoint=None)
+async def test_subscription_that_is_pulled_from_does_not_look_out_for_a_courier(
+    world: PumpWorld,
+) -> None:
+    world.courier.up = False
+    await world.settle()
+    assert world.pump._until_next() is None
+
+
 async def test_what_came_while_the_courier_was_gone_is_sent_when_another_is_there(
     world: PumpWorld,
 ) -> None:

@@ -1,60 +1,22 @@
-"""The worker's side of the courier: starting it, feeding it, hearing from it, replacing it."""
+"""The couriers at work for one store, and which of them makes a subscription's requests."""
 
-import asyncio
-import logging
 import math
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
-
-import msgspec
 
 from broker import __version__
 from broker.dispatch.courier import Introduction
-from broker.dispatch.frames import (
-    Ask,
-    Endpoint,
-    Forget,
-    Item,
-    Job,
-    Jobs,
-    Outcome,
-    Until,
-    decode_outcomes,
-    framed,
-    split,
-)
-from broker.subscription import Subscription
+from broker.dispatch.courier_line import CourierLine, Sender
+from broker.dispatch.frames import Ask, Endpoint, Item, Job
 from broker.targets import AllowedTargets
 from broker.tls import Tls
 
-log = logging.getLogger(__name__)
 
-SOCKET_BUFFER_BYTES = 1 << 20
-RESTART_PAUSE_S = 0.1
-PROLONG_S = 0.25
+class Couriers:
+    """Several courier processes, each replaced on its own when it ends.
 
-
-class Sender(Protocol):
-    """Who sent a job and waits to hear how it ended."""
-
-    @property
-    def subscription(self) -> Subscription:
-        """Whose jobs these are."""
-
-    def ended(self, job: int, outcome: Outcome) -> None:
-        """Hear the outcome."""
-
-    def lost(self, job: int) -> None:
-        """Hear that the job ended without an outcome: the courier is gone."""
-
-
-class Couriers(asyncio.Protocol):
-    """One courier process, replaced whenever it ends."""
+    An endpoint belongs to one of them, so that its connections are used again and its requests
+    leave in order: a new one to that with the fewest. All but the first start when they are needed.
+    """
 
     def __init__(
         self,
@@ -62,87 +24,47 @@ class Couriers(asyncio.Protocol):
         tls: Tls,
         inherited: int | None,
         may_send_until: Callable[[], float] = lambda: math.inf,
+        count: int = 1,
     ) -> None:
-        self._may_send_until = may_send_until
-        self._limited = may_send_until() != math.inf
+        limited = may_send_until() != math.inf
         introduction = Introduction(
-            targets.names(), f"broker/{__version__}", tls, 0.0 if self._limited else None
+            targets.names(), f"broker/{__version__}", tls, 0.0 if limited else None
         )
-        self._introduction = msgspec.json.encode(introduction).decode()
-        self._inherited = inherited
-        self._senders: dict[int, Sender] = {}
-        self._endpoints: dict[int, Endpoint] = {}
-        self._buffer = bytearray()
+        self._lines = [CourierLine(introduction, inherited, may_send_until) for _ in range(count)]
+        self._line_of: dict[int, CourierLine] = {}
         self._last_job = 0
-        self._stopping = False
-        self._child: subprocess.Popen[bytes] | None = None
-        self._transport: asyncio.WriteTransport | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start the process and connect to it."""
-        mine, theirs = socket.socketpair()
-        for end in (mine, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        inherited = [] if self._inherited is None else [self._inherited]
-        self._child = subprocess.Popen(  # noqa: S603, ASYNC220 our own module; the fork takes 1 ms
-            [
-                sys.executable,
-                "-m",
-                "broker.dispatch.courier",
-                str(theirs.fileno()),
-                str(os.getpid()),
-                self._introduction,
-            ],
-            pass_fds=[theirs.fileno(), *inherited],
-        )
-        theirs.close()
-        loop = asyncio.get_running_loop()
-        self._buffer.clear()
-        transport, _ = await loop.create_connection(lambda: self, sock=mine)
-        self._transport = transport
-        for endpoint in self._endpoints.values():
-            transport.write(framed(endpoint))
-        if self._limited and not self._tasks:
-            self._keep(asyncio.create_task(self._prolong(), name="may send"))
-
-    async def _prolong(self) -> None:
-        """Tell the courier, again and again, until when it may begin requests."""
-        while True:
-            if self._transport is not None:
-                self._transport.write(framed(Until(self._may_send_until())))
-            await asyncio.sleep(PROLONG_S)
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Start the first process."""
+        await self._lines[0].start()
 
     async def stop(self) -> None:
-        """End the process; its unanswered jobs stay unanswered."""
-        self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        if self._transport is not None:
-            self._transport.close()
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
+        """End the processes; their unanswered jobs stay unanswered."""
+        for line in self._lines:
+            await line.stop()
 
     def alive(self) -> bool:
-        """Say whether jobs can be sent now."""
-        return self._transport is not None
+        """Say whether all are at work that are needed."""
+        return not any(line.broken() for line in self._lines)
+
+    def reaches(self, endpoint: int) -> bool:
+        """Say whether an endpoint's jobs can be sent now."""
+        line = self._line_of.get(endpoint)
+        return line is not None and line.alive()
 
     def set_endpoint(self, endpoint: Endpoint) -> None:
         """Tell where and how the endpoint's next jobs go."""
-        self._endpoints[endpoint.id] = endpoint
-        if self._transport is not None:
-            self._transport.write(framed(endpoint))
+        line = self._line_of.get(endpoint.id)
+        if line is None:
+            line = min(self._lines, key=lambda each: each.endpoint_count())
+            self._line_of[endpoint.id] = line
+        line.set_endpoint(endpoint)
+        line.begin()
 
     def forget_endpoint(self, id_: int) -> None:
         """Drop an endpoint that gets no more jobs."""
-        self._endpoints.pop(id_, None)
-        if self._transport is not None:
-            self._transport.write(framed(Forget(id_)))
+        if (line := self._line_of.pop(id_, None)) is not None:
+            line.forget_endpoint(id_)
 
     def send(
         self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
@@ -154,60 +76,11 @@ class Couriers(asyncio.Protocol):
             for offset, (attempt, items, headers) in enumerate(requests)
         ]
         self._last_job += len(jobs)
-        ids = [job.id for job in jobs]
-        self._senders.update(dict.fromkeys(ids, sender))
-        if self._transport is not None:
-            self._transport.write(framed(Jobs(jobs)))
-        return ids
+        self._line_of[endpoint].send(sender, jobs)
+        return [job.id for job in jobs]
 
     def ask(self, sender: Sender, endpoint: int, headers: list[str]) -> int:
         """Have an endpoint asked for its consent; return the job's id."""
         self._last_job += 1
-        self._senders[self._last_job] = sender
-        if self._transport is not None:
-            self._transport.write(framed(Ask(self._last_job, endpoint, headers)))
+        self._line_of[endpoint].ask(sender, Ask(self._last_job, endpoint, headers))
         return self._last_job
-
-    # -- asyncio.Protocol ------------------------------------------------------------------------
-
-    def data_received(self, data: bytes) -> None:
-        """Hand outcomes to those who wait for them."""
-        self._buffer += data
-        for body in split(self._buffer):
-            for outcome in decode_outcomes(body):
-                self._senders.pop(outcome.job).ended(outcome.job, outcome)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Start another courier; what this one had not answered ended without an outcome."""
-        self._transport = None
-        if self._stopping:
-            return
-        log.error("The courier ended; starting another.", extra={"action": "courier_restart"})
-        self._keep(asyncio.create_task(self._replace(), name="courier restart"))
-
-    async def _start_again(self) -> None:
-        while True:
-            await asyncio.sleep(RESTART_PAUSE_S)
-            try:
-                await self.start()
-            except OSError as error:  # no process or memory to be had at the moment
-                log.error("No courier can be started: %s.", error, extra={"action": "no_courier"})
-            else:
-                return
-
-    async def _replace(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            await asyncio.to_thread(self._child.wait)
-        started = time.monotonic()
-        await self._start_again()
-        # Only now: until there was a new one, jobs came in that were sent to nobody.
-        lost, self._senders = self._senders, {}
-        for job, sender in lost.items():
-            sender.lost(job)
-        log.info(
-            "A new courier is at work after %.1f s; %d requests are sent again.",
-            time.monotonic() - started,
-            len(lost),
-            extra={"action": "courier_restarted"},
-        )

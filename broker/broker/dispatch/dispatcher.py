@@ -49,7 +49,7 @@ class Dispatcher:
         self._draining = False
 
     async def start(self) -> None:
-        """Start the courier, then a pump for each shard as it is claimed."""
+        """Start the couriers, then a pump for each shard as it is claimed."""
         await self._couriers.start()
         self._watch(self._claim(), "claim of shards")
 

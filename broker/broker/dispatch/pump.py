@@ -382,12 +382,13 @@ class Pump:
             or subscription.endpoint is None
             or subscription.paused
             or not self.asking.granted
-            or not self._couriers.alive()
+            or not self._couriers.reaches(self._shard.id)
             or self._hold_until > self._now()
         )
 
     def _may_ask(self) -> bool:
-        return not (self.asking.granted or self._draining) and self._couriers.alive()
+        reached = self._couriers.reaches(self._shard.id)
+        return reached and not (self.asking.granted or self._draining)
 
     def _may_be_pulled(self) -> bool:
         subscription = self.subscription
@@ -545,7 +546,7 @@ class Pump:
         waits = []
         if self._hold_until > turned_at:
             waits.append(self._hold_until - now)
-        if not self._couriers.alive():
+        if self.subscription.endpoint is not None and not self._couriers.reaches(self._shard.id):
             waits.append(COURIER_POLL_S)
         elif self._may_ask() and (asks_in_s := self.asking.until_next()) is not None:
             waits.append(asks_in_s)

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from broker.dispatch.couriers import Couriers, Sender
+from broker.dispatch.courier_line import Sender
+from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Item, Outcome
 from broker.subscription import Subscription
 from broker.targets import AllowedTargets
@@ -37,7 +38,7 @@ class TracedSender:
 
 
 class TracedCouriers(Couriers):
-    """One courier process; attempts at messages that carry a trace are part of it."""
+    """Couriers; attempts at messages that carry a trace are part of it."""
 
     def __init__(
         self,
@@ -46,8 +47,9 @@ class TracedCouriers(Couriers):
         inherited: int | None,
         tracing: Tracing,
         may_send_until: Callable[[], float] = lambda: math.inf,
+        count: int = 1,
     ) -> None:
-        super().__init__(targets, tls, inherited, may_send_until)
+        super().__init__(targets, tls, inherited, may_send_until, count)
         self._tracing = tracing
 
     def send(
