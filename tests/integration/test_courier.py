@@ -11,9 +11,10 @@ from functools import partial
 import psutil
 import pycurl
 import pytest
+from msgspec.structs import replace
 
 from broker.boot_time import boot_time
-from broker.dispatch.courier import Transfer
+from broker.dispatch.courier import SMALL_BODY_BYTES, Transfer
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint as Told
 from broker.dispatch.frames import Item, Outcome
@@ -23,7 +24,8 @@ from broker.tls import Tls
 from support.endpoint import Answer, Endpoint
 
 LOST = -1
-JOB = (1, [Item(1, b'{"id":"a","source":"/s","type":"t","specversion":"1.0"}', b"1")], [])
+ATTRIBUTES = b'{"id":"a","source":"/s","type":"t","specversion":"1.0"}'
+JOB = (1, [Item(1, ATTRIBUTES, b"1")], [])
 
 
 class Waiting:
@@ -89,6 +91,27 @@ def test_nothing_begins_before_the_broker_may_send(endpoint: Endpoint) -> None:
 
     paths = [request.path for request in (*endpoint.requests, *endpoint.asked)]
     assert [path.rpartition("/")[2] for path in paths] == ["in-time", "in-time"]
+
+
+def test_bodies_of_all_sizes_come_whole_over_one_connection(endpoint: Endpoint) -> None:
+    most = SMALL_BODY_BYTES
+    bodies = [bytes(size) for size in (1, most - 1, most, most + 1, 1 << 20, 1, most)]
+
+    async def send() -> None:
+        couriers = Couriers(parse_allowed_targets(["127.0.0.0/8"]), Tls(), None)
+        await couriers.start()
+        try:
+            couriers.set_endpoint(replace(told(endpoint.url), format="binary"))
+            for seq, body in enumerate(bodies, 1):
+                sender = Waiting(jobs=1)
+                couriers.send(sender, 1, [(1, [Item(seq, ATTRIBUTES, body)], [])])
+                await asyncio.wait_for(sender.all.wait(), 10)
+        finally:
+            await couriers.stop()
+
+    asyncio.run(send())
+
+    assert [request.body for request in endpoint.requests] == bodies
 
 
 def test_courier_that_ends_takes_with_it_only_what_it_had_out(endpoint: Endpoint) -> None:

@@ -45,6 +45,9 @@ from broker.tls import Tls
 MAX_BATCH_ANSWER_BYTES = 64 * 1024
 MAX_DISCARDED_BYTES = 256 * 1024
 CONNECT_TIMEOUT_MS = 10_000
+# libcurl fills a buffer for each request, and each handle keeps its own: by default 64 KiB.
+SMALL_BODY_BYTES = 12 * 1024
+SMALL_BUFFER_BYTES, LARGE_BUFFER_BYTES = 16 * 1024, 64 * 1024
 
 _PR_SET_PDEATHSIG = 1
 _TOLD_HEADERS = re.compile(rb"(?i)(retry-after|webhook-[a-z-]+):[ \t]*([^\r\n]*)")
@@ -233,6 +236,9 @@ class Courier:
         headers, body = _request(endpoint, job, time.time())
         transfer.curl.setopt(pycurl.HTTPHEADER, headers)
         transfer.curl.setopt(pycurl.POSTFIELDS, body)
+        small = len(body) <= SMALL_BODY_BYTES
+        buffer_bytes = SMALL_BUFFER_BYTES if small else LARGE_BUFFER_BYTES
+        transfer.curl.setopt(pycurl.UPLOAD_BUFFERSIZE, buffer_bytes)
         self._busy[transfer.curl] = transfer
         self._connections.add(transfer.curl, transfer.endpoint.id)
 
