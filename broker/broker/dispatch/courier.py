@@ -31,6 +31,7 @@ from broker.dispatch.frames import (
     Ask,
     Endpoint,
     Forget,
+    Introduction,
     Job,
     Outcome,
     Until,
@@ -68,15 +69,6 @@ _ERRORS = {
     pycurl.E_SSL_CACERT_BADFILE: "the broker's certificate authorities cannot be read",
     pycurl.E_SSL_CERTPROBLEM: "the broker's client certificate cannot be used",
 }
-
-
-class Introduction(msgspec.Struct, frozen=True):
-    """What the worker tells a courier at its start."""
-
-    allowed_targets: list[str]
-    user_agent: str
-    tls: Tls
-    may_send_until: float | None = None  # None is for ever
 
 
 class Transfer:

@@ -12,11 +12,11 @@ from typing import Protocol
 
 import msgspec
 
-from broker.dispatch.courier import Introduction
 from broker.dispatch.frames import (
     Ask,
     Endpoint,
     Forget,
+    Introduction,
     Job,
     Jobs,
     Outcome,

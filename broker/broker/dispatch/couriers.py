@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.dispatch.courier import Introduction
 from broker.dispatch.courier_line import CourierLine, Sender
-from broker.dispatch.frames import Ask, Endpoint, Item, Job
+from broker.dispatch.frames import Ask, Endpoint, Introduction, Item, Job
 from broker.targets import AllowedTargets
 from broker.tls import Tls
 

@@ -7,7 +7,18 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from broker.tls import Tls
+
 MAX_ANSWER_BYTES = 1024
+
+
+class Introduction(Struct, frozen=True):
+    """What the worker tells a courier at its start."""
+
+    allowed_targets: list[str]
+    user_agent: str
+    tls: Tls
+    may_send_until: float | None = None  # None is for ever
 
 
 class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
