@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -72,11 +73,11 @@ async def test_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPa
 
 
 async def test_client_that_takes_a_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "STALL_S", 0.3)
+    monkeypatch.setattr(protocol, "STALL_S", 1.0)  # longer than a busy machine lets a loop wait
     async with serving(10) as (server, port):
         with contextlib.closing(await asked(port)) as connection:
             loop = asyncio.get_running_loop()
-            until_at = loop.time() + 5 * protocol.STALL_S
+            until_at = loop.time() + 3 * protocol.STALL_S
             while loop.time() < until_at:  # longer than any that takes nothing is let be
                 assert await loop.sock_recv(connection, 1 << 22)
                 await asyncio.sleep(0.01)
@@ -113,6 +114,28 @@ async def test_connection_beyond_the_limit_that_says_nothing_is_closed(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+async def answered(scope: Any, receive: Any, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def test_request_that_came_while_the_loop_was_held_up_is_answered() -> None:
+    """It came in time, but the connection's time is over before the loop has looked."""
+    async with serving(10) as (server, port):
+        server.worker.asgi = answered
+        server.worker.cfg.set("keepalive", 1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            for _ in range(2):
+                writer.write(REQUEST)
+                time.sleep(1.2)  # noqa: ASYNC251 nothing else shall run
+                async with asyncio.timeout(10):
+                    assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(0.1)
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
 
 
 @pytest.mark.parametrize("closes", ["server", "client"])
