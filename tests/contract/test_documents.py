@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -108,6 +110,34 @@ async def test_dropped_topic_takes_everything_along(home: Home, store: Store) ->
     assert store.documents("") == {}
     with pytest.raises(LeaseLost):
         await shard.fetch(1)
+    assert (await home.crash()).documents("") == {}
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.first_owed(TOPIC, SUBSCRIPTION),
+        lambda store: store.drop_dead(TOPIC, SUBSCRIPTION, 1e12),
+        lambda store: store.locate(TOPIC, 1e12),
+        lambda store: store.oldest(TOPIC, 10),
+        lambda store: store.trim(TOPIC, 3),
+    ],
+    ids=["first owed", "drop dead", "locate", "oldest", "trim"],
+)
+async def test_topic_may_be_dropped_while_it_is_looked_at(
+    home: Home, store: Store, look: Callable[[Store], Coroutine[Any, Any, object]]
+) -> None:
+    shard = await own(store)
+    await publish(store, *[new_message("a"), new_message("b"), new_message("c")])
+    await fetch_all(shard)
+    await put(shard, row(1, "dead"), row(2, "retry"))
+
+    looking = asyncio.create_task(look(store))
+    await asyncio.sleep(0)
+    await store.drop_topic(TOPIC)
+    await looking
+
+    assert store.documents("") == {}
     assert (await home.crash()).documents("") == {}
 
 

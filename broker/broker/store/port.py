@@ -415,7 +415,10 @@ class Store(Protocol):
         """Return the last failed attempts of a delivery, the oldest first, 20 at most."""
 
     async def first_owed(self, topic: str, subscription: str) -> int | None:
-        """Return the smallest seq that a subscription is owed, None if it is owed nothing."""
+        """Return the smallest seq that a subscription is owed, None if it is owed nothing.
+
+        Its topic may be dropped meanwhile.
+        """
 
     async def drop_dead(self, topic: str, subscription: str, until: float) -> int:
         """Remove some of the rows that have been dead since `until`, a Unix time, or longer.

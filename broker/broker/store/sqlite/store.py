@@ -486,8 +486,9 @@ class SqliteStore:
             return None
         if not (shard.has_rows or shard.unsettled()):
             return None
+        held = self._topics[topic]  # it may be dropped while this waits
         ((first,),) = await self._query("first_owed_to", (shard.id,))
-        return None if first is None or first > self._topics[topic].durable_seq else int(first)
+        return None if first is None or first > held.durable_seq else int(first)
 
     async def drop_dead(self, topic: str, subscription: str, until: float) -> int:
         shard = self._shards.get((topic, subscription))
