@@ -213,9 +213,9 @@ def test_backoff_keeps_a_retry_waiting(api: Api, topic: str, endpoint: Endpoint)
     for n in range(20):
         api.ok_publish(topic, n, key="good")
     eventually(lambda: len(endpoint.requests) == 21)
+    eventually(lambda: api.backlog(topic) == 1)  # the last answer may still be on its way
 
     assert endpoint.sequences.count(bad) == 1
-    assert api.ok_status(topic)["backlog"] == 1
 
 
 def test_waits_are_spread_by_jitter(api: Api, topic: str, endpoint: Endpoint) -> None:
