@@ -9,6 +9,7 @@ COMPILE := pip-compile --quiet --generate-hashes --no-header --strip-extras \
 MINUTES ?= 10
 SEED    ?= 1
 CELLS   ?= 6
+WORKERS ?= 3
 
 .PHONY: help setup run test test-slow audit audit-cluster soak fuzz bench sbom vulnerabilities \
         lint lock protos examples secrets clean
@@ -28,8 +29,8 @@ run: setup        ## start the whole stack without containers, its data under ./
 	mkdir -p data
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/honcho start
 
-test: lint        ## check style, types and import rules, then run every test
-	$(BIN)/pytest
+test: lint        ## check style, types and import rules, then run every test: WORKERS=3 at a time
+	$(BIN)/pytest -n $(WORKERS)
 
 test-slow: setup  ## run the tests that `make test` leaves out, for they take minutes
 	$(BIN)/pytest -m slow

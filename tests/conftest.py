@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -15,6 +16,9 @@ pytest.register_assert_rewrite("support", "e2e")
 from support.api import Api  # noqa: E402  (after the rewrite hook)
 from support.broker_process import BrokerProcess, StartBroker  # noqa: E402
 from support.endpoint import Endpoint  # noqa: E402
+
+if TYPE_CHECKING:
+    from support.workload import Workload
 
 # A shell's background jobs ignore an interrupt, and whatever they start would do so too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +38,14 @@ settings.load_profile("default")
 SHRUNK_S = 600
 
 _serial = count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Workload:
+    """Share the tests out among the workers of `-n`."""
+    from support.workload import Workload
+
+    return Workload(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,10 +32,12 @@ def free_port() -> int:
     """Find a TCP port nobody listens on, and that nobody else is told of.
 
     It is none of those that the system gives to connections, of which one could have it by the time
-    that somebody listens.
+    that somebody listens. Each worker of `pytest -n` has ports of its own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = CHANCE.randrange(*PORTS)
+        port = CHANCE.randrange(PORTS[0] + worker, PORTS[1], workers)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _told:

@@ -142,7 +142,7 @@ def test_new_secrets_are_all_different() -> None:
     ("text", "answer"),
     [
         (SECRET, True),
-        (OTHER, True),
+        pytest.param(OTHER, True, id="made anew"),
         (SECRET.removeprefix("whsec_"), False),
         ("whsec_" + "A" * 28, False),
         ("whsec_" + "A" * 32, True),
