@@ -93,7 +93,8 @@ class RedisSource:
 @asynccontextmanager
 async def redis_source(port: int) -> AsyncIterator[RedisSource]:
     """Consume the stream from its beginning."""
-    client = redis.asyncio.Redis(host=HOST, port=port, protocol=2)
+    # One connection reads, and as many acknowledge at once as messages are in flight.
+    client = redis.asyncio.Redis(host=HOST, port=port, protocol=2, max_connections=IN_FLIGHT + 1)
     try:
         yield RedisSource(client)
     finally:
