@@ -74,6 +74,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     finally:
         running.close()
         print(running.log()[-20_000:])
+    assert "worker_failed" not in running.log(), "its worker ended, and another took over"
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Its stacks of containers are built once, and stand one at a time.
-TOGETHER = "tests/e2e"
+# The bench's servers take ports that are kept for no worker; the stacks of containers are built
+# once, and stand one at a time.
+TOGETHER = ("tests/bench", "tests/e2e")
 
 
 def unit_of(nodeid: str) -> str:
-    """Return what a test is run together with, by one worker: its module, or more than that."""
+    """Return what a test is run together with, by one worker: its module, or a whole folder."""
     module = nodeid.partition("::")[0]
-    return TOGETHER if PurePosixPath(module).is_relative_to(TOGETHER) else module
+    return next((each for each in TOGETHER if PurePosixPath(module).is_relative_to(each)), module)
 
 
 class Workload(LoadScopeScheduling):

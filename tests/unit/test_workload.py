@@ -13,15 +13,15 @@ from support.workload import TOGETHER, unit_of
     [
         ("tests/unit/test_rate.py::test_a[1]", "tests/unit/test_rate.py"),
         ("tests/unit/test_rate.py::test_b[x::y]", "tests/unit/test_rate.py"),
-        ("tests/e2e/test_story.py::test_a[compose]", TOGETHER),
-        ("tests/e2e/test_cluster.py::test_b", TOGETHER),
+        ("tests/e2e/test_story.py::test_a[compose]", "tests/e2e"),
+        ("tests/e2e/test_cluster.py::test_b", "tests/e2e"),
+        ("tests/bench/test_run.py::test_a", "tests/bench"),
     ],
 )
-def test_tests_of_a_module_stay_together_and_those_of_the_stacks_too(
-    nodeid: str, unit: str
-) -> None:
+def test_tests_of_a_module_stay_together_and_those_of_some_folders(nodeid: str, unit: str) -> None:
     assert unit_of(nodeid) == unit
 
 
-def test_folder_of_the_stacks_is_there() -> None:
-    assert (ROOT / TOGETHER / "compose_stack.py").exists()
+@pytest.mark.parametrize("folder", TOGETHER)
+def test_folder_whose_tests_stay_together_is_there(folder: str) -> None:
+    assert (ROOT / folder / "conftest.py").exists()
