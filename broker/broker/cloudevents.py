@@ -179,6 +179,7 @@ def read_batch(body: bytes) -> list[NewMessage]:
         return _careful_batch(body)
 
 
+@lru_cache(64)
 def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     """Say how a request with this Content-Type carries its event."""
     media_type = content_type.partition(";")[0].strip().lower()
@@ -282,24 +283,35 @@ def _careful_message(
 
 
 def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMessage:
-    text = {name: str(value) for name, value in attributes.items()}
-    deliver_at = parse_time(text["deliverat"]) if "deliverat" in text else None
+    when = _text("deliverat", attributes)
+    deliver_at = None if when is None else parse_time(when)
+    key = _text("partitionkey", attributes)
     fingerprint = (
         _fingerprint(
-            text["type"],
-            text.get("subject"),
-            text.get("partitionkey"),
-            text.get("deliverat"),
-            text.get("datacontenttype"),
+            str(attributes["type"]),
+            _text("subject", attributes),
+            key,
+            when,
+            _text("datacontenttype", attributes),
             data,
         )
         if chosen or deliver_at is not None
         else None
     )
-    key = text.get("partitionkey")
     return NewMessage(
-        text["id"], text["source"], key, _encode(attributes), data, fingerprint, deliver_at
+        str(attributes["id"]),
+        str(attributes["source"]),
+        key,
+        _encode(attributes),
+        data,
+        fingerprint,
+        deliver_at,
     )
+
+
+def _text(name: str, attributes: Attributes) -> str | None:
+    value = attributes.get(name)
+    return None if value is None else str(value)
 
 
 def _fingerprint(

@@ -247,12 +247,12 @@ class Broker:
             await self._ensure_topic(topic)
         elif found.schema is not None:
             self._schema_of(found, found.schema).check(messages, batch=batch)
-        size = sum(len(message.data or b"") for message in messages)
+        size = sum([len(message.data or b"") for message in messages])
         self._room.take(size)
         began_ns = 0 if self._tracing is None else time.time_ns()
         try:
             appended = await self._store.append(topic, messages)
-            repeated = sum(each.duplicate for each in appended)
+            repeated = sum([each.duplicate for each in appended])
             self._published[topic] += len(appended) - repeated
             if repeated:
                 self._repeated[topic] += repeated
