@@ -433,6 +433,7 @@ def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
     return faults
 
 
+@lru_cache(256)
 def _may_be_named(name: str) -> bool:
     return name != "data" and _attribute_name.fullmatch(name) is not None
 

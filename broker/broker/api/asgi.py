@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _TOPICS = "/v1/topics/"
 MAX_CONTROL_BYTES = 1024 * 1024
 MOST_HOSTS = 256
+MOST_PLACES = 1024  # remembered, of some kilobytes at most
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 
@@ -86,14 +87,13 @@ class Front:
         prefix = secrets.token_hex(6).encode()
         self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request, or the worker's lifespan."""
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1003})
+            return self._serve(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return self._live(receive, send)
+        return send({"type": "websocket.close", "code": 1003})
 
     def end(self) -> None:
         """Have those go who wait or watch."""
@@ -117,7 +117,7 @@ class Front:
                 here, receive = found.served, found.receive
             served = here
             served.under_way += 1
-            place = _place(scope)
+            place = _place(scope["method"], scope["path"])
             if place is None:
                 # Here, and not in one of the few threads, which whoever sends slowly would hold.
                 body = await read_body(receive, length_in(scope), MAX_CONTROL_BYTES)
@@ -255,10 +255,9 @@ class Front:
         return None
 
 
-def _place(scope: Scope) -> tuple[str, str, str] | None:
+@lru_cache(MOST_PLACES)
+def _place(method: str, path: str) -> tuple[str, str, str] | None:
     """Return act, topic and subscription of a request that is answered here, else None."""
-    path: str = scope["path"]
-    method: str = scope["method"]
     if not path.startswith(_TOPICS):
         return (path[1:], "", "") if PATHS.get(path) == method else None
     parts = path[len(_TOPICS) :].split("/")

@@ -8,6 +8,7 @@ for nothing special needs none of it; every other request goes gunicorn's way.
 import asyncio
 import re
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from gunicorn.asgi.protocol import (
@@ -18,6 +19,7 @@ from gunicorn.asgi.protocol import (
 from gunicorn_h1c import H1CProtocol
 
 _PUBLISH = re.compile(rb"/v1/topics/[A-Za-z0-9_.~-]+/messages")
+_MOST_PATHS = 1024  # remembered, of some kilobytes at most
 _VERSION = (1, 1)
 # What publishers, and the libraries they use, send. Others, and any with an underscore, may say
 # something to gunicorn.
@@ -127,14 +129,21 @@ class Exchange:
         return b"".join((status_line, head, b"\r\n", self._answer_body))
 
 
+@lru_cache(_MOST_PATHS)
+def _publish_path(raw_path: bytes) -> str | None:
+    """Return a plain path of messages as text, None for any other."""
+    return raw_path.decode("ascii") if _PUBLISH.fullmatch(raw_path) else None
+
+
 def exchange_of(parser: H1CProtocol, most: int) -> Exchange | None:
     """Begin the exchange of a request whose head has come, None where it goes gunicorn's way.
 
     Its body has up to `most` bytes.
     """
-    path = parser.path
+    raw_path = parser.path
+    path = _publish_path(raw_path)
     if (
-        _PUBLISH.fullmatch(path) is None
+        path is None
         or parser.method != b"POST"
         or parser.http_version != _VERSION
         or parser.is_chunked
@@ -149,8 +158,8 @@ def exchange_of(parser: H1CProtocol, most: int) -> Exchange | None:
         "type": "http",
         "http_version": "1.1",
         "method": "POST",
-        "path": path.decode("ascii"),
-        "raw_path": path,
+        "path": path,
+        "raw_path": raw_path,
         "query_string": b"",
         "headers": list(headers),
     }

@@ -162,7 +162,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         self._exchange = None
         if not self._closed:
             self._safe_write(answer)
-            await self._flow_control.drain()
+            if self._flow_control.write_paused:
+                await self._flow_control.drain()
         self._answering = None
         if keep_alive and not self._closed:
             self._answered_at = self.worker.loop.time()
@@ -180,9 +181,12 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and read no more for now once some are held back."""
-        super().data_received(data)
         parser = self._callback_parser
-        if isinstance(parser, Parser) and parser.early:
+        if parser is None or self._body_receiver is not None:
+            super().data_received(data)  # no HTTP/1, or a request that goes gunicorn's way
+        else:
+            self._feed_callback_parser(data)
+        if parser is not None and parser.early:
             self._pause_reading()
 
     def pause_writing(self) -> None:

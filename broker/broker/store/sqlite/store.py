@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -219,8 +219,10 @@ class SqliteStore:
 
     # -- log ---------------------------------------------------------------------------------------
 
-    async def append(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
-        return await self._log.append(self._topics[topic], messages)
+    def append(
+        self, topic: str, messages: Sequence[NewMessage]
+    ) -> Coroutine[Any, Any, Sequence[Appended]]:
+        return self._log.append(self._topics[topic], messages)
 
     async def read(
         self,
