@@ -50,7 +50,8 @@ _Text = Annotated[str, Meta(min_length=1)]
 _Uri = Annotated[str, Meta(pattern=URI_REFERENCE)]
 _Timestamp = Annotated[str, Meta(pattern=_PLAIN_TIME)]
 
-ATTRIBUTE_NAME = "[a-z0-9]{1,64}"
+_MAX_NAME = 64
+ATTRIBUTE_NAME = f"[a-z0-9]{{1,{_MAX_NAME}}}"
 _attribute_name = re.compile(ATTRIBUTE_NAME)
 _NAME_RULE = "attribute names are 1 to 64 lower-case letters and digits, and never data"
 # CloudEvents 1.0.2, section "Type System", String; lone surrogates besides
@@ -433,8 +434,12 @@ def _faults_of(attributes: Mapping[str, str | int | bool]) -> list[Fault]:
     return faults
 
 
-@lru_cache(256)
 def _may_be_named(name: str) -> bool:
+    return len(name) <= _MAX_NAME and _is_name(name)
+
+
+@lru_cache(256)
+def _is_name(name: str) -> bool:
     return name != "data" and _attribute_name.fullmatch(name) is not None
 
 

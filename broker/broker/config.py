@@ -19,13 +19,13 @@ T = TypeVar("T")
 _CREDENTIALS = re.compile(r"[^/,@]+@")
 _MIB = 1024 * 1024
 _SECRET = ("BROKER_ADMIN_KEY", "BROKER_ENCRYPTION_KEY")
-MOST_USUAL_COURIERS = 4
+MOST_COURIERS_BY_DEFAULT = 4
 _TRUE, _FALSE = {"true", "on", "yes", "1"}, {"false", "off", "no", "0"}
 
 
-def _usual_couriers() -> int:
+def _couriers_by_default() -> int:
     """Return as many as there are cores to be used, but no more than one worker can keep busy."""
-    return min(len(os.sched_getaffinity(0)), MOST_USUAL_COURIERS)
+    return min(len(os.sched_getaffinity(0)), MOST_COURIERS_BY_DEFAULT)
 
 
 class WrongSetting(Exception):
@@ -58,7 +58,7 @@ class Settings:
     max_batch_bytes: int = 16 * _MIB
     min_free_bytes: int = 256 * _MIB
     drain_s: float = 20.0
-    couriers: int = field(default_factory=_usual_couriers)
+    couriers: int = field(default_factory=_couriers_by_default)
 
     @property
     def node_url(self) -> str:

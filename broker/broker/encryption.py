@@ -33,7 +33,7 @@ class Cipher:
     """Encrypts with the first key, and decrypts with each."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        # Imported here: it takes 6 MB, which a broker without keys is spared in both its processes.
+        # Imported here: it takes 6 MB, which a broker without keys is spared.
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

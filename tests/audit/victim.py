@@ -85,7 +85,7 @@ class Victim:
             self._send(signal.SIGCONT, paused)
 
     def _couriers(self) -> list[psutil.Process]:
-        """List the couriers, if any, the oldest first: killed in turn, each has its own."""
+        """List the couriers, if any, the oldest first: what is killed comes last the next time."""
         return sorted(self._parts(couriers=True), key=psutil.Process.create_time)
 
     def _above_couriers(self) -> list[psutil.Process]:

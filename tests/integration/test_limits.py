@@ -27,7 +27,7 @@ from broker import (
 )
 from broker.api import asgi, publish, under_way
 from broker.api import pull as pull_api
-from broker.cli import protocol, serve
+from broker.cli import protocol, serve, worker
 from broker.config import Settings
 from broker.dashboard import guesses
 from broker.dispatch import courier, frames, memory
@@ -91,6 +91,7 @@ LIMITS = {
     "gRPC calls of one connection": count(port.MOST_CALLS_OF_A_CONNECTION),
     "first head of a connection": seconds(protocol.HEAD_S),
     "pause between two requests": seconds(serve.KEEP_ALIVE_S),
+    "pause between two requests while the broker stops": seconds(worker.AT_REST_S),
     "bodies of requests under way, together": bytes_(
         under_way.most_bytes(Settings().max_batch_bytes)
     ),

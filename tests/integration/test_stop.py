@@ -75,6 +75,7 @@ def test_sigterm_stops_with_connections_open(start_broker: StartBroker) -> None:
 
         assert broker.stop() == 0
     assert "Traceback" not in broker.log()
+    assert "Forcing close" not in broker.log()
 
 
 def test_silent_connections_hold_up_nobody(start_broker: StartBroker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import pairwise
@@ -182,7 +183,7 @@ def test_streams_are_answered_in_order_however_they_are_cut(
 
 @contextlib.asynccontextmanager
 async def waiting_app() -> AsyncIterator[tuple[Any, asyncio.Event, list[bytes]]]:
-    """Serve an application that answers once it may."""
+    """Serve an application that answers once it may, and keeps what it has got until then."""
     may, bodies = asyncio.Event(), []
 
     async def wait(scope: Event, receive: Receive, send: Send) -> None:
@@ -194,7 +195,10 @@ async def waiting_app() -> AsyncIterator[tuple[Any, asyncio.Event, list[bytes]]]
     yield worker_with(wait), may, bodies
 
 
-async def test_connection_is_not_closed_while_a_publish_is_under_way() -> None:
+async def test_connection_is_not_closed_while_a_publish_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
     async with waiting_app() as (worker, may, _):
         worker.cfg.set("keepalive", 1)
         async with listening(worker) as port, connected(port) as (reader, writer):
@@ -207,18 +211,63 @@ async def test_connection_is_not_closed_while_a_publish_is_under_way() -> None:
 
 
 async def test_publish_goes_on_though_its_client_has_gone() -> None:
-    async with (
-        waiting_app() as (worker, may, bodies),
-        listening(worker) as port,
-        connected(port) as (_, writer),
-    ):
+    begun, may, kept = asyncio.Event(), asyncio.Event(), []
+
+    async def keep(scope: Event, receive: Receive, send: Send) -> None:
+        begun.set()
+        await may.wait()
+        kept.append((await receive())["body"])
+
+    worker = worker_with(keep)
+    async with listening(worker) as port, connected(port) as (_, writer):
         writer.write(request(b"mine"))
-        await asyncio.to_thread(eventually, lambda: bodies)
+        await asyncio.wait_for(begun.wait(), 10)
         writer.transport.abort()
         await asyncio.to_thread(eventually, lambda: worker.nr_conns == 0)
+        await asyncio.sleep(0.05)
         may.set()
-        await asyncio.sleep(0)
-    assert bodies == [b"mine"]
+        await asyncio.to_thread(eventually, lambda: kept)
+    assert kept == [b"mine"]
+
+
+async def test_requests_sent_ahead_wait_with_their_sender() -> None:
+    """Each answer would otherwise let in a quarter of a megabyte more."""
+    held: list[int] = []
+
+    async def answer(scope: Event, receive: Receive, send: Send) -> None:
+        (connection,) = worker.connections
+        held.append(len(connection._callback_parser.early))
+        await echo(scope, receive, send)
+
+    worker = worker_with(answer)
+    async with listening(worker) as port, connected(port) as (reader, writer):
+        writer.write(request(b"x" * 1000) * 6000 + request(b"the end", b"Connection: close"))
+        answers = await asyncio.wait_for(reader.read(), 60)
+    assert answers.count(b"HTTP/1.1 201 ") == len(held) == 6001
+    assert max(held) < 1 << 20
+
+
+async def test_client_that_sends_ahead_and_takes_nothing_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "STALL_S", 0.3)
+
+    async def answer(scope: Event, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * (1 << 20)})
+
+    def answering() -> list[Any]:
+        return [task for task in asyncio.all_tasks(loop) if "Protocol._answer" in repr(task)]
+
+    loop, worker = asyncio.get_running_loop(), worker_with(answer)
+    async with listening(worker) as port:
+        with contextlib.closing(socket.socket()) as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, ("127.0.0.1", port))
+            await loop.sock_sendall(connection, request(b"{}") * 20)
+            await asyncio.to_thread(eventually, answering)
+            await asyncio.to_thread(eventually, lambda: worker.nr_conns == 0)
+            await asyncio.to_thread(eventually, lambda: not answering())
 
 
 async def test_at_a_stop_who_is_at_rest_has_a_while_and_who_waits_gets_the_answer() -> None:
@@ -299,19 +348,37 @@ async def test_connection_without_a_next_request_is_closed(
         await asyncio.to_thread(eventually, lambda: worker.nr_conns == 0)
 
 
-async def test_application_that_fails_ends_the_connection() -> None:
+@pytest.mark.parametrize("way", ["short", "gunicorn's"])
+async def test_application_that_fails_is_answered_for(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "gunicorn's":
+        monkeypatch.setattr(protocol, "exchange_of", lambda *_: None)
+
     async def fail(scope: Event, receive: Receive, send: Send) -> None:
         raise RuntimeError("no")
 
     async with listening(worker_with(fail)) as port, connected(port) as (reader, writer):
         writer.write(request(b"{}"))
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+
+
+async def test_what_another_server_says_of_itself_is_not_said_twice() -> None:
+    """An answer that is handed on has a Date and a Server already."""
+    exchange = Exchange({}, keep_alive=True)
+    headers = [(b"date", b"Mon, 30 Nov 2026 12:00:00 GMT"), (b"server", b"another")]
+    await exchange.send({"type": "http.response.start", "status": 201, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": b""})
+    answer = exchange.answer(keep_alive=True).lower()
+    assert answer.count(b"\r\ndate:") == answer.count(b"\r\nserver:") == 1
 
 
 @pytest.mark.parametrize(
     ("headers", "bodies", "why"),
     [
         ([(b"location", b"/a\r\nset-cookie: b")], [(b"", False)], "end of a line"),
+        ([(b"location", b"/a\rset-cookie: b")], [(b"", False)], "end of a line"),
         ([(b"content-length", b"2")], [(b"a", False)], "length"),
         ([], [(b"a", True)], "did not finish"),
         ([], [], "did not finish"),

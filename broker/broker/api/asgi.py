@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _TOPICS = "/v1/topics/"
 MAX_CONTROL_BYTES = 1024 * 1024
 MOST_HOSTS = 256
-MOST_PLACES = 1024  # remembered, of some kilobytes at most
+MOST_PLACES = 1024  # remembered, of 4 KiB at most
 _PUBLISHING = ("publish", "produce")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 

@@ -19,7 +19,7 @@ from gunicorn.asgi.protocol import (
 from gunicorn_h1c import H1CProtocol
 
 _PUBLISH = re.compile(rb"/v1/topics/[A-Za-z0-9_.~-]+/messages")
-_MOST_PATHS = 1024  # remembered, of some kilobytes at most
+_MOST_PATHS = 1024  # remembered, of 4 KiB at most
 _VERSION = (1, 1)
 # What publishers, and the libraries they use, send. Others, and any with an underscore, may say
 # something to gunicorn.
@@ -109,21 +109,21 @@ class Exchange:
         """Render the answer. Raises NoAnswer."""
         if not self._complete:
             raise NoAnswer("the application did not finish it")
-        length, said = b"%d" % len(self._answer_body), None
-        lines = []
-        for name, value in self._headers:
-            lines.append(b"%s: %s\r\n" % (name, value))
-            if name == b"content-length":
-                said = value
-        if said is None:
+        length = b"%d" % len(self._answer_body)
+        given = dict(self._headers)
+        lines = [b"%s: %s\r\n" % header for header in self._headers]
+        if b"content-length" not in given:
             lines.append(b"content-length: %s\r\n" % length)
-        elif said != length:
+        elif given[b"content-length"] != length:
             raise NoAnswer("its length is not the one it says")
-        lines += (_CACHED_SERVER_HEADER, _get_cached_date_header())
+        if b"server" not in given:
+            lines.append(_CACHED_SERVER_HEADER)
+        if b"date" not in given:
+            lines.append(_get_cached_date_header())
         if not keep_alive:
             lines.append(b"Connection: close\r\n")
         head = b"".join(lines)
-        if head.count(b"\n") != len(lines):
+        if not head.count(b"\n") == head.count(b"\r") == len(lines):
             raise NoAnswer("a header has the end of a line in it")
         status_line = _get_cached_status_line(_VERSION, self._status)
         return b"".join((status_line, head, b"\r\n", self._answer_body))

@@ -15,6 +15,7 @@ A publish that comes in one piece is answered without what gunicorn does for req
 """
 
 import asyncio
+import logging
 import math
 from typing import Any
 
@@ -26,11 +27,15 @@ from broker.api.problems import problem
 from broker.cli.exchange import Exchange, exchange_of
 from broker.errors import BrokerError
 
+log = logging.getLogger(__name__)
+
 HEAD_S = 10.0  # until a new connection has sent the head of a request
 LAST_LOOK_S = 0.1  # for what has come while the loop did not turn, before a connection is closed
 STALL_S = 60.0  # for so long a client may take nothing of what waits for it
 REFUSING_S = 1.0  # until a connection that is refused has sent something
 PIECE = 64 * 1024  # what the parser keeps behind the end of a request
+# A parser's buffer grows to what it is fed while it reads a head, and keeps that size.
+FIRST_PIECE = 8 * 1024
 
 
 class TooManyConnections(BrokerError):
@@ -61,14 +66,16 @@ class Parser(H1CProtocol):  # type: ignore[misc]
 
     def feed(self, data: bytes) -> None:
         """Take bytes in, up to the end of a request."""
-        if len(data) <= PIECE and not self.is_complete:
+        if len(data) <= FIRST_PIECE and not self.is_complete:
             super().feed(data)
             return
-        for start in range(0, len(data), PIECE):
+        start, end = 0, FIRST_PIECE
+        while start < len(data):
             if self.is_complete:
                 self.early += data[start:]
                 return
-            super().feed(data[start : start + PIECE])
+            super().feed(data[start:end])
+            start, end = end, end + PIECE
 
     def remaining(self) -> bytes:
         """Return what has come of the next requests."""
@@ -137,35 +144,41 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         going_on = bool(super()._feed_callback_parser(data))
-        exchange = self._exchange
-        if exchange is None or self._answering is not None:
-            return going_on
+        if self._exchange is not None and self._answering is None:
+            self._begin(self._exchange, going_on=going_on)
+        parser = self._callback_parser
+        if parser is not None and parser.early:
+            self._pause_reading()
+        return going_on
+
+    def _begin(self, exchange: Exchange, *, going_on: bool) -> None:
         if not going_on:
             self._exchange = None
         elif self._callback_parser.is_complete:
             self._answering = self.worker.loop.create_task(self._answer(exchange))
         else:  # what is missing may take its time
             self._exchange = None
-            super()._on_headers_complete()
+            super()._on_headers_complete()  # finds no fault: all that it looks for has been seen
             super()._on_body(exchange.body)
-        return going_on
 
     async def _answer(self, exchange: Exchange) -> None:
         """Have a publish answered, and turn to the next request."""
+        keep_alive = exchange.keep_alive
         try:
             await self.app(exchange.scope, exchange.receive, exchange.send)
-            keep_alive = exchange.keep_alive and self.worker.alive
-            answer = exchange.answer(keep_alive=keep_alive)
+            if not self._closed:
+                keep_alive = keep_alive and self.worker.alive
+                self._safe_write(exchange.answer(keep_alive=keep_alive))
         except Exception:
-            self.log.exception("A request got no answer.")
-            keep_alive, answer = False, b""
+            log.exception("A request got no answer.", extra={"action": "request_failed"})
+            keep_alive = False
+            if not self._closed:
+                self._send_error_response(500, "Internal Server Error")
         self._exchange = None
-        if not self._closed:
-            self._safe_write(answer)
-            if self._flow_control.write_paused:
-                await self._flow_control.drain()
+        if self._flow_control.write_paused:
+            await self._flow_control.drain()
         self._answering = None
-        if keep_alive and not self._closed:
+        if keep_alive and self.worker.alive and not self._closed:
             self._answered_at = self.worker.loop.time()
             self._turn_to_next()
         else:
@@ -175,19 +188,17 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         parser = self._callback_parser
         early = parser.remaining()
         parser.reset()
-        self._resume_reading()
         if early:
             self._feed_callback_parser(early)
+        if not parser.early:
+            self._resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in, and read no more for now once some are held back."""
-        parser = self._callback_parser
-        if parser is None or self._body_receiver is not None:
+        """Take bytes in; of those that are held back some, and then no more are read for now."""
+        if self._callback_parser is None or self._body_receiver is not None:
             super().data_received(data)  # no HTTP/1, or a request that goes gunicorn's way
         else:
             self._feed_callback_parser(data)
-        if parser is not None and parser.early:
-            self._pause_reading()
 
     def pause_writing(self) -> None:
         """Watch a client for whom more waits than its connection takes."""
@@ -206,6 +217,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         self.worker.connections.discard(self)
         if self._exchange is not None:
             self._exchange.leave()
+        if self._answering is not None:
+            self._flow_control.resume_writing()  # nobody else wakes who waits for that
         if self._awaiting_request:
             self._request_ready.set()  # it would otherwise wait for some seconds
         if self._task is None or self._task.done():

@@ -16,7 +16,7 @@ KEEP_ALIVE_S = 75
 STOP_MARGIN_S = 15
 BACKLOG = 2048
 MOST_CONNECTIONS = 10_000
-RESERVED_FILES = 200  # of what may be open: the store, gRPC, the courier, and some to spare
+RESERVED_FILES = 200  # of what may be open: the store, gRPC, couriers, and some to spare
 _HEARTBEAT_FOLDER = "/dev/shm"  # noqa: S108 in memory: no heartbeat waits for a disk
 
 

@@ -82,10 +82,10 @@ class CourierLine(asyncio.Protocol):
             self._keep(asyncio.create_task(self._begin(), name="courier start"))
 
     async def _begin(self) -> None:
+        self._broken = True  # until it is started
         try:
             await self.start()
         except OSError as error:
-            self._broken = True
             _tell_of_failure(error)
             await self._replace()
 

@@ -44,7 +44,7 @@ class Couriers:
 
     def alive(self) -> bool:
         """Say whether all are at work that are needed."""
-        return not any(line.broken() for line in self._lines)
+        return not any(line.broken() and line.endpoint_count() for line in self._lines)
 
     def reaches(self, endpoint: int) -> bool:
         """Say whether an endpoint's jobs can be sent now."""

@@ -705,6 +705,8 @@ class Pump:
 
     def _agreed(self, agreement: Agreement) -> None:
         """Hear that the endpoint has agreed to be sent to."""
+        if self._shard.lost:
+            return  # the subscription is gone, and the couriers have forgotten its endpoint
         self._use(replace(self.subscription, agreement=agreement))
         self._remember(self.subscription, agreement)
 

@@ -24,13 +24,16 @@ class Reminders:
         if self._timer is None:
             self._set_timer(self._wait_s)
 
-    def _set_timer(self, wait_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Call those whose time has come."""
         now, asked = self._monotonic(), self._asked
-        while asked and asked[0][0] <= now:
-            asked.popleft()[1]()  # may ask again, and finds the timer set
-        self._timer = None
-        if asked:
-            self._set_timer(asked[0][0] - now)
+        try:
+            while asked and asked[0][0] <= now:
+                asked.popleft()[1]()  # may ask again, and finds the timer set
+        finally:
+            self._timer = None
+            if asked:
+                self._set_timer(max(0.0, asked[0][0] - now))
+
+    def _set_timer(self, wait_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.look)
