@@ -107,6 +107,13 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
             await writer.wait_closed()
 
 
+@pytest.fixture(params=["short", "gunicorn's"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Requests go the short way, and then gunicorn's."""
+    with gunicorns_way(monkeypatch) if request.param == "gunicorn's" else contextlib.nullcontext():
+        yield
+
+
 async def answers_to(stream: bytes, last: bytes = b"", cuts: Sequence[int] = ()) -> bytes:
     """Send a stream in pieces, each its own read at the other end; return all that is answered.
 
@@ -295,14 +302,12 @@ async def test_at_a_stop_who_is_at_rest_has_a_while_and_who_waits_gets_the_answe
         await asyncio.to_thread(eventually, lambda: worker.nr_conns == 0)
 
 
-@pytest.mark.parametrize("way", ["short", "gunicorn's"])
+@pytest.mark.usefixtures("way")
 async def test_what_came_while_the_process_stood_still_is_read_before_a_connection_is_closed(
-    monkeypatch: pytest.MonkeyPatch, way: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Timers come before the turn of a request that has been read."""
     monkeypatch.setattr(protocol, "HEAD_S", 0.3)
-    if way == "gunicorn's":
-        monkeypatch.setattr(protocol, "exchange_of", lambda *_: None)
     async with waiting_app() as (worker, may, _), listening(worker) as port:
         may.set()
         async with connected(port) as (reader, writer):
@@ -331,12 +336,10 @@ async def test_application_hears_that_its_client_has_gone() -> None:
     assert heard == ["http.request", "http.disconnect", "http.disconnect"]
 
 
-@pytest.mark.parametrize("way", ["short", "gunicorn's"])
+@pytest.mark.usefixtures("way")
 async def test_connection_without_a_next_request_is_closed(
-    monkeypatch: pytest.MonkeyPatch, way: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if way == "gunicorn's":
-        monkeypatch.setattr(protocol, "exchange_of", lambda *_: None)
     monkeypatch.setattr(protocol, "HEAD_S", 0.5)
     worker = worker_with(echo)
     worker.cfg.set("keepalive", 1)
@@ -348,13 +351,8 @@ async def test_connection_without_a_next_request_is_closed(
         await asyncio.to_thread(eventually, lambda: worker.nr_conns == 0)
 
 
-@pytest.mark.parametrize("way", ["short", "gunicorn's"])
-async def test_application_that_fails_is_answered_for(
-    monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    if way == "gunicorn's":
-        monkeypatch.setattr(protocol, "exchange_of", lambda *_: None)
-
+@pytest.mark.usefixtures("way")
+async def test_application_that_fails_is_answered_for() -> None:
     async def fail(scope: Event, receive: Receive, send: Send) -> None:
         raise RuntimeError("no")
 

@@ -9,7 +9,6 @@ import socket
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,16 +30,16 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @contextlib.asynccontextmanager
 async def serving(most: int) -> AsyncIterator[tuple[Any, int]]:
-    """Serve an application that sends without end."""
+    """Serve an application that sends without end; gives the worker and the port."""
 
     async def send_on(scope: Any, receive: Any, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while server.worker.nr_conns:
+        while worker.nr_conns:
             await send({"type": "http.response.body", "body": PART, "more_body": True})
 
-    server = SimpleNamespace(worker=worker_with(send_on, most))
-    async with listening(server.worker) as port:
-        yield server, port
+    worker = worker_with(send_on, most)
+    async with listening(worker) as port:
+        yield worker, port
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -64,31 +63,31 @@ async def asked(port: int) -> socket.socket:
 
 async def test_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STALL_S", 0.2)
-    async with serving(10) as (server, port):
+    async with serving(10) as (worker, port):
         with contextlib.closing(await asked(port)) as connection:
-            await until(lambda: server.worker.nr_conns == 1)
-            await until(lambda: server.worker.nr_conns == 0)
+            await until(lambda: worker.nr_conns == 1)
+            await until(lambda: worker.nr_conns == 0)
             async with asyncio.timeout(15):
                 await read_to_the_end(connection)
 
 
 async def test_client_that_takes_a_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STALL_S", 1.0)  # longer than a busy machine lets a loop wait
-    async with serving(10) as (server, port):
+    async with serving(10) as (worker, port):
         with contextlib.closing(await asked(port)) as connection:
             loop = asyncio.get_running_loop()
             until_at = loop.time() + 3 * protocol.STALL_S
             while loop.time() < until_at:  # longer than any that takes nothing is let be
                 assert await loop.sock_recv(connection, 1 << 22)
                 await asyncio.sleep(0.01)
-            assert server.worker.nr_conns == 1
-        await until(lambda: server.worker.nr_conns == 0)
+            assert worker.nr_conns == 1
+        await until(lambda: worker.nr_conns == 0)
 
 
 async def test_connection_beyond_the_limit_is_told_so_and_closed() -> None:
-    async with serving(2) as (server, port):
+    async with serving(2) as (worker, port):
         first, second = await asked(port), await asked(port)
-        await until(lambda: server.worker.nr_conns == 2)
+        await until(lambda: worker.nr_conns == 2)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUEST)
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -97,13 +96,13 @@ async def test_connection_beyond_the_limit_is_told_so_and_closed() -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 5\r\n" in answer
         assert b'"code":"too_many_connections"' in answer
-        assert server.worker.nr_conns == 2
+        assert worker.nr_conns == 2
         first.close()
-        await until(lambda: server.worker.nr_conns == 1)
+        await until(lambda: worker.nr_conns == 1)
         with contextlib.closing(await asked(port)):
-            await until(lambda: server.worker.nr_conns == 2)
+            await until(lambda: worker.nr_conns == 2)
         second.close()
-        await until(lambda: server.worker.nr_conns == 0)
+        await until(lambda: worker.nr_conns == 0)
 
 
 async def test_connection_beyond_the_limit_that_says_nothing_is_closed(
@@ -123,9 +122,9 @@ async def answered(scope: Any, receive: Any, send: Send) -> None:
 
 async def test_request_that_came_while_the_loop_was_held_up_is_answered() -> None:
     """It came in time, but the connection's time is over before the loop has looked."""
-    async with serving(10) as (server, port):
-        server.worker.asgi = answered
-        server.worker.cfg.set("keepalive", 1)
+    async with serving(10) as (worker, port):
+        worker.asgi = answered
+        worker.cfg.set("keepalive", 1)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with contextlib.closing(writer):
             for _ in range(2):
@@ -159,9 +158,9 @@ async def test_connection_that_has_ended_is_freed_without_a_search_for_cycles(
     monkeypatch.setattr(protocol.Parser, "__init__", remembered)
     said = b"connection: close\r\n" if closes == "server" else b""
     head = b"POST / HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n"
-    async with serving(10) as (server, port):
-        server.worker.asgi = answer
-        server.worker.cfg.set("asgi_disconnect_grace_period", 0)
+    async with serving(10) as (worker, port):
+        worker.asgi = answer
+        worker.cfg.set("asgi_disconnect_grace_period", 0)
         gc.disable()
         try:
             for _ in range(3):
@@ -169,7 +168,7 @@ async def test_connection_that_has_ended_is_freed_without_a_search_for_cycles(
                 writer.write(head % (said, 3 * len(PART)) + 3 * PART)
                 assert b" 204 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
                 writer.close()
-            await until(lambda: server.worker.nr_conns == 0)
+            await until(lambda: worker.nr_conns == 0)
             await until(lambda: len(kept) == 3 and not any(each() for each in kept))
         finally:
             gc.enable()

@@ -48,16 +48,19 @@ class NoAnswer(Exception):
 
 
 class Exchange:
-    """A request, as ASGI tells of it, and the application's answer."""
+    """A request, as ASGI tells of it, and the application's answer.
+
+    `body` is the request's, as far as it has come.
+    """
 
     __slots__ = (
         "_answer_body",
-        "_body",
         "_complete",
         "_gone",
         "_headers",
         "_status",
         "_taken",
+        "body",
         "keep_alive",
         "scope",
     )
@@ -65,22 +68,13 @@ class Exchange:
     def __init__(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
-        self._body = b""
+        self.body = b""
         self._taken = False
         self._gone: asyncio.Event | None = None
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._answer_body = b""
         self._complete = False
-
-    def add(self, chunk: bytes) -> None:
-        """Take in a part of the request's body."""
-        self._body = self._body + chunk if self._body else chunk
-
-    @property
-    def body(self) -> bytes:
-        """The request's body, as far as it has come."""
-        return self._body
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Return the whole body, and after that only that the client has gone."""
@@ -89,7 +83,7 @@ class Exchange:
             await self._gone.wait()
             return {"type": "http.disconnect"}
         self._taken = True
-        return {"type": "http.request", "body": self._body, "more_body": False}
+        return {"type": "http.request", "body": self.body, "more_body": False}
 
     def leave(self) -> None:
         """Hear that the client has gone."""

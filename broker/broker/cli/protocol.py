@@ -140,7 +140,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         if self._exchange is None:
             super()._on_body(chunk)
         else:
-            self._exchange.add(chunk)
+            self._exchange.body += chunk
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         going_on = bool(super()._feed_callback_parser(data))
