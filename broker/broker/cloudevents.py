@@ -522,7 +522,7 @@ def binary_headers(attributes: bytes, data: bytes | None, sequence: int) -> list
     if _may_stand_as_they_are(decoded.values()):
         lines += [f"ce-{name}: {value}" for name, value in decoded.items()]
     else:
-        lines += [header_line(f"ce-{name}", encode_header_value(v)) for name, v in decoded.items()]
+        lines += [f"ce-{name}: {encode_header_value(value)}" for name, value in decoded.items()]
     lines.append(f"ce-sequence: {sequence}")
     return lines
 
@@ -533,12 +533,7 @@ def _may_stand_as_they_are(values: Collection[str | int | bool]) -> bool:
         together = "".join(values)  # type: ignore[arg-type]
     except TypeError:
         return False
-    return "" not in values and not _NEEDS_ENCODING.search(together)
-
-
-def header_line(name: str, value: str) -> str:
-    """Write a header as libcurl takes it, which drops one with nothing after the colon."""
-    return f"{name}: {value}" if value else f"{name};"
+    return not _NEEDS_ENCODING.search(together)
 
 
 def structured(attributes: bytes, data: bytes | None, sequence: int | None) -> bytes:

@@ -113,9 +113,8 @@ def _check_published_again(event: Event) -> None:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """Read a header line as libcurl takes it: `name;` is a header without a value."""
-    name, colon, value = line.partition(":")
-    return (name, value.strip(" ")) if colon else (line.removesuffix(";"), "")
+    name, _, value = line.partition(":")
+    return name, value.strip(" ")
 
 
 def _same(attributes: dict[str, Any], data: bytes | None, again: bytes | None) -> bool:

@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from broker.boot_time import boot_time
-from broker.dispatch.courier import SMALL_BODY_BYTES, Transfer
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint as Told
 from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.transfers import SMALL_BODY_BYTES, Transfer
 from broker.subscription import Subscription
 from broker.targets import parse_allowed_targets
 from broker.tls import Tls

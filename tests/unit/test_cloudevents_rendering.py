@@ -184,9 +184,9 @@ def test_content_type_is_the_events_or_fits_the_data(
     assert binary_headers(json.dumps(event).encode(), data, 1)[0] == f"content-type: {header}"
 
 
-def test_header_without_a_value_is_written_as_libcurl_takes_it() -> None:
+def test_attribute_without_a_value_is_a_header_without_one() -> None:
     lines = binary_headers(b'{"id":"1","empty":""}', None, 1)
-    assert "ce-empty;" in lines
+    assert "ce-empty: " in lines
 
 
 @pytest.mark.parametrize(

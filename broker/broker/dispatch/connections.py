@@ -70,6 +70,11 @@ class Connections:
         else:
             self._unregister(descriptor)
 
+    def let_go(self, descriptor: int) -> None:
+        """Watch a socket no more that is still open: a copy of it would keep it registered."""
+        self._wanted.pop(descriptor, None)
+        self._unregister(descriptor)
+
     def ended(self) -> Iterator[tuple[pycurl.Curl, int]]:
         """Move on what is due, and yield each transfer that has ended, with its error or 0."""
         now = time.monotonic()

@@ -1,6 +1,5 @@
 """Where and how a subscription's requests go, as the courier is told."""
 
-from broker.cloudevents import header_line
 from broker.consent import Question, origin_line
 from broker.dispatch.frames import Endpoint
 from broker.subscription import Subscription
@@ -35,5 +34,5 @@ def question_lines(subscription: Subscription, question: Question) -> list[str]:
 def _own_lines(subscription: Subscription) -> list[str]:
     return [
         f"webhook-subscription: {subscription.topic}/{subscription.name}",
-        *(header_line(name, value) for name, value in subscription.headers.items()),
+        *(f"{name}: {value}" for name, value in subscription.headers.items()),
     ]

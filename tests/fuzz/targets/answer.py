@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, cast
 
 from broker.consent import Agreement, Question, covers, judge
-from broker.dispatch.courier import MAX_BATCH_ANSWER_BYTES, Transfer
+from broker.dispatch.answer import MAX_BATCH_ANSWER_BYTES
 from broker.dispatch.frames import (
     MAX_ANSWER_BYTES,
     Endpoint,
@@ -29,6 +29,7 @@ from broker.dispatch.policy import (
     decide,
     hold_s,
 )
+from broker.dispatch.transfers import Transfer
 from broker.dispatch.verdicts import positions_of
 from broker.subscription import RetryPolicy
 from broker_client.answers import parse_retry_after
