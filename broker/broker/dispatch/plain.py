@@ -87,7 +87,9 @@ class Request:
         "text",
     )
 
-    def __init__(self, job: int, endpoint: Endpoint, authority: str, text: bytes) -> None:
+    def __init__(
+        self, job: int, endpoint: Endpoint, authority: str, text: bytes, started: float
+    ) -> None:
         self.job = job
         self.endpoint = endpoint
         self.authority = authority
@@ -96,8 +98,8 @@ class Request:
         # Where a connection that was used before breaks without an answer: its end may have come
         # while the request was on its way to it.
         self.may_repeat = not endpoint.once
-        self.started = time.monotonic()
-        self.late_at = self.started + endpoint.timeout_ms / 1000
+        self.started = started
+        self.late_at = started + endpoint.timeout_ms / 1000
 
 
 class Connection:
@@ -126,9 +128,12 @@ class Connection:
         self.descriptor = opened.fileno()
         self.authority = authority
         self.parser: Any = HttpResponseParser(self)
-        # As libcurl has it: there are endpoints that end a line with nothing but a line feed.
+        # Each answer is taken by itself, so that no request of a stranger hides behind it.
         self.parser.set_dangerous_leniencies(
-            lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
+            lenient_headers=True,
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_optional_lf_after_cr=True,
         )
         self.used = False
         self.rests_since = 0.0
@@ -190,12 +195,18 @@ class PlainRequests:
     """The requests that are out, and the connections: busy, or at rest for further requests."""
 
     def __init__(
-        self, epoll: select.epoll, opens: Opens, user_agent: str, may_send: Callable[[], bool]
+        self,
+        epoll: select.epoll,
+        opens: Opens,
+        user_agent: str,
+        may_send: Callable[[], bool],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._epoll = epoll
         self._opens = opens
         self._user_agent = user_agent
         self._may_send = may_send
+        self._monotonic = monotonic
         self._targets: dict[int, Target] = {}
         self._connections: dict[int, Connection] = {}
         self._at_rest: defaultdict[str, list[Connection]] = defaultdict(list)
@@ -231,7 +242,7 @@ class PlainRequests:
             len(body),
             body,
         )
-        request = Request(job.id, endpoint, authority, text)
+        request = Request(job.id, endpoint, authority, text, self._monotonic())
         self._out[endpoint.timeout_ms][job.id] = request
         self._late_at = min(self._late_at, request.late_at)
         connection = self._take(request)
@@ -328,18 +339,22 @@ class PlainRequests:
         try:
             connection.parser.feed_data(data)
         except HttpParserUpgrade:
-            connection.complete = True
+            connection.complete, connection.goes_on = True, False
         except HttpParserError:
-            if not connection.complete:
-                self._close(connection)
-                self._fail(request, NO_HTTP)
-                return
             connection.goes_on = False
-        if connection.complete:
+            if not connection.complete:
+                self._refuse(connection, request)
+                return
+        if connection.complete and connection.status >= 100:
             self._finish(connection, request)
-        elif not connection.head and connection.received > MAX_HEAD_BYTES:
-            self._close(connection)
-            self._fail(request, NO_HTTP)
+        elif connection.complete or (not connection.head and connection.received > MAX_HEAD_BYTES):
+            self._refuse(connection, request)
+
+    def _refuse(self, connection: Connection, request: Request) -> None:
+        """Take an answer for none. libcurl may read it: the next attempt is made there."""
+        self._close(connection)
+        self._fail(request, NO_HTTP)
+        self.forget(request.endpoint.id)
 
     def _break(self, connection: Connection, request: Request, *, reset: bool) -> None:
         """A connection has ended with a request on it."""
@@ -356,7 +371,7 @@ class PlainRequests:
 
     def _finish(self, connection: Connection, request: Request) -> None:
         del self._out[request.endpoint.timeout_ms][request.job]
-        took = round((time.monotonic() - request.started) * 1000)
+        took = round((self._monotonic() - request.started) * 1000)
         self._ended.append(connection.answer.outcome(request.job, connection.status, took))
         if connection.goes_on and connection.unsent is None:
             self._rest(connection)
@@ -365,7 +380,7 @@ class PlainRequests:
 
     def _fail(self, request: Request, reason: str) -> None:
         del self._out[request.endpoint.timeout_ms][request.job]
-        took = round((time.monotonic() - request.started) * 1000)
+        took = round((self._monotonic() - request.started) * 1000)
         self._ended.append(Outcome(request.job, 0, reason, took))
 
     def _rest(self, connection: Connection) -> None:
@@ -374,7 +389,7 @@ class PlainRequests:
             return
         connection.request = None
         connection.used = True
-        connection.rests_since = time.monotonic()
+        connection.rests_since = self._monotonic()
         self._at_rest[connection.authority].append(connection)
         self._rest_count += 1
         if self._look_at == _NEVER:
@@ -392,11 +407,11 @@ class PlainRequests:
 
     def wait_s(self) -> float:
         """Return how long nothing has to be done unless a connection has something."""
-        return max(min(self._late_at, self._look_at) - time.monotonic(), 0.0)
+        return max(min(self._late_at, self._look_at) - self._monotonic(), 0.0)
 
     def ended(self) -> list[Outcome]:
         """Return the outcomes since the last call, with those of requests that are late."""
-        now = time.monotonic()
+        now = self._monotonic()
         if now >= self._late_at:
             self._end_late(now)
         if now >= self._look_at:

@@ -94,7 +94,7 @@ class Transfer:
         if error and not too_long:
             reason = self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
             return Outcome(self.job, 0, reason, took)
-        if b"\r\n" not in self.headers:  # libcurl takes an answer cut off in its headers for one
+        if not _is_whole(self.headers):
             return Outcome(self.job, 0, BROKE, took)
         for line in self.headers:
             name, _, value = line.partition(b":")
@@ -229,6 +229,16 @@ class Transfers:
         if endpoint.once:
             curl.setopt(pycurl.PREREQFUNCTION, transfer.let_go_once)
         return transfer
+
+
+def _is_whole(lines: Sequence[bytes]) -> bool:
+    """Say whether a head came to its end: libcurl takes an answer cut off in it for one."""
+    for line in reversed(lines):
+        if line in (b"\r\n", b"\n"):
+            return True
+        if line.startswith(b"HTTP/"):
+            break
+    return False
 
 
 def _lines(lines: Sequence[str]) -> list[str]:
