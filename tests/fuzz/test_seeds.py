@@ -53,6 +53,7 @@ BREAKABLE = {
     "filters": "wants",
     "host": "AllowedHosts",
     "original": "subscribe",
+    "plain_answer": "PlainRequests",
     "schema": "checked",
     "settings": "settings_from",
     "signature": "signature_header",
@@ -90,7 +91,7 @@ WRONG = {
     "original": ("original._as_json", lambda _: b'"another"'),
     "settings": ("settings.settings_from", lambda _: Settings(port=0)),
     "signature": ("signature.signature_header", swapped),
-    "subscription": ("subscription._host", lambda _: "elsewhere.example"),
+    "subscription": ("subscription.host_of", lambda _: "elsewhere.example"),
     "structured_event": ("structured_event._carefully", lambda _: read_structured(OTHER, None)),
 }
 

@@ -199,7 +199,7 @@ class Transfers:
     def _new(self, endpoint: Endpoint) -> Transfer:
         curl = pycurl.Curl()
         transfer = Transfer(curl, endpoint, self._may_send)
-        host = _host(endpoint.url)
+        host = host_of(endpoint.url)
 
         def open_socket(_: int, address: tuple[int, int, int, tuple[str, int]]) -> object:
             family, kind, protocol, where = address
@@ -271,7 +271,8 @@ def _joined(files: list[str]) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
+    """Return the host of an endpoint's URL, an address without its brackets."""
     authority = url.split("://", 1)[1].split("/", 1)[0].split("?", 1)[0]
     if authority.startswith("["):
         return authority[1:].partition("]")[0]

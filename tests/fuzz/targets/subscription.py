@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from broker.dispatch.courier import _host
 from broker.dispatch.endpoint import endpoint_of
 from broker.dispatch.frames import decode_for_courier, encode
+from broker.dispatch.plain import target_of
+from broker.dispatch.transfers import host_of
 from broker.errors import InvalidRequest
 from broker.subscription import Subscription, updated
 from fuzz.events import check_refusal
@@ -39,4 +40,10 @@ def check(data: bytes) -> None:
         assert decode_for_courier(encode(endpoint)) == endpoint
         assert all("\n" not in line and "\r" not in line for line in endpoint.headers)
         # Whose host is allowed must be that which is dialled, and not what it looks like.
-        assert _host(after.endpoint).lower().rstrip("#") == urlsplit(after.endpoint).hostname
+        host = urlsplit(after.endpoint).hostname
+        assert host_of(after.endpoint).lower().rstrip("#") == host
+        if (target := target_of(endpoint, "broker")) is not None:
+            assert target.authority.rpartition(":")[0].strip("[]") == host
+            assert len(target.head.split(b"\r\n")) in (
+                len(endpoint.headers) + offset for offset in (4, 5)
+            )
