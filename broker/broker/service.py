@@ -1,5 +1,6 @@
 """The use cases, the same for every door."""
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace as replace_fields
 from uuid_utils import uuid7
 
@@ -75,6 +77,21 @@ MAX_PAGE = 1000
 
 CLOCKS_DIFFER_S = 60.0
 NO_CONSENT = ("awaited", "refused")
+
+
+class Placed(Struct, frozen=True):
+    """Messages that have their places in a topic's log, and are on disk once `durable` ends.
+
+    `size` is of their data; the publish began at `began_ns`, where that is to be traced.
+    """
+
+    topic: str
+    messages: Sequence[NewMessage]
+    batch: bool
+    appended: Sequence[Appended]
+    durable: asyncio.Future[None]
+    size: int
+    began_ns: int
 
 
 class Broker:
@@ -242,32 +259,60 @@ class Broker:
         self, topic: str, messages: Sequence[NewMessage], *, batch: bool = False
     ) -> Sequence[Appended]:
         """Store messages, all or none; return once they are on disk."""
-        found = self.topics.get(topic)
-        if found is None:
+        if topic not in self.topics:
             await self._ensure_topic(topic)
-        elif found.schema is not None:
-            self._schema_of(found, found.schema).check(messages, batch=batch)
-        size = sum([len(message.data or b"") for message in messages])
-        self._room.take(size)
-        began_ns = 0 if self._tracing is None else time.time_ns()
+        placed = self.place(topic, messages, batch=batch)
         try:
-            appended = await self._store.append(topic, messages)
-            repeated = sum([each.duplicate for each in appended])
-            self._published[topic] += len(appended) - repeated
-            if repeated:
-                self._repeated[topic] += repeated
-            if self._tracing is not None:
-                self._tracing.published(topic, messages, began_ns)
-            return appended
+            await placed.durable
+        finally:
+            appended = self.stored(placed)
+        return appended
+
+    def place(self, topic: str, messages: Sequence[NewMessage], *, batch: bool = False) -> Placed:
+        """Begin to store messages, all or none, in a topic that exists.
+
+        Whoever begins it calls `stored` once it is durable, or known not to be.
+        """
+        found = self.topics[topic]
+        if found.schema is not None:
+            self._schema_of(found, found.schema).check(messages, batch=batch)
+        size = 0
+        for message in messages:
+            if message.data is not None:
+                size += len(message.data)
+        began_ns = 0 if self._tracing is None else time.time_ns()
+        self._room.take(size)
+        try:
+            appended, durable = self._store.append_soon(topic, messages)
         except IdTaken as taken:
+            self._room.written(size)
             raise IdReused(
                 f'The id "{taken.id}" from source "{taken.source}" names a different message '
                 "already. Give this one an id of its own; nothing of the request was stored."
             ) from None
+        except Exception:
+            self._room.written(size)
+            raise
+        return Placed(topic, messages, batch, appended, durable, size, began_ns)
+
+    def stored(self, placed: Placed) -> Sequence[Appended]:
+        """Count what has been stored, and tell where it stands. Raises OutcomeUnknown."""
+        self._room.written(placed.size)
+        try:
+            placed.durable.result()
         except Unavailable:
             raise OutcomeUnknown from None
-        finally:
-            self._room.written(size)
+        topic, appended = placed.topic, placed.appended
+        repeated = 0
+        for each in appended:
+            if each.duplicate:
+                repeated += 1
+        self._published[topic] += len(appended) - repeated
+        if repeated:
+            self._repeated[topic] += repeated
+        if self._tracing is not None:
+            self._tracing.published(topic, placed.messages, placed.began_ns)
+        return appended
 
     def _schema_of(self, topic: Topic, schema: Schema) -> DataSchema:
         """Return a topic's schema, compiled at the first message."""

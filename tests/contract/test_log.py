@@ -71,6 +71,31 @@ async def test_append_is_durable_when_it_returns(home: Home, store: Store) -> No
     assert seqs_of(await read_all(store)) == seqs
 
 
+async def test_append_soon_gives_at_once_what_is_durable_once_its_future_ends(
+    home: Home, store: Store
+) -> None:
+    appended, durable = store.append_soon(TOPIC, [new_message("a"), new_message("b")])
+    assert not durable.done()
+    assert [(each.id, each.duplicate) for each in appended] == [("a", False), ("b", False)]
+    with pytest.raises(IdTaken):
+        store.append_soon(TOPIC, [new_message("c"), new_message("a", data=b"another")])
+    await durable
+
+    store = await home.crash()
+
+    assert seqs_of(await read_all(store)) == [each.sequence for each in appended]
+
+
+async def test_cancelling_the_future_of_one_append_disturbs_no_other(store: Store) -> None:
+    (first, given_up), (second, kept) = [
+        store.append_soon(TOPIC, [new_message(id_)]) for id_ in "ab"
+    ]
+    given_up.cancel()
+    await kept
+
+    assert seqs_of(await read_all(store)) == [first[0].sequence, second[0].sequence]
+
+
 async def test_cancelling_one_append_disturbs_no_other(store: Store) -> None:
     given_up = asyncio.ensure_future(store.append(TOPIC, [new_message(data=b"given up")]))
     kept = asyncio.ensure_future(store.append(TOPIC, [new_message(data=b"kept")]))

@@ -305,6 +305,15 @@ class Store(Protocol):
         id counts as seen from now until the dedup window after it joined the log.
         """
 
+    def append_soon(
+        self, topic: str, messages: Sequence[NewMessage]
+    ) -> tuple[Sequence[Appended], asyncio.Future[None]]:
+        """Begin what `append` does: what that returns, and a future that ends when it would.
+
+        IdTaken is raised at once, and then nothing is appended; Unavailable is the future's. The
+        future is the caller's own: cancelling it leaves what it stands for as it is.
+        """
+
     async def scheduled(
         self, topic: str, after: Turn, limit: int
     ) -> tuple[Sequence[Scheduled], Turn | None]:

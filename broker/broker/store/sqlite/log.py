@@ -120,14 +120,15 @@ class Log:
         self._tails: deque[Stretch] = deque()
         self._tail_bytes = 0
 
-    async def append(self, topic: TopicLog, messages: Sequence[NewMessage]) -> list[Appended]:
-        """Queue messages for the next group and wait until they are on disk."""
+    def append_soon(
+        self, topic: TopicLog, messages: Sequence[NewMessage]
+    ) -> tuple[list[Appended], asyncio.Future[None]]:
+        """Queue messages for the next group; the future ends once they are on disk."""
         now = self._now()
         first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
         appended = self._place(topic, messages, first_seen, now)
         self._group.ring()
-        await self._group.durable()
-        return appended
+        return appended, self._group.durable()
 
     def join(self, topic: TopicLog, message: NewMessage) -> None:
         """Add a message that has waited for its time to the open group."""

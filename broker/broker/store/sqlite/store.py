@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -219,10 +219,15 @@ class SqliteStore:
 
     # -- log ---------------------------------------------------------------------------------------
 
-    def append(
+    async def append(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
+        appended, durable = self.append_soon(topic, messages)
+        await durable
+        return appended
+
+    def append_soon(
         self, topic: str, messages: Sequence[NewMessage]
-    ) -> Coroutine[Any, Any, Sequence[Appended]]:
-        return self._log.append(self._topics[topic], messages)
+    ) -> tuple[Sequence[Appended], asyncio.Future[None]]:
+        return self._log.append_soon(self._topics[topic], messages)
 
     async def read(
         self,
