@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.cli import protocol
-from broker.cli.exchange import Exchange, NoAnswer, exchange_of
+from broker.cli.exchange import Exchange, NoAnswer, Request, request_of
 from support.eventually import eventually
 from unit.fake_worker import Event, Receive, Send, listening, worker_with
 
@@ -92,7 +92,7 @@ LAST = {
 @contextlib.contextmanager
 def gunicorns_way(patch: pytest.MonkeyPatch) -> Iterator[None]:
     with patch.context() as patched:
-        patched.setattr(protocol, "exchange_of", lambda *_: None)
+        patched.setattr(protocol, "request_of", lambda *_: None)
         yield
 
 
@@ -148,13 +148,13 @@ async def test_answer_is_the_one_that_gunicorn_gives(
 
 async def test_plain_publish_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this the others would compare gunicorn with itself."""
-    taken: list[Exchange | None] = []
+    taken: list[Request | None] = []
 
-    def noted(*arguments: Any) -> Exchange | None:
-        taken.append(exchange_of(*arguments))
+    def noted(*arguments: Any) -> Request | None:
+        taken.append(request_of(*arguments))
         return taken[-1]
 
-    monkeypatch.setattr(protocol, "exchange_of", noted)
+    monkeypatch.setattr(protocol, "request_of", noted)
     short = set()
     for kind, stream in REQUESTS.items():
         taken.clear()
@@ -364,7 +364,7 @@ async def test_application_that_fails_is_answered_for() -> None:
 
 async def test_what_another_server_says_of_itself_is_not_said_twice() -> None:
     """An answer that is handed on has a Date and a Server already."""
-    exchange = Exchange({}, keep_alive=True)
+    exchange = Exchange(Request("/", [], keep_alive=True))
     headers = [(b"date", b"Mon, 30 Nov 2026 12:00:00 GMT"), (b"server", b"another")]
     await exchange.send({"type": "http.response.start", "status": 201, "headers": headers})
     await exchange.send({"type": "http.response.body", "body": b""})
@@ -385,7 +385,7 @@ async def test_what_another_server_says_of_itself_is_not_said_twice() -> None:
 async def test_answer_that_would_be_taken_for_another_is_not_sent(
     headers: list[tuple[bytes, bytes]], bodies: list[tuple[bytes, bool]], why: str
 ) -> None:
-    exchange = Exchange({}, keep_alive=True)
+    exchange = Exchange(Request("/", [], keep_alive=True))
     await exchange.send({"type": "http.response.start", "status": 201, "headers": headers})
     for body, more in bodies:
         await exchange.send({"type": "http.response.body", "body": body, "more_body": more})
@@ -394,7 +394,7 @@ async def test_answer_that_would_be_taken_for_another_is_not_sent(
 
 
 async def test_answer_in_parts_is_sent_as_one() -> None:
-    exchange = Exchange({}, keep_alive=True)
+    exchange = Exchange(Request("/", [], keep_alive=True))
     await exchange.send({"type": "http.response.start", "status": 201, "headers": []})
     for body, more in ((b"a", True), (b"bc", True), (b"", False)):
         await exchange.send({"type": "http.response.body", "body": body, "more_body": more})

@@ -6,19 +6,29 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
-from broker.api.answers import JSON, AsgiApp, Send, answer, given, refusal, with_request_id
+from broker.api.answers import JSON, AsgiApp, Send, answer, given, with_request_id
+from broker.api.begun import Begun, failure
 from broker.api.original import PATHS, consume, produce, subscribe
-from broker.api.publish import Answer, Disconnected, Receive, Scope, length_in, publish, read_body
+from broker.api.publish import (
+    Answer,
+    Disconnected,
+    Headers,
+    Receive,
+    Scope,
+    length_in,
+    publish,
+    read_body,
+)
 from broker.api.pull import ACTS, pull, settle
 from broker.api.served import Served
 from broker.api.stream import stream
 from broker.api.under_way import Share, UnderWay
 from broker.auth import PUBLISH, PUBLISH_ANY, READ, SUBSCRIBE, SUBSCRIBE_ANY, Caller, Keys
-from broker.errors import BrokerError, HostNotAllowed, NoOwner
+from broker.errors import HostNotAllowed, NoOwner
 from broker.hosts import EVERY_HOST, AllowedHosts, from_browser
 from broker.logs import asked
 from broker.service import Broker
@@ -102,7 +112,7 @@ class Front:
             self._routing.end()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = self._request_id(scope)
+        request_id = self._request_id(scope["headers"])
         asked.set(request_id)
         share = Share(self._under_way, receive)
         receive = share.receive
@@ -144,15 +154,13 @@ class Front:
                     said = await settle(pulls, act, topic, name, scope, receive)
             else:
                 said = await self._original(served, act, caller, scope, receive)
-        except BrokerError as error:
-            said = refusal(error)
-            if served is not None and place is not None and place[0] in _PUBLISHING:
-                served.broker.refused[error.code] += 1
         except Disconnected:
             return
-        except Exception:
-            log.exception("A request failed.", extra={"action": "request_failed"})
-            said = refusal(BrokerError("Something went wrong here; the broker's log says what."))
+        except Exception as fault:
+            counts = None
+            if served is not None and place is not None and place[0] in _PUBLISHING:
+                counts = served.broker.refused
+            said = failure(fault, counts, request_id)
         finally:
             share.give_back()
             if served is not None:
@@ -160,6 +168,30 @@ class Front:
             if found is not None:
                 found.end.close()
         await answer(send, said, request_id)
+
+    def begin(self, path: str, headers: Headers, body: bytes) -> Begun | None:
+        """Begin a publish that has come as a whole, where nothing but the disk is to be waited for.
+
+        None where a topic is to be made first, or another broker asked: the application is to be
+        called then, as ASGI has it, and does all of this itself.
+        """
+        served, found = self._served, _place("POST", path)
+        if served is None or found is None or found[1] not in served.broker.topics:
+            return None
+        try:
+            self._require_known_host(headers)
+        except HostNotAllowed:
+            return None  # refused there, before anything else is looked at
+        topic = found[1]
+        begun = Begun(served, self._under_way, self._request_id(headers))
+        try:
+            caller = self._keys.caller(headers, self._now())
+            caller.require(PUBLISH, topic)
+            begun.hold(len(body))
+            begun.place(caller, topic, headers, body)
+        except Exception as fault:
+            begun.refuse(fault)
+        return begun
 
     def _caller(self, act: str, scope: Scope) -> Caller:
         """Say who calls. A browser sends a stream no key, but the cookie of who has signed in."""
@@ -184,13 +216,13 @@ class Front:
             return await subscribe(served.broker, caller, scope, receive)
         return await consume(served.broker, caller, scope, receive, served.ending)
 
-    def _request_id(self, scope: Scope) -> bytes:
-        for name, value in scope["headers"]:
+    def _request_id(self, headers: Headers) -> bytes:
+        for name, value in headers:
             if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 return bytes(value)
         return next(self._ids)
 
-    def _require_known_host(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def _require_known_host(self, headers: Headers) -> None:
         """Refuse what a browser may have sent for the page of a stranger.
 
         Clients send Host first: of one that came before, a look at it is all this costs.

@@ -12,10 +12,11 @@ from broker.auth import Caller
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge, RequestTooSlow
 from broker.model import Appended, NewMessage
 from broker.names import path_segment
-from broker.service import Broker
+from broker.service import Broker, Placed
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 MAX_ID = 1024
@@ -39,21 +40,46 @@ async def publish(
     broker: Broker, caller: Caller, topic: str, scope: Scope, receive: Receive
 ) -> Answer:
     """Append one message or a batch; answer once it is durable."""
-    content_type = idempotency_key = None
-    length = 0
     headers = scope["headers"]
+    content_type, idempotency_key = _told_in(headers)
+    body = await read_body(receive, length_in(scope), broker.body_limit(content_type))
+    batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
+    caller.spend(len(messages))
+    appended = await broker.publish(topic, messages, batch=batch)
+    return _created(topic, messages, appended, batch=batch)
+
+
+def place(broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes) -> Placed:
+    """Begin what `publish` does, with a body that has come and a topic that exists."""
+    content_type, idempotency_key = _told_in(headers)
+    limit = broker.body_limit(content_type)
+    if len(body) > limit:
+        raise _too_large(len(body), limit)
+    batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
+    caller.spend(len(messages))
+    return broker.place(topic, messages, batch=batch)
+
+
+def stored(broker: Broker, placed: Placed) -> Answer:
+    """Answer for what has been placed, once it is durable or known not to be."""
+    appended = broker.stored(placed)
+    return _created(placed.topic, placed.messages, appended, batch=placed.batch)
+
+
+def _told_in(headers: Headers) -> tuple[str, str | None]:
+    """Return the Content-Type of a publish, and the key by which a repeat of it is known."""
+    content_type, idempotency_key = "", None
     for name, value in headers:
         if name == b"content-type":
             content_type = value.decode("latin-1")
         elif name == b"idempotency-key":
             idempotency_key = _key_in(value)
-        elif name == b"content-length":
-            length = int(value)
-    limit = broker.body_limit(content_type or "")
-    body = await read_body(receive, length, limit)
-    batch, messages = broker.read(topic, content_type or "", headers, body, idempotency_key)
-    caller.spend(len(messages))
-    appended = await broker.publish(topic, messages, batch=batch)
+    return content_type, idempotency_key
+
+
+def _created(
+    topic: str, messages: Sequence[NewMessage], appended: Sequence[Appended], *, batch: bool
+) -> Answer:
     if batch:
         return 201, [_JSON], _encode(Batch(appended))
     location = _location(topic, messages[0], appended[0]).encode()

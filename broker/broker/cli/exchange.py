@@ -7,9 +7,9 @@ for nothing special needs none of it; every other request goes gunicorn's way.
 
 import asyncio
 import re
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.asgi.protocol import (
     _CACHED_SERVER_HEADER,
@@ -17,6 +17,9 @@ from gunicorn.asgi.protocol import (
     _get_cached_status_line,
 )
 from gunicorn_h1c import H1CProtocol
+
+if TYPE_CHECKING:  # gunicorn's first process has no use for the broker itself
+    from broker.api.publish import Answer
 
 _PUBLISH = re.compile(rb"/v1/topics/[A-Za-z0-9_.~-]+/messages")
 _MOST_PATHS = 1024  # remembered, of 4 KiB at most
@@ -47,34 +50,52 @@ class NoAnswer(Exception):
     """There is no whole answer that can be sent; the text says why."""
 
 
-class Exchange:
-    """A request, as ASGI tells of it, and the application's answer.
+class Request:
+    """A publish; `body` is what has come of it."""
 
-    `body` is the request's, as far as it has come.
-    """
+    __slots__ = ("body", "headers", "keep_alive", "path")
+
+    def __init__(self, path: str, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> None:
+        self.path = path
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body = b""
+
+
+class Exchange:
+    """A request, as ASGI tells of it, and the application's answer."""
 
     __slots__ = (
         "_answer_body",
         "_complete",
         "_gone",
         "_headers",
+        "_request",
         "_status",
         "_taken",
-        "body",
-        "keep_alive",
-        "scope",
     )
 
-    def __init__(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
-        self.scope = scope
-        self.keep_alive = keep_alive
-        self.body = b""
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._taken = False
         self._gone: asyncio.Event | None = None
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._answer_body = b""
         self._complete = False
+
+    def scope(self) -> dict[str, Any]:
+        """Return what is known of the request before its body."""
+        path = self._request.path
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode("ascii"),
+            "query_string": b"",
+            "headers": list(self._request.headers),
+        }
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Return the whole body, and after that only that the client has gone."""
@@ -83,7 +104,7 @@ class Exchange:
             await self._gone.wait()
             return {"type": "http.disconnect"}
         self._taken = True
-        return {"type": "http.request", "body": self.body, "more_body": False}
+        return {"type": "http.request", "body": self._request.body, "more_body": False}
 
     def leave(self) -> None:
         """Hear that the client has gone."""
@@ -105,22 +126,45 @@ class Exchange:
             raise NoAnswer("the application did not finish it")
         length = b"%d" % len(self._answer_body)
         given = dict(self._headers)
-        lines = [b"%s: %s\r\n" % header for header in self._headers]
-        if b"content-length" not in given:
-            lines.append(b"content-length: %s\r\n" % length)
-        elif given[b"content-length"] != length:
+        if given.get(b"content-length", length) != length:
             raise NoAnswer("its length is not the one it says")
+        more = b"" if b"content-length" in given else b"content-length: %s\r\n" % length
         if b"server" not in given:
-            lines.append(_CACHED_SERVER_HEADER)
+            more += _CACHED_SERVER_HEADER
         if b"date" not in given:
-            lines.append(_get_cached_date_header())
-        if not keep_alive:
-            lines.append(b"Connection: close\r\n")
-        head = b"".join(lines)
-        if not head.count(b"\n") == head.count(b"\r") == len(lines):
-            raise NoAnswer("a header has the end of a line in it")
-        status_line = _get_cached_status_line(_VERSION, self._status)
-        return b"".join((status_line, head, b"\r\n", self._answer_body))
+            more += _get_cached_date_header()
+        return _joined(self._status, self._headers, more, self._answer_body, keep_alive)
+
+
+def rendered(said: "Answer", request_id: bytes, *, keep_alive: bool) -> bytes:
+    """Render an answer that did not come by ASGI, to the same bytes. Raises NoAnswer."""
+    status, headers, body = said
+    more = b"content-length: %d\r\nx-request-id: %s\r\n%s%s" % (
+        len(body),
+        request_id,
+        _CACHED_SERVER_HEADER,
+        _get_cached_date_header(),
+    )
+    return _joined(status, headers, more, body, keep_alive)
+
+
+def _joined(
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    more: bytes,
+    body: bytes,
+    keep_alive: bool,
+) -> bytes:
+    lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+    if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
+        raise NoAnswer("a header has the end of a line in it")
+    return b"%s%s%s%s%s" % (
+        _get_cached_status_line(_VERSION, status),
+        lines,
+        more,
+        b"\r\n" if keep_alive else b"Connection: close\r\n\r\n",
+        body,
+    )
 
 
 @lru_cache(_MOST_PATHS)
@@ -129,13 +173,12 @@ def _publish_path(raw_path: bytes) -> str | None:
     return raw_path.decode("ascii") if _PUBLISH.fullmatch(raw_path) else None
 
 
-def exchange_of(parser: H1CProtocol, most: int) -> Exchange | None:
-    """Begin the exchange of a request whose head has come, None where it goes gunicorn's way.
+def request_of(parser: H1CProtocol, most: int) -> Request | None:
+    """Return the request whose head has come, None where it goes gunicorn's way.
 
     Its body has up to `most` bytes.
     """
-    raw_path = parser.path
-    path = _publish_path(raw_path)
+    path = _publish_path(parser.path)
     if (
         path is None
         or parser.method != b"POST"
@@ -148,13 +191,4 @@ def exchange_of(parser: H1CProtocol, most: int) -> Exchange | None:
     for name, _ in headers:
         if name not in _PLAIN and (name[:3] != _ATTRIBUTE or b"_" in name):
             return None
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": b"",
-        "headers": list(headers),
-    }
-    return Exchange(scope, keep_alive=parser.should_keep_alive)
+    return Request(path, headers, keep_alive=parser.should_keep_alive)

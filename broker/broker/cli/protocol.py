@@ -17,15 +17,20 @@ A publish that comes in one piece is answered without what gunicorn does for req
 import asyncio
 import logging
 import math
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
 from broker.api.problems import problem
-from broker.cli.exchange import Exchange, exchange_of
+from broker.cli.exchange import Exchange, Request, rendered, request_of
 from broker.errors import BrokerError
+
+if TYPE_CHECKING:  # gunicorn's first process has no use for the broker itself
+    from broker.api.begun import Begun
+    from broker.api.publish import Headers
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +84,18 @@ class Parser(H1CProtocol):  # type: ignore[misc]
 
     def remaining(self) -> bytes:
         """Return what has come of the next requests."""
-        return bytes(super().remaining()) + self.early
+        kept: bytes = super().remaining()
+        return kept + self.early if self.early else kept
 
     def reset(self) -> None:
         """Be ready for the next request."""
-        self.early = b""
+        if self.early:
+            self.early = b""
         super().reset()
+
+
+def _begin_none(path: str, headers: "Headers", body: bytes) -> None:
+    """Leave every publish to an application that is ASGI and no more."""
 
 
 class Protocol(ASGIProtocol):  # type: ignore[misc]
@@ -92,14 +103,16 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     _callback_parser: Any
     _looking: asyncio.TimerHandle | None = None
+    _request: Request | None = None
     _exchange: Exchange | None = None
-    _answering: asyncio.Task[None] | None = None
+    _answering: asyncio.Future[None] | None = None
     _answered_at = -math.inf
     _looked_again = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Give the first request's head some time; gunicorn gives it to the following ones only."""
         super().connection_made(transport)
+        self._begin_publish = getattr(self.app, "begin", _begin_none)
         self.worker.connections.add(self)
         self.expire_in(HEAD_S)
 
@@ -133,51 +146,79 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     def _on_headers_complete(self) -> bool:
         self._looked_again = False
-        self._exchange = exchange_of(self._callback_parser, PIECE)
-        return False if self._exchange is not None else bool(super()._on_headers_complete())
+        self._request = request_of(self._callback_parser, PIECE)
+        return False if self._request is not None else bool(super()._on_headers_complete())
 
     def _on_body(self, chunk: bytes) -> None:
-        if self._exchange is None:
+        if self._request is None:
             super()._on_body(chunk)
         else:
-            self._exchange.body += chunk
+            self._request.body += chunk
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         going_on = bool(super()._feed_callback_parser(data))
-        if self._exchange is not None and self._answering is None:
-            self._begin(self._exchange, going_on=going_on)
+        if self._request is not None and self._answering is None:
+            self._begin(self._request, going_on=going_on)
         parser = self._callback_parser
         if parser is not None and parser.early:
             self._pause_reading()
         return going_on
 
-    def _begin(self, exchange: Exchange, *, going_on: bool) -> None:
+    def _begin(self, request: Request, *, going_on: bool) -> None:
         if not going_on:
-            self._exchange = None
-        elif self._callback_parser.is_complete:
-            self._answering = self.worker.loop.create_task(self._answer(exchange))
-        else:  # what is missing may take its time
-            self._exchange = None
+            self._request = None
+        elif not self._callback_parser.is_complete:  # what is missing may take its time
+            self._request = None
             super()._on_headers_complete()  # finds no fault: all that it looks for has been seen
-            super()._on_body(exchange.body)
+            super()._on_body(request.body)
+        elif (begun := self._begin_publish(request.path, request.headers, request.body)) is None:
+            self._exchange = Exchange(request)
+            answering = self._answer(self._exchange, keep_alive=request.keep_alive)
+            self._answering = self.worker.loop.create_task(answering)
+        else:
+            self._answering = begun.over
+            begun.over.add_done_callback(partial(self._end, begun, request))
 
-    async def _answer(self, exchange: Exchange) -> None:
-        """Have a publish answered, and turn to the next request."""
-        keep_alive = exchange.keep_alive
+    def _end(self, begun: "Begun", request: Request, _: asyncio.Future[None]) -> None:
+        """Answer a publish that waited for nothing but the disk, and turn to the next request."""
+        keep_alive = request.keep_alive and self.worker.alive
         try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
+            answer = rendered(begun.end(), begun.request_id, keep_alive=keep_alive)
+            if not self._closed:
+                self._safe_write(answer)
+        except Exception:
+            keep_alive = self._give_up()
+        if self._flow_control.write_paused:
+            self._answering = self.worker.loop.create_task(self._drain(keep_alive=keep_alive))
+        else:
+            self._turn(keep_alive=keep_alive)
+
+    async def _answer(self, exchange: Exchange, *, keep_alive: bool) -> None:
+        """Have the application answer a publish, and turn to the next request."""
+        try:
+            await self.app(exchange.scope(), exchange.receive, exchange.send)
             if not self._closed:
                 keep_alive = keep_alive and self.worker.alive
                 self._safe_write(exchange.answer(keep_alive=keep_alive))
         except Exception:
-            log.exception("A request got no answer.", extra={"action": "request_failed"})
-            keep_alive = False
-            if not self._closed:
-                self._send_error_response(500, "Internal Server Error")
+            keep_alive = self._give_up()
         self._exchange = None
+        await self._drain(keep_alive=keep_alive)
+
+    def _give_up(self) -> Literal[False]:
+        """Say that there is no answer; the connection is kept no longer."""
+        log.exception("A request got no answer.", extra={"action": "request_failed"})
+        if not self._closed:
+            self._send_error_response(500, "Internal Server Error")
+        return False
+
+    async def _drain(self, *, keep_alive: bool) -> None:
         if self._flow_control.write_paused:
             await self._flow_control.drain()
-        self._answering = None
+        self._turn(keep_alive=keep_alive)
+
+    def _turn(self, *, keep_alive: bool) -> None:
+        self._request = self._answering = None
         if keep_alive and self.worker.alive and not self._closed:
             self._answered_at = self.worker.loop.time()
             self._turn_to_next()

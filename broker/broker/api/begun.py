@@ -1,0 +1,80 @@
+"""A publish that has come as a whole, answered without a task of its own.
+
+A task and what it awaits cost as much as reading the message does. Of a publish into a topic that
+exists, all that is to be waited for is the disk.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+
+from broker.api.answers import refusal
+from broker.api.publish import Answer, Headers, place, stored
+from broker.api.served import Served
+from broker.api.under_way import UnderWay
+from broker.auth import Caller
+from broker.errors import BrokerError
+from broker.service import Placed
+
+log = logging.getLogger(__name__)
+
+
+class Begun:
+    """A publish that has been refused, or has its place: on disk, or known not to be, when `over`.
+
+    Then `end` is to be called, once.
+    """
+
+    __slots__ = ("_held", "_outcome", "_served", "_under_way", "over", "request_id")
+
+    def __init__(self, served: Served, under_way: UnderWay, request_id: bytes) -> None:
+        self.request_id = request_id
+        self._served = served
+        self._under_way = under_way
+        self._held = 0
+        self._outcome: Placed | Answer
+        served.under_way += 1
+
+    def hold(self, size: int) -> None:
+        """Count what has come of it as under way. Raises Overloaded."""
+        self._under_way.take(0, size)
+        self._held = size
+
+    def place(self, caller: Caller, topic: str, headers: Headers, body: bytes) -> None:
+        """Place what it brings; raises what is refused, and is over once it is durable."""
+        placed = place(self._served.broker, caller, topic, headers, body)
+        self._outcome, self.over = placed, placed.durable
+
+    def refuse(self, fault: Exception) -> None:
+        """Be over at once, with what is answered for a fault."""
+        self._outcome = self._failure(fault)
+        self.over = asyncio.get_running_loop().create_future()
+        self.over.set_result(None)
+
+    def end(self) -> Answer:
+        """Count it no more, and answer for it."""
+        self._under_way.bytes -= self._held
+        self._served.under_way -= 1
+        if not isinstance(self._outcome, Placed):
+            return self._outcome
+        try:
+            return stored(self._served.broker, self._outcome)
+        except Exception as fault:
+            return self._failure(fault)
+
+    def _failure(self, fault: Exception) -> Answer:
+        return failure(fault, self._served.broker.refused, self.request_id)
+
+
+def failure(fault: Exception, counts: Counter[str] | None, request_id: bytes) -> Answer:
+    """Answer for what went wrong with a request, and count a refusal."""
+    if not isinstance(fault, BrokerError):
+        log.error(
+            "A request failed.",
+            exc_info=fault,
+            extra={"action": "request_failed", "request_id": request_id.decode()},
+        )
+        return refusal(BrokerError("Something went wrong here; the broker's log says what."))
+    if counts is not None:
+        counts[fault.code] += 1
+    return refusal(fault)
