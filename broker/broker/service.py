@@ -61,7 +61,7 @@ from broker.room import Room
 from broker.schema import DataSchema
 from broker.schema_faults import Schema
 from broker.signing import new_secret
-from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable
+from broker.store.port import Conflict, IdTaken, LeaseLost, Store, TopicStats, Unavailable, Waiter
 from broker.store.sealed import SealedDocuments
 from broker.streams import Streams
 from broker.subscription import Start, Subscription
@@ -80,7 +80,7 @@ NO_CONSENT = ("awaited", "refused")
 
 
 class Placed(Struct, frozen=True):
-    """Messages that have their places in a topic's log, and are on disk once `durable` ends.
+    """Messages that have their places in a topic's log, and are about to be on disk.
 
     `size` is of their data; the publish began at `began_ns`, where that is to be traced.
     """
@@ -89,7 +89,6 @@ class Placed(Struct, frozen=True):
     messages: Sequence[NewMessage]
     batch: bool
     appended: Sequence[Appended]
-    durable: asyncio.Future[None]
     size: int
     began_ns: int
 
@@ -261,17 +260,21 @@ class Broker:
         """Store messages, all or none; return once they are on disk."""
         if topic not in self.topics:
             await self._ensure_topic(topic)
-        placed = self.place(topic, messages, batch=batch)
+        durable = asyncio.get_running_loop().create_future()
+        placed = self.place(topic, messages, durable, batch=batch)
+        failure = None
         try:
-            await placed.durable
-        finally:
-            appended = self.stored(placed)
-        return appended
+            await durable
+        except BaseException as error:
+            failure = error
+        return self.stored(placed, failure)
 
-    def place(self, topic: str, messages: Sequence[NewMessage], *, batch: bool = False) -> Placed:
+    def place(
+        self, topic: str, messages: Sequence[NewMessage], waiter: Waiter, *, batch: bool = False
+    ) -> Placed:
         """Begin to store messages, all or none, in a topic that exists.
 
-        Whoever begins it calls `stored` once it is durable, or known not to be.
+        Whoever begins it calls `stored` once the waiter has been told.
         """
         found = self.topics[topic]
         if found.schema is not None:
@@ -283,7 +286,7 @@ class Broker:
         began_ns = 0 if self._tracing is None else time.time_ns()
         self._room.take(size)
         try:
-            appended, durable = self._store.append_soon(topic, messages)
+            appended = self._store.append_soon(topic, messages, waiter)
         except IdTaken as taken:
             self._room.written(size)
             raise IdReused(
@@ -293,15 +296,13 @@ class Broker:
         except Exception:
             self._room.written(size)
             raise
-        return Placed(topic, messages, batch, appended, durable, size, began_ns)
+        return Placed(topic, messages, batch, appended, size, began_ns)
 
-    def stored(self, placed: Placed) -> Sequence[Appended]:
-        """Count what has been stored, and tell where it stands. Raises OutcomeUnknown."""
+    def stored(self, placed: Placed, failure: BaseException | None) -> Sequence[Appended]:
+        """Count what has been stored, and tell where it stands; raise what a failure comes to."""
         self._room.written(placed.size)
-        try:
-            placed.durable.result()
-        except Unavailable:
-            raise OutcomeUnknown from None
+        if failure is not None:
+            raise OutcomeUnknown if isinstance(failure, Unavailable) else failure from None
         topic, appended = placed.topic, placed.appended
         repeated = 0
         for each in appended:

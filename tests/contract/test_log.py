@@ -71,29 +71,51 @@ async def test_append_is_durable_when_it_returns(home: Home, store: Store) -> No
     assert seqs_of(await read_all(store)) == seqs
 
 
-async def test_append_soon_gives_at_once_what_is_durable_once_its_future_ends(
+async def test_append_soon_gives_at_once_what_is_durable_once_its_waiter_is_told(
     home: Home, store: Store
 ) -> None:
-    appended, durable = store.append_soon(TOPIC, [new_message("a"), new_message("b")])
+    durable = asyncio.get_running_loop().create_future()
+    appended = store.append_soon(TOPIC, [new_message("a"), new_message("b")], durable)
     assert not durable.done()
     assert [(each.id, each.duplicate) for each in appended] == [("a", False), ("b", False)]
+    refused = asyncio.get_running_loop().create_future()
     with pytest.raises(IdTaken):
-        store.append_soon(TOPIC, [new_message("c"), new_message("a", data=b"another")])
+        store.append_soon(TOPIC, [new_message("c"), new_message("a", data=b"another")], refused)
     await durable
+    assert not refused.done()
 
     store = await home.crash()
 
     assert seqs_of(await read_all(store)) == [each.sequence for each in appended]
 
 
-async def test_cancelling_the_future_of_one_append_disturbs_no_other(store: Store) -> None:
-    (first, given_up), (second, kept) = [
-        store.append_soon(TOPIC, [new_message(id_)]) for id_ in "ab"
+class Failing:
+    """A waiter that cannot hear."""
+
+    def done(self) -> bool:
+        """Say that it waits."""
+        return False
+
+    def set_result(self, _: None) -> None:
+        """Fail."""
+        raise RuntimeError
+
+    def set_exception(self, _: Exception) -> None:
+        """Fail as well."""
+        raise RuntimeError
+
+
+async def test_waiter_that_gives_up_or_fails_disturbs_no_other(store: Store) -> None:
+    given_up, kept = (asyncio.get_running_loop().create_future() for _ in range(2))
+    appended = [
+        *store.append_soon(TOPIC, [new_message("a")], given_up),
+        *store.append_soon(TOPIC, [new_message("b")], Failing()),
+        *store.append_soon(TOPIC, [new_message("c")], kept),
     ]
     given_up.cancel()
     await kept
 
-    assert seqs_of(await read_all(store)) == [first[0].sequence, second[0].sequence]
+    assert seqs_of(await read_all(store)) == [each.sequence for each in appended]
 
 
 async def test_cancelling_one_append_disturbs_no_other(store: Store) -> None:

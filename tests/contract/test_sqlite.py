@@ -98,9 +98,11 @@ async def test_full_disk_fails_every_waiter_and_stores_nothing_by_half(
             ),
             30,
         )
+        told = asyncio.get_running_loop().create_future()
+        store.append_soon(TOPIC, [new_message()], told)
         later = await asyncio.gather(
             store.append(TOPIC, [new_message()]),
-            store.append_soon(TOPIC, [new_message()])[1],
+            told,
             shard.commit(Changes(done=[1]), soon=True),
             shard.regroup("key"),
             store.put_document("note/a", {}, None),

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from broker.cli import protocol
 from broker.cloudevents import BATCH, STRUCTURED
 from broker.config import Settings
 from broker.hosts import AllowedHosts
+from broker.model import Appended, NewMessage
 from broker.scopes import Scope
 from broker.service import Broker
 from broker.sessions import Sessions
-from broker.store.port import Unavailable
+from broker.store.port import Unavailable, Waiter
 from contract.homes import SqliteHome
 from support.eventually import eventually
 from unit.fake_worker import Event, Receive, Send, listening, worker_with
@@ -245,13 +246,18 @@ async def test_what_a_failed_commit_leaves_open_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with serving(tmp_path) as served:
-        failing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        store = served.broker._store
-        monkeypatch.setattr(store, "append_soon", lambda *_: ([], failing))
+        held: list[Waiter] = []
+
+        def hold(topic: str, messages: Sequence[NewMessage], waiter: Waiter) -> Sequence[Appended]:
+            held.append(waiter)
+            return []
+
+        monkeypatch.setattr(served.broker._store, "append_soon", hold)
         answering = asyncio.create_task(answers_to(served, b""))
-        await asyncio.to_thread(eventually, lambda: served.under_way.bytes)
+        await asyncio.to_thread(eventually, lambda: held)
+        assert served.under_way.bytes
         assert served.broker._room._writing
-        failing.set_exception(Unavailable("the disk is gone"))
+        held[0].set_exception(Unavailable("the disk is gone"))
         answer = await answering
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"outcome_unknown"' in answer
@@ -264,13 +270,12 @@ async def test_publish_whose_client_has_gone_is_counted_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path) as served:
-        store, held = served.broker._store, []
+        store, held = served.broker._store, list[Waiter]()
         append_soon = store.append_soon
 
-        def hold(*arguments: Any) -> Any:
-            appended, _ = append_soon(*arguments)
-            held.append(asyncio.get_running_loop().create_future())
-            return appended, held[0]
+        def hold(topic: str, messages: Sequence[NewMessage], waiter: Waiter) -> Sequence[Appended]:
+            held.append(waiter)
+            return append_soon(topic, messages, asyncio.get_running_loop().create_future())
 
         monkeypatch.setattr(store, "append_soon", hold)
         worker = worker_with(served.front)

@@ -169,7 +169,9 @@ class Front:
                 found.end.close()
         await answer(send, said, request_id)
 
-    def begin(self, path: str, headers: Headers, body: bytes) -> Begun | None:
+    def begin(
+        self, path: str, headers: Headers, body: bytes, over: Callable[[Begun], None]
+    ) -> Begun | None:
         """Begin a publish that has come as a whole, where nothing but the disk is to be waited for.
 
         None where a topic is to be made first, or another broker asked: the application is to be
@@ -183,7 +185,7 @@ class Front:
         except HostNotAllowed:
             return None  # refused there, before anything else is looked at
         topic = found[1]
-        begun = Begun(served, self._under_way, self._request_id(headers))
+        begun = Begun(served, self._under_way, self._request_id(headers), over)
         try:
             caller = self._keys.caller(headers, self._now())
             caller.require(PUBLISH, topic)

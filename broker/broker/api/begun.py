@@ -7,6 +7,7 @@ exists, all that is to be waited for is the disk.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from broker.api.answers import refusal
 from broker.api.publish import Answer, Headers, place, stored
@@ -20,15 +21,24 @@ log = logging.getLogger(__name__)
 
 
 class Begun:
-    """A publish that has been refused, or has its place: on disk, or known not to be, when `over`.
+    """A publish that has been refused, or has its place in the log and waits for the disk.
 
-    Then `end` is to be called, once.
+    `over` is called with it, later than it begins, once it can be answered. Then `end` is to be
+    called, once.
     """
 
-    __slots__ = ("_held", "_outcome", "_served", "_under_way", "over", "request_id")
+    __slots__ = ("_failure", "_held", "_outcome", "_over", "_served", "_under_way", "request_id")
 
-    def __init__(self, served: Served, under_way: UnderWay, request_id: bytes) -> None:
+    def __init__(
+        self,
+        served: Served,
+        under_way: UnderWay,
+        request_id: bytes,
+        over: Callable[["Begun"], None],
+    ) -> None:
         self.request_id = request_id
+        self._over = over
+        self._failure: Exception | None = None
         self._served = served
         self._under_way = under_way
         self._held = 0
@@ -42,14 +52,25 @@ class Begun:
 
     def place(self, caller: Caller, topic: str, headers: Headers, body: bytes) -> None:
         """Place what it brings; raises what is refused, and is over once it is durable."""
-        placed = place(self._served.broker, caller, topic, headers, body)
-        self._outcome, self.over = placed, placed.durable
+        self._outcome = place(self._served.broker, caller, topic, headers, body, self)
 
     def refuse(self, fault: Exception) -> None:
-        """Be over at once, with what is answered for a fault."""
-        self._outcome = self._failure(fault)
-        self.over = asyncio.get_running_loop().create_future()
-        self.over.set_result(None)
+        """Be over soon, with what is answered for a fault."""
+        self._outcome = self._answer_for(fault)
+        asyncio.get_running_loop().call_soon(self._over, self)
+
+    def done(self) -> bool:
+        """Say that it waits: nobody takes it back."""
+        return False
+
+    def set_result(self, _: None) -> None:
+        """Hear that what it brought is on disk."""
+        self._over(self)
+
+    def set_exception(self, error: Exception) -> None:
+        """Hear that it may not be."""
+        self._failure = error
+        self._over(self)
 
     def end(self) -> Answer:
         """Count it no more, and answer for it."""
@@ -58,11 +79,11 @@ class Begun:
         if not isinstance(self._outcome, Placed):
             return self._outcome
         try:
-            return stored(self._served.broker, self._outcome)
+            return stored(self._served.broker, self._outcome, self._failure)
         except Exception as fault:
-            return self._failure(fault)
+            return self._answer_for(fault)
 
-    def _failure(self, fault: Exception) -> Answer:
+    def _answer_for(self, fault: Exception) -> Answer:
         return failure(fault, self._served.broker.refused, self.request_id)
 
 

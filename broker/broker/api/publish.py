@@ -13,6 +13,7 @@ from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLar
 from broker.model import Appended, NewMessage
 from broker.names import path_segment
 from broker.service import Broker, Placed
+from broker.store.port import Waiter
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -49,7 +50,9 @@ async def publish(
     return _created(topic, messages, appended, batch=batch)
 
 
-def place(broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes) -> Placed:
+def place(
+    broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes, waiter: Waiter
+) -> Placed:
     """Begin what `publish` does, with a body that has come and a topic that exists."""
     content_type, idempotency_key = _told_in(headers)
     limit = broker.body_limit(content_type)
@@ -57,12 +60,12 @@ def place(broker: Broker, caller: Caller, topic: str, headers: Headers, body: by
         raise _too_large(len(body), limit)
     batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
     caller.spend(len(messages))
-    return broker.place(topic, messages, batch=batch)
+    return broker.place(topic, messages, waiter, batch=batch)
 
 
-def stored(broker: Broker, placed: Placed) -> Answer:
+def stored(broker: Broker, placed: Placed, failure: Exception | None) -> Answer:
     """Answer for what has been placed, once it is durable or known not to be."""
-    appended = broker.stored(placed)
+    appended = broker.stored(placed, failure)
     return _created(placed.topic, placed.messages, appended, batch=placed.batch)
 
 

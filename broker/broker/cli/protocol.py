@@ -17,7 +17,7 @@ A publish that comes in one piece is answered without what gunicorn does for req
 import asyncio
 import logging
 import math
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -94,7 +94,9 @@ class Parser(H1CProtocol):  # type: ignore[misc]
         super().reset()
 
 
-def _begin_none(path: str, headers: "Headers", body: bytes) -> None:
+def _begin_none(
+    path: str, headers: "Headers", body: bytes, over: Callable[["Begun"], None]
+) -> None:
     """Leave every publish to an application that is ASGI and no more."""
 
 
@@ -105,7 +107,7 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
     _looking: asyncio.TimerHandle | None = None
     _request: Request | None = None
     _exchange: Exchange | None = None
-    _answering: asyncio.Future[None] | None = None
+    _answering: "Begun | asyncio.Task[None] | None" = None
     _answered_at = -math.inf
     _looked_again = False
 
@@ -171,17 +173,19 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
             self._request = None
             super()._on_headers_complete()  # finds no fault: all that it looks for has been seen
             super()._on_body(request.body)
-        elif (begun := self._begin_publish(request.path, request.headers, request.body)) is None:
-            self._exchange = Exchange(request)
-            answering = self._answer(self._exchange, keep_alive=request.keep_alive)
-            self._answering = self.worker.loop.create_task(answering)
         else:
-            self._answering = begun.over
-            begun.over.add_done_callback(partial(self._end, begun, request))
+            begun = self._begin_publish(request.path, request.headers, request.body, self._end)
+            if begun is None:
+                self._exchange = Exchange(request)
+                answering = self._answer(self._exchange, keep_alive=request.keep_alive)
+                self._answering = self.worker.loop.create_task(answering)
+            else:
+                self._answering = begun
 
-    def _end(self, begun: "Begun", request: Request, _: asyncio.Future[None]) -> None:
+    def _end(self, begun: "Begun") -> None:
         """Answer a publish that waited for nothing but the disk, and turn to the next request."""
-        keep_alive = request.keep_alive and self.worker.alive
+        request = self._request
+        keep_alive = request is not None and request.keep_alive and self.worker.alive
         try:
             answer = rendered(begun.end(), begun.request_id, keep_alive=keep_alive)
             if not self._closed:

@@ -288,6 +288,19 @@ class Shard(Protocol):
         """
 
 
+class Waiter(Protocol):
+    """Waits for something to be on disk, and is told of it once. A future is one."""
+
+    def done(self) -> bool:
+        """Say whether it waits no more."""
+
+    def set_result(self, result: None, /) -> None:
+        """Hear that it is on disk."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear that it may not be."""
+
+
 class Store(Protocol):
     """A log of messages per topic, positions on it, and small documents."""
 
@@ -306,12 +319,11 @@ class Store(Protocol):
         """
 
     def append_soon(
-        self, topic: str, messages: Sequence[NewMessage]
-    ) -> tuple[Sequence[Appended], asyncio.Future[None]]:
-        """Begin what `append` does: what that returns, and a future that ends when it would.
+        self, topic: str, messages: Sequence[NewMessage], waiter: Waiter
+    ) -> Sequence[Appended]:
+        """Begin what `append` does, and return what that returns; `waiter` is told when it would.
 
-        IdTaken is raised at once, and then nothing is appended; Unavailable is the future's. The
-        future is the caller's own: cancelling it leaves what it stands for as it is.
+        IdTaken is raised at once, and then nothing is appended; of Unavailable the waiter is told.
         """
 
     async def scheduled(

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from broker.histogram import Histogram
-from broker.store.port import LeaseLost, Unavailable
+from broker.store.port import LeaseLost, Unavailable, Waiter
 from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.journal import Executes, Journal, Recorder
 from broker.store.sqlite.queries import SQL
@@ -43,7 +43,7 @@ class Group:
         self.publish_keys: list[tuple[Any, ...]] = []
         self.writers: dict[Writer, None] = {}
         self.statements: list[tuple[str, tuple[Any, ...]]] = []
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: list[Waiter] = []
 
     def write(self, connection: Executes) -> None:
         """Write everything, within the open transaction."""
@@ -111,13 +111,16 @@ class GroupCommit:
         than IDLE_TURNS later: who awaits it goes on while none is under way.
         """
         waiter = asyncio.get_running_loop().create_future()
-        if self.failure is not None:
-            waiter.set_exception(Unavailable(self.failure))
-        elif self._stopping:
-            waiter.set_exception(Unavailable("the store is closed"))
-        else:
-            self._open.waiters.append(waiter)
+        self.tell(waiter)
         return waiter
+
+    def tell(self, waiter: Waiter) -> None:
+        """Tell a waiter, later than now, once everything added so far is on disk."""
+        if self.failure is None and not self._stopping:
+            self._open.waiters.append(waiter)
+            return
+        error = Unavailable(self.failure or "the store is closed")
+        asyncio.get_running_loop().call_soon(_tell_of, error, waiter)
 
     async def run(self) -> None:
         """Commit group after group until `stop` or until a commit has failed.
@@ -161,8 +164,7 @@ class GroupCommit:
         for writer in group.writers:
             writer.written()
         for waiter in group.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _tell_of(None, waiter)
 
     async def write_first(self, names: Sequence[str]) -> None:
         """Execute statements before `run` begins, as a group of their own."""
@@ -211,6 +213,17 @@ class GroupCommit:
         self.failure = f"the store failed: {error}"
         log.critical("A commit failed: %s", error, extra={"action": "commit_failed"})
         for waiter in (*self._writing.waiters, *self._open.waiters):
-            if not waiter.done():
-                waiter.set_exception(Unavailable(self.failure))
+            _tell_of(Unavailable(self.failure), waiter)
         self._failed(self.failure)
+
+
+def _tell_of(error: Unavailable | None, waiter: Waiter) -> None:
+    if waiter.done():
+        return
+    try:
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+    except Exception:  # the others are to be told as well
+        log.exception("Nobody heard of a commit.", extra={"action": "waiter_failed"})

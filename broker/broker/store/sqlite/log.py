@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import NamedTuple, Protocol
 
 from broker.model import Appended, Message, NewMessage, size_of
-from broker.store.port import PAGE_BYTES
+from broker.store.port import PAGE_BYTES, Waiter
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
@@ -121,14 +121,15 @@ class Log:
         self._tail_bytes = 0
 
     def append_soon(
-        self, topic: TopicLog, messages: Sequence[NewMessage]
-    ) -> tuple[list[Appended], asyncio.Future[None]]:
-        """Queue messages for the next group; the future ends once they are on disk."""
+        self, topic: TopicLog, messages: Sequence[NewMessage], waiter: Waiter
+    ) -> list[Appended]:
+        """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
         first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
         appended = self._place(topic, messages, first_seen, now)
         self._group.ring()
-        return appended, self._group.durable()
+        self._group.tell(waiter)
+        return appended
 
     def join(self, topic: TopicLog, message: NewMessage) -> None:
         """Add a message that has waited for its time to the open group."""

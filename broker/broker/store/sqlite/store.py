@@ -25,6 +25,7 @@ from broker.store.port import (
     Standing,
     StoreMeasures,
     TopicStats,
+    Waiter,
 )
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.commit_place import CommitPlace
@@ -220,14 +221,15 @@ class SqliteStore:
     # -- log ---------------------------------------------------------------------------------------
 
     async def append(self, topic: str, messages: Sequence[NewMessage]) -> Sequence[Appended]:
-        appended, durable = self.append_soon(topic, messages)
+        durable = asyncio.get_running_loop().create_future()
+        appended = self.append_soon(topic, messages, durable)
         await durable
         return appended
 
     def append_soon(
-        self, topic: str, messages: Sequence[NewMessage]
-    ) -> tuple[Sequence[Appended], asyncio.Future[None]]:
-        return self._log.append_soon(self._topics[topic], messages)
+        self, topic: str, messages: Sequence[NewMessage], waiter: Waiter
+    ) -> Sequence[Appended]:
+        return self._log.append_soon(self._topics[topic], messages, waiter)
 
     async def read(
         self,
