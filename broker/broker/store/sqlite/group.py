@@ -13,6 +13,7 @@ from broker.histogram import Histogram
 from broker.store.port import LeaseLost, Unavailable, Waiter
 from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.journal import Executes, Journal, Recorder
+from broker.store.sqlite.many_rows import ManyRows
 from broker.store.sqlite.queries import SQL
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class GroupCommit:
         journal: Journal | None = None,
     ) -> None:
         self._connection = connection
+        self._many_rows = ManyRows(connection)
         self._journal = journal
         self._failed = failed
         self._open = Group()
@@ -180,9 +182,9 @@ class GroupCommit:
         """Execute what a group has, up to the COMMIT, and have the journal keep it, if any does."""
         self._connection.execute("BEGIN IMMEDIATE")
         if self._journal is None:
-            write(self._connection)
+            write(self._many_rows)
             return
-        recorder = Recorder(self._connection)
+        recorder = Recorder(self._many_rows)
         write(recorder)
         if executed := recorder.take():
             await self._journal.append(self._connection, executed)

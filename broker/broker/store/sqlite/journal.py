@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -60,14 +60,14 @@ class Executes(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> object:
         """Execute a statement that changes something."""
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> object:
         """Execute a statement that changes something once for each row."""
 
 
 class Recorder:
     """Executes statements, and remembers them."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Executes) -> None:
         self._connection = connection
         self._executed: list[Execution] = []
 
@@ -76,9 +76,8 @@ class Recorder:
         self._executed.append((sql, (parameters,)))
         return self._connection.execute(sql, parameters)
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> object:
         """Execute a statement that changes something once for each row."""
-        rows = list(rows)
         if rows:
             self._executed.append((sql, rows))
         return self._connection.executemany(sql, rows)
