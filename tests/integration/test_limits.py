@@ -30,7 +30,7 @@ from broker.api import pull as pull_api
 from broker.cli import protocol, serve, worker
 from broker.config import Settings
 from broker.dashboard import guesses
-from broker.dispatch import courier, frames, memory
+from broker.dispatch import answer, frames, memory
 from broker.filters import dialects, evaluation, expression
 from broker.rpc import patience, port
 from support.api import Api, good
@@ -97,7 +97,7 @@ LIMITS = {
     ),
     "a request's body": seconds(publish.BODY_S),
     "time in which a client takes nothing of an answer": seconds(protocol.STALL_S),
-    "an endpoint's answer that is read": bytes_(courier.MAX_DISCARDED_BYTES),
+    "an endpoint's answer that is read": bytes_(answer.MAX_DISCARDED_BYTES),
     "an endpoint's answer that is kept": bytes_(frames.MAX_ANSWER_BYTES),
     "memory of what a subscription has out": bytes_(memory.MOST_BYTES),
     "wrong keys of an address a minute, at the dashboard": count(guesses.MOST),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +150,16 @@ class World:
             self.peer.plays = list(plays)
         return self.run(self._send(endpoint, body))
 
+    def begin(self, endpoint: int) -> Awaitable[Outcome]:
+        """Have a request handed to the courier, and its outcome waited for."""
+
+        async def begin() -> asyncio.Task[Outcome]:
+            task = asyncio.create_task(self._send(endpoint, b"1"))
+            await asyncio.sleep(0.1)
+            return task
+
+        return self.run(begin())
+
     def send_together(self, count: int) -> list[Outcome]:
         """Have several requests made at once."""
 
@@ -267,7 +278,8 @@ def answers(draw: st.DrawFn) -> bytes:
             headers.append(b"Connection: close")
     reason = draw(st.sampled_from([b" OK", b" Two words", b""]))
     lines = [b"HTTP/%s %d%s" % (version, status, reason), *headers, b"", b""]
-    early = draw(st.sampled_from([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n"]))
+    hints = b"HTTP/1.1 103 Early Hints\r\nWebhook-Verdict: reject\r\nRetry-After: 9\r\n\r\n"
+    early = draw(st.sampled_from([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", hints]))
     return early + line_end.join(lines) + body
 
 
@@ -397,6 +409,8 @@ def test_requests_at_the_same_time_have_connections_of_their_own(world: World) -
         b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
         OK + b"and more",
         OK + OK,
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 def test_connection_that_should_end_is_not_used_again(world: World, last: bytes) -> None:
@@ -411,6 +425,20 @@ def test_connection_that_ended_at_rest_harms_nobody(world: World, endpoint: int)
 
     assert world.send(endpoint).status == 200
     assert (len(world.peer.heads), world.peer.connections) == (2, 2)
+
+
+def test_answer_that_nobody_asked_for_is_not_taken_for_that_of_a_request_at_the_same_time(
+    world: World,
+) -> None:
+    world.send(PLAIN)
+    courier = max(psutil.Process().children(), key=psutil.Process.create_time)
+    courier.suspend()
+    world.say(b"HTTP/1.1 299 Unasked\r\ncontent-length: 0\r\n\r\n")
+    sending = world.begin(PLAIN)
+    courier.resume()
+
+    assert world.run(sending).status == 200
+    assert world.peer.connections == 2
 
 
 def test_answer_that_nobody_asked_for_is_not_taken_for_the_next(world: World) -> None:

@@ -266,6 +266,42 @@ async def test_what_a_failed_commit_leaves_open_is_told(
         assert not published.total()
 
 
+async def test_publish_is_answered_once_also_where_the_store_is_lost_after_it(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        worker = worker_with(served.front)
+        async with listening(worker) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(b"{}"))
+            await reader.readuntil(b"\r\n\r\n")
+            served.broker._store._group.lose("another broker has it")  # type: ignore[attr-defined]
+            writer.write(request(b"{}"))
+            rest = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+        assert re.findall(rb"HTTP/1.1 (\d+)", rest) == [b"503"]
+        refused, published, _ = served.counts()
+        assert (refused["outcome_unknown"], published.total()) == (1, 1)
+
+
+async def test_publish_that_was_told_of_a_loss_is_not_told_of_its_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with serving(tmp_path) as served:
+        group = served.broker._store._group  # type: ignore[attr-defined]
+        commit = group._commit
+
+        async def commit_while_lost(waiters: int) -> None:
+            group.lose("another broker has it")
+            await commit(waiters)
+
+        monkeypatch.setattr(group, "_commit", commit_while_lost)
+        answers = await answers_to(served, b"")
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"503"]
+        refused, published, _ = served.counts()
+        assert (refused["outcome_unknown"], published.total()) == (1, 0)
+
+
 async def test_publish_whose_client_has_gone_is_counted_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,9 +107,7 @@ def test_rows_go_in_many_at_a_time_while_they_are_short(file: sqlite3.Connection
     assert stored == [*short, *long]
 
 
-def test_row_that_is_there_already_fails_and_leaves_what_came_before(
-    file: sqlite3.Connection,
-) -> None:
+def test_row_that_is_there_already_fails(file: sqlite3.Connection) -> None:
     rows = [(1, seq % 300, None, b"{}", None, 0.0) for seq in range(400)]
 
     with pytest.raises(sqlite3.IntegrityError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -12,7 +13,14 @@ from msgspec.structs import replace
 from broker.dispatch import plain as module
 from broker.dispatch.answer import BROKE, TOO_LATE
 from broker.dispatch.frames import Endpoint, Item, Job, Outcome
-from broker.dispatch.plain import LOOK_S, REST_S, PlainRequests, target_of
+from broker.dispatch.plain import (
+    LOOK_S,
+    REST_S,
+    Connection,
+    PlainRequests,
+    Request,
+    target_of,
+)
 
 TOLD = Endpoint(1, "http://a.example/hook", "binary", [b"k"], [], 1000, ["x-a: 1", "x-b: "], "m-")
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -26,7 +34,8 @@ OK = b"HTTP/1.1 204 No Content\r\n\r\n"
         ("HTTP://A.example:80/b", "a.example:80", "/b", "A.example"),
         ("http://a_b:8080/b%20c/.d?e", "a_b:8080", "/b%20c/.d?e", "a_b:8080"),
         ("http://127.0.0.1:0080/", "127.0.0.1:80", "/", "127.0.0.1"),
-        ("http://[2001:DB8::1]:9/", "[2001:db8::1]:9", "/", "[2001:DB8::1]:9"),
+        ("http://[2001:db8::1]:9/", "[2001:db8::1]:9", "/", "[2001:db8::1]:9"),
+        ("http://a.b7.example1/%C3%A4", "a.b7.example1:80", "/%C3%A4", "a.b7.example1"),
     ],
 )
 def test_plain_url_is_taken_apart(url: str, authority: str, line: str, host: str) -> None:
@@ -57,10 +66,26 @@ def test_plain_url_is_taken_apart(url: str, authority: str, line: str, host: str
         "http://a%2eexample/",
         "http://[fe80::1%25eth0]/",
         "http://user@a.example/",
+        "http://127.1/",
+        "http://0x7f.1/",
+        "http://2130706433/",
+        "http://0177.0.0.1/",
+        "http://[2001:DB8::1]/",
+        "http://[0:0:0:0:0:0:0:1]/",
+        "http://a.example./",
+        "http://a.example/%7e",
+        "http://a.example/ä",
+        "http://a.example/b c",
+        "http://a.example/\r\nx: y",
+        "http://a.example/\x7f",
     ],
 )
 def test_other_urls_are_left_to_libcurl(url: str) -> None:
     assert target_of(replace(TOLD, url=url), "agent") is None
+
+
+def test_header_that_is_more_than_one_line_is_left_to_libcurl() -> None:
+    assert target_of(replace(TOLD, headers=["x-a: 1\r\nx-b: 2"]), "agent") is None
 
 
 def test_accept_of_ones_own_takes_the_place_of_the_general_one() -> None:
@@ -96,11 +121,11 @@ class World:
         self.opening.pop(0)(ours.detach(), "")
         return theirs
 
-    def start(self, endpoint: Endpoint = TOLD) -> int:
+    def start(self, endpoint: Endpoint = TOLD, body: bytes = b"1") -> int:
         """Have a request made."""
         self._job += 1
         self.plain.use(endpoint)
-        self.plain.start(Job(self._job, 1, 1, [Item(1, b'{"id":"1"}', b"1")]), endpoint)
+        self.plain.start(Job(self._job, 1, 1, [Item(1, b'{"id":"1"}', body)]), endpoint)
         return self._job
 
     def answered(self) -> socket.socket:
@@ -128,6 +153,23 @@ def is_closed(peer: socket.socket) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def read_all(peer: socket.socket) -> int:
+    """Read what there is; say how much that was."""
+    peer.setblocking(False)
+    count = 0
+    try:
+        while piece := peer.recv(1 << 20):
+            count += len(piece)
+    except BlockingIOError:
+        pass
+    return count
+
+
+def has_anything(peer: socket.socket) -> bool:
+    """Say whether something has come."""
+    return read_all(peer) > 0
 
 
 @pytest.fixture
@@ -174,6 +216,99 @@ def test_connection_that_comes_too_late_is_kept_for_the_next(world: World) -> No
     assert not world.opening
     peer.sendall(OK)
     assert [(each.job, each.status) for each in world.turn()] == [(job, 204)]
+
+
+def test_connection_that_comes_too_late_while_as_many_rest_as_may_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_AT_REST", 1)
+    world.start()
+    resting = world.answered()
+    world.now += 1
+    assert [each.error for each in world.turn()] == [TOO_LATE]
+
+    assert is_closed(world.connect())
+    assert not is_closed(resting)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_request_that_is_late_is_not_sent(world: World, once: bool) -> None:
+    """The process may have stood still, and hear of the connection before it looks at the clock."""
+    world.start(replace(TOLD, once=once))
+    world.now += 600
+    peer = world.connect()
+
+    assert [each.error for each in world.turn()] == [TOO_LATE]
+    assert not has_anything(peer)
+
+
+def test_rest_of_a_request_leaves_only_while_the_broker_may_send(world: World) -> None:
+    job = world.start(replace(TOLD, once=True), bytes(1 << 22))
+    peer = world.connect()
+    world.turn()
+    world.may_send = False
+    sent = read_all(peer)
+    assert [(each.job, each.error) for each in world.turn()] == [(job, BROKE)]
+
+    assert is_closed(peer)
+    assert 0 < sent < 1 << 22
+
+
+def test_rest_of_a_request_that_is_late_does_not_leave(world: World) -> None:
+    job = world.start(TOLD, bytes(1 << 22))
+    peer = world.connect()
+    world.turn()
+    world.now += 600
+    sent = read_all(peer)
+    assert [(each.job, each.error) for each in world.turn()] == [(job, TOO_LATE)]
+
+    assert is_closed(peer)
+    assert 0 < sent < 1 << 22
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"webhook-verdict: retry\r\n" * 100,
+        b"x-%s: y\r\n" % (b"x" * 60_000),
+        b"x: " + b"y" * 60_000,
+    ],
+)
+def test_what_comes_after_a_body_counts_for_nothing_and_is_bounded(
+    world: World, endless: bytes
+) -> None:
+    world.start()
+    peer = world.connect()
+    peer.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+    outcomes, sent = [], 0
+    while not (outcomes := world.turn()):
+        peer.sendall(endless)
+        sent += len(endless)
+        assert sent < 1 << 20
+
+    assert [(each.status, each.headers, each.body) for each in outcomes] == [(200, None, b"ok")]
+    assert is_closed(peer)
+
+
+def test_ended_requests_and_connections_are_freed_at_once(world: World) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for answer in (OK, b"HTTP/1.0 200 OK\r\n\r\n", b"no HTTP\r\n\r\n", b""):
+            world.start()
+            peer = world.connect()
+            peer.sendall(answer)
+            world.turn()
+            peer.close()
+            world.turn()
+        world.start()
+        world.connect()
+        world.now += 600
+        world.turn()
+        left = [each for each in gc.get_objects() if isinstance(each, (Request, Connection))]
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_connection_that_does_not_come_fails_who_waits_for_it(world: World) -> None:

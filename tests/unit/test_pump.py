@@ -607,7 +607,7 @@ def test_endpoint_has_all_keys_that_sign_now_and_complete_headers() -> None:
     assert endpoint.headers == [
         f"webhook-subscription: {TOPIC}/{NAME}",
         "x-team: blue",
-        "x-empty;",
+        "x-empty: ",
     ]
 
 

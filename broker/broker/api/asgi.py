@@ -186,6 +186,7 @@ class Front:
             return None  # refused there, before anything else is looked at
         topic = found[1]
         begun = Begun(served, self._under_way, self._request_id(headers), over)
+        token = asked.set(begun.request_id)
         try:
             caller = self._keys.caller(headers, self._now())
             caller.require(PUBLISH, topic)
@@ -193,6 +194,8 @@ class Front:
             begun.place(caller, topic, headers, body)
         except Exception as fault:
             begun.refuse(fault)
+        finally:
+            asked.reset(token)
         return begun
 
     def _caller(self, act: str, scope: Scope) -> Caller:

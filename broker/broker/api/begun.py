@@ -27,7 +27,16 @@ class Begun:
     called, once.
     """
 
-    __slots__ = ("_failure", "_held", "_outcome", "_over", "_served", "_under_way", "request_id")
+    __slots__ = (
+        "_failure",
+        "_held",
+        "_outcome",
+        "_over",
+        "_served",
+        "_told",
+        "_under_way",
+        "request_id",
+    )
 
     def __init__(
         self,
@@ -39,6 +48,7 @@ class Begun:
         self.request_id = request_id
         self._over = over
         self._failure: Exception | None = None
+        self._told = False
         self._served = served
         self._under_way = under_way
         self._held = 0
@@ -60,16 +70,18 @@ class Begun:
         asyncio.get_running_loop().call_soon(self._over, self)
 
     def done(self) -> bool:
-        """Say that it waits: nobody takes it back."""
-        return False
+        """Say whether it has been told how it ended."""
+        return self._told
 
     def set_result(self, _: None) -> None:
         """Hear that what it brought is on disk."""
+        self._told = True
         self._over(self)
 
     def set_exception(self, error: Exception) -> None:
         """Hear that it may not be."""
         self._failure = error
+        self._told = True
         self._over(self)
 
     def end(self) -> Answer:

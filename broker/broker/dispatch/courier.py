@@ -66,12 +66,15 @@ class Courier:
         peer = self._peer.fileno()
         while True:
             wait_s = min(self._connections.wait_s(), self._plain.wait_s())
+            asked = False
             for descriptor, events in self._epoll.poll(wait_s, 512):
                 if descriptor == peer:
-                    if not self._receive():
-                        return
+                    asked = True
                 elif not self._plain.hear(descriptor, events):
                     self._connections.hear(descriptor, events)
+            # New requests come last: by now it is known which connections have ended.
+            if asked and not self._receive():
+                return
             outcomes = [*self._transfers.ended(), *self._plain.ended()]
             if outcomes:
                 self._peer.sendall(framed(outcomes))

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
@@ -21,17 +22,19 @@ from broker.dispatch.frames import Endpoint, Job, Outcome
 from broker.dispatch.request import request_of
 
 PIECE = 64 * 1024
-MAX_HEAD_BYTES = 256 * 1024
+MAX_AROUND_BYTES = 256 * 1024  # of an answer: all but its body
 MOST_AT_REST = 4096
 REST_S = 118.0  # after that an endpoint, or what is in between, may have forgotten a connection
 LOOK_S = 30.0
 
 _NEVER = float("inf")
 _URL = re.compile(
-    r"(?i:http)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(/[^?#]*)?(\?[^#]*)?"
+    r"(?i:http)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?"
 )
-_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
-_LENGTHS = (b"content-length", b"transfer-encoding")
+# libcurl removes dots, and writes what is escaped in upper case.
+_WRITTEN_ANEW = re.compile(r"/(?:\.|%2[Ee]){1,2}(?:/|\Z)|%(?![0-9A-F]{2})")
+_NUMBER = re.compile(r"(?:\A|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
 class Target(NamedTuple):
@@ -57,7 +60,7 @@ def target_of(endpoint: Endpoint, user_agent: str) -> Target | None:
     if match is None:
         return None
     host, port, path, query = match.groups()
-    if path is not None and _DOTS.search(path):
+    if _WRITTEN_ANEW.search(path or "") or not _is_written_plainly(host):
         return None
     default = port is None or int(port) == 80
     lines = [
@@ -68,9 +71,22 @@ def target_of(endpoint: Endpoint, user_agent: str) -> Target | None:
     ]
     if not any(line[:7].lower() == "accept:" for line in endpoint.headers):
         lines.append("accept: */*")
+    if any(not line.isprintable() for line in lines):
+        return None
     return Target(
         f"{host.lower()}:{int(port or 80)}", "".join(f"{line}\r\n" for line in lines).encode()
     )
+
+
+def _is_written_plainly(host: str) -> bool:
+    """Say whether libcurl leaves a host as it is: of an address there are many ways to write it."""
+    if not host.startswith("[") and not _NUMBER.search(host):
+        return not host.endswith(".")
+    address = host.strip("[]")
+    try:
+        return str(ip_address(address)) == address
+    except ValueError:
+        return False
 
 
 class Request:
@@ -108,6 +124,7 @@ class Connection:
     __slots__ = (
         "answer",
         "authority",
+        "chunked",
         "complete",
         "descriptor",
         "goes_on",
@@ -116,6 +133,7 @@ class Connection:
         "parser",
         "received",
         "request",
+        "rests",
         "rests_since",
         "socket",
         "status",
@@ -128,23 +146,25 @@ class Connection:
         self.descriptor = opened.fileno()
         self.authority = authority
         self.parser: Any = HttpResponseParser(self)
-        # Each answer is taken by itself, so that no request of a stranger hides behind it.
+        # As libcurl has it. Where the length of an answer is in doubt, its connection is closed.
         self.parser.set_dangerous_leniencies(
             lenient_headers=True,
             lenient_chunked_length=True,
             lenient_optional_cr_before_lf=True,
             lenient_optional_lf_after_cr=True,
         )
-        self.used = False
+        self.request: Request | None = None
+        self.used = self.rests = False
         self.rests_since = 0.0
 
     def begin(self, request: Request) -> None:
         """Be ready for the answer to a request."""
-        self.request: Request | None = request
+        self.request = request
+        request.connection = self
         self.answer = Answer(batch=request.endpoint.format == "batch")
         self.unsent: memoryview | None = None
         self.status = self.received = 0
-        self.head = self.measured = self.complete = self.goes_on = False
+        self.head = self.measured = self.chunked = self.complete = self.goes_on = False
 
     def is_quiet(self) -> bool:
         """Say whether nothing has come on it while it was at rest, nor its end."""
@@ -161,13 +181,16 @@ class Connection:
         self.goes_on = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Hear a header."""
+        """Hear a header, or what comes after the body and counts for nothing."""
         first = name[:1]
+        if self.head:
+            return
         if first in b"wWrR":
-            if not self.complete:
-                self.answer.take_header(name, value)
-        elif first in b"cCtT" and name.lower() in _LENGTHS:
-            self.measured = True
+            self.answer.take_header(name, value)
+        elif first in b"cC":
+            self.measured |= name.lower() == b"content-length"
+        elif first in b"tT":
+            self.chunked |= name.lower() == b"transfer-encoding"
 
     def on_headers_complete(self) -> None:
         """Hear that the body follows."""
@@ -185,10 +208,12 @@ class Connection:
         if self.complete:
             return
         if 100 <= self.status < 200 and self.status != 101:
-            self.head = self.measured = False
-        else:
-            self.complete = True
-            self.goes_on = self.parser.should_keep_alive()
+            self.head = self.measured = self.chunked = False
+            self.answer.headers = None
+            return
+        self.complete = True
+        in_doubt = self.chunked and (self.measured or self.parser.get_http_version() != "1.1")
+        self.goes_on = self.parser.should_keep_alive() and not in_doubt
 
 
 class PlainRequests:
@@ -260,6 +285,7 @@ class PlainRequests:
             if fresh and (request.may_repeat or connection.is_quiet()):
                 del at_rest[-1]
                 self._rest_count -= 1
+                connection.rests = False
                 return connection
             self._close(connection)
         return None
@@ -279,19 +305,27 @@ class PlainRequests:
         connection = Connection(opened, request.authority)
         self._connections[descriptor] = connection
         self._epoll.register(descriptor, select.EPOLLIN)
-        if waits and request.endpoint.once and not self._may_send():
-            # To connect took longer: who has taken over may have sent what comes after.
-            self._fail(request, BROKE)
-            waits = False
-        if waits:
-            self._send(connection, request)
-        else:
+        if not waits or not self._may_leave(request):
             self._rest(connection)
+        else:
+            self._send(connection, request)
+
+    def _may_leave(self, request: Request) -> bool:
+        """Say whether a request may still be sent; one that may not has failed, or is about to.
+
+        This process may have stood still since it was begun, or a connection have taken its time:
+        who has taken over may have sent what comes after.
+        """
+        if request.late_at <= self._monotonic():
+            return False
+        if request.endpoint.once and not self._may_send():
+            self._fail(request, BROKE)
+            return False
+        return True
 
     # -- on a connection ---------------------------------------------------------------------------
 
     def _send(self, connection: Connection, request: Request) -> None:
-        request.connection = connection
         connection.begin(request)
         self._send_on(connection, memoryview(request.text))
 
@@ -314,7 +348,11 @@ class PlainRequests:
         connection = self._connections.get(descriptor)
         if connection is None:
             return False
-        if events & select.EPOLLOUT and connection.unsent is not None:
+        request = connection.request
+        if events & select.EPOLLOUT and connection.unsent is not None and request is not None:
+            if not self._may_leave(request):
+                self._close(connection)
+                return True
             self._send_on(connection, connection.unsent)
         if events & ~select.EPOLLOUT:
             self._receive(connection)
@@ -345,9 +383,12 @@ class PlainRequests:
             if not connection.complete:
                 self._refuse(connection, request)
                 return
+        endless = connection.received - connection.answer.length > MAX_AROUND_BYTES
+        if endless and connection.head:
+            connection.complete = True  # as with a body that does not stop
         if connection.complete and connection.status >= 100:
             self._finish(connection, request)
-        elif connection.complete or (not connection.head and connection.received > MAX_HEAD_BYTES):
+        elif connection.complete or endless:
             self._refuse(connection, request)
 
     def _refuse(self, connection: Connection, request: Request) -> None:
@@ -358,7 +399,7 @@ class PlainRequests:
 
     def _break(self, connection: Connection, request: Request, *, reset: bool) -> None:
         """A connection has ended with a request on it."""
-        if connection.head and not connection.measured and not reset:
+        if connection.head and not (connection.measured or connection.chunked or reset):
             connection.goes_on = False  # the end of the answer is that of the connection
             self._finish(connection, request)
             return
@@ -387,8 +428,8 @@ class PlainRequests:
         if self._rest_count >= MOST_AT_REST:
             self._close(connection)
             return
-        connection.request = None
-        connection.used = True
+        _part(connection)
+        connection.used = connection.rests = True
         connection.rests_since = self._monotonic()
         self._at_rest[connection.authority].append(connection)
         self._rest_count += 1
@@ -396,12 +437,14 @@ class PlainRequests:
             self._look_at = connection.rests_since + LOOK_S
 
     def _close(self, connection: Connection) -> None:
-        if connection.request is None:
+        if connection.rests:
             self._at_rest[connection.authority].remove(connection)
             self._rest_count -= 1
         del self._connections[connection.descriptor]
         connection.socket.close()
-        connection.parser = None  # which knows the connection: nothing else frees the two
+        # What knows the connection is cut from it: the search for cycles comes seldom.
+        _part(connection)
+        connection.parser = None
 
     # -- by time -----------------------------------------------------------------------------------
 
@@ -438,3 +481,10 @@ class PlainRequests:
             if not at_rest:
                 del self._at_rest[authority]
         self._look_at = now + LOOK_S if self._rest_count else _NEVER
+
+
+def _part(connection: Connection) -> None:
+    """Have a connection and its request know each other no more."""
+    if connection.request is not None:
+        connection.request.connection = None
+        connection.request = None

@@ -94,9 +94,10 @@ class Transfer:
         if error and not too_long:
             reason = self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
             return Outcome(self.job, 0, reason, took)
-        if not _is_whole(self.headers):
+        head = _head_in(self.headers)
+        if head is None:
             return Outcome(self.job, 0, BROKE, took)
-        for line in self.headers:
+        for line in head:
             name, _, value = line.partition(b":")
             answer.take_header(name, value)
         return answer.outcome(self.job, self.curl.getinfo(pycurl.RESPONSE_CODE), took)
@@ -190,8 +191,11 @@ class Transfers:
             reason = transfer.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
         else:
             theirs = curl.getinfo(pycurl.ACTIVESOCKET)
-            self._connections.let_go(theirs)
-            descriptor = os.dup(theirs)
+            try:
+                self._connections.let_go(theirs)
+                descriptor = os.dup(theirs)
+            except (OSError, ValueError) as fault:
+                reason = f"the connection cannot be used: {fault}"
         self._connections.remove(curl, transfer.endpoint.id)
         curl.close()
         opened(descriptor, reason)
@@ -231,14 +235,15 @@ class Transfers:
         return transfer
 
 
-def _is_whole(lines: Sequence[bytes]) -> bool:
-    """Say whether a head came to its end: libcurl takes an answer cut off in it for one."""
-    for line in reversed(lines):
-        if line in (b"\r\n", b"\n"):
-            return True
-        if line.startswith(b"HTTP/"):
-            break
-    return False
+def _head_in(lines: Sequence[bytes]) -> Sequence[bytes] | None:
+    """Return the head of the answer itself, of what came before, with and after it.
+
+    None where it did not come to its end: libcurl takes such an answer for one.
+    """
+    begins = max((place for place, line in enumerate(lines) if line[:5] == b"HTTP/"), default=0)
+    head = lines[begins:]
+    ends = next((place for place, line in enumerate(head) if line in (b"\r\n", b"\n")), None)
+    return None if ends is None else head[:ends]
 
 
 def _lines(lines: Sequence[str]) -> list[str]:

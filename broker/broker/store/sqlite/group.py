@@ -165,6 +165,7 @@ class GroupCommit:
         self.commits += 1
         for writer in group.writers:
             writer.written()
+        self._writing = Group()  # nobody is told twice, nor kept alive until the next commit
         for waiter in group.waiters:
             _tell_of(None, waiter)
 
