@@ -30,7 +30,8 @@ from broker.api import pull as pull_api
 from broker.cli import protocol, serve, worker
 from broker.config import Settings
 from broker.dashboard import guesses
-from broker.dispatch import answer, frames, memory
+from broker.dispatch import frames, memory
+from broker.dispatch.answer import MAX_DISCARDED_BYTES
 from broker.filters import dialects, evaluation, expression
 from broker.rpc import patience, port
 from support.api import Api, good
@@ -96,8 +97,10 @@ LIMITS = {
         under_way.most_bytes(Settings().max_batch_bytes)
     ),
     "a request's body": seconds(publish.BODY_S),
+    "rest of a refused request": bytes_(protocol.LINGER_BYTES),
+    "time in which the rest of a refused request may come": seconds(protocol.LINGER_S),
     "time in which a client takes nothing of an answer": seconds(protocol.STALL_S),
-    "an endpoint's answer that is read": bytes_(answer.MAX_DISCARDED_BYTES),
+    "an endpoint's answer that is read": bytes_(MAX_DISCARDED_BYTES),
     "an endpoint's answer that is kept": bytes_(frames.MAX_ANSWER_BYTES),
     "memory of what a subscription has out": bytes_(memory.MOST_BYTES),
     "wrong keys of an address a minute, at the dashboard": count(guesses.MOST),

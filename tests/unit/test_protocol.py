@@ -137,6 +137,31 @@ async def test_request_that_came_while_the_loop_was_held_up_is_answered() -> Non
                 assert await reader.read() == b""
 
 
+async def test_refused_client_that_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_S", 0.2)
+    async with serving(10) as (worker, port):
+        worker.asgi = answered
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer.startswith(b"HTTP/1.1 204 ")
+            assert b"connection: close\r\n" in answer.lower()
+            await until(lambda: worker.nr_conns == 0)
+
+
+async def test_client_beyond_the_limit_may_send_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "REFUSING_S", 30.0)
+    async with serving(0) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 503 ")
+            for _ in range(100):
+                writer.write(PART)
+                await writer.drain()
+
+
 @pytest.mark.parametrize("closes", ["server", "client"])
 async def test_connection_that_has_ended_is_freed_without_a_search_for_cycles(
     monkeypatch: pytest.MonkeyPatch, closes: str

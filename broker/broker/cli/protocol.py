@@ -8,6 +8,11 @@ it before gunicorn has made the parser ready for one. The C parser keeps 64 KiB 
 forgets the rest, and gunicorn then closes the connection, without a word that it would: one in four
 requests of 1 MiB failed so.
 
+Who is refused before all of the request has come is told that the connection ends, and may still
+send the rest, which is forgotten. gunicorn announced nothing and closed: the next request on such a
+connection was lost, and so, now and then, was the refusal, because the system resets a connection
+that is closed before all has been read.
+
 A connection that has ended is freed at once: it and its parser know each other, and the search for
 cycles comes seldom. Until then each kept some 100 KB.
 
@@ -37,7 +42,11 @@ log = logging.getLogger(__name__)
 HEAD_S = 10.0  # until a new connection has sent the head of a request
 LAST_LOOK_S = 0.1  # for what has come while the loop did not turn, before a connection is closed
 STALL_S = 60.0  # for so long a client may take nothing of what waits for it
-REFUSING_S = 1.0  # until a connection that is refused has sent something
+REFUSING_S = 1.0  # until a connection that is refused has sent something, and then the rest of it
+# A refused client that goes on sending is let finish, for as long as a body may take to come and
+# for some of the largest bodies. Ordinary clients look for the answer only then.
+LINGER_S = 30.0
+LINGER_BYTES = 64 * 1024 * 1024
 PIECE = 64 * 1024  # what the parser keeps behind the end of a request
 # A parser's buffer grows to what it is fed while it reads a head, and keeps that size.
 FIRST_PIECE = 8 * 1024
@@ -104,12 +113,15 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
     """One connection."""
 
     _callback_parser: Any
+    _closed: bool
     _looking: asyncio.TimerHandle | None = None
     _request: Request | None = None
     _exchange: Exchange | None = None
     _answering: "Begun | asyncio.Task[None] | None" = None
     _answered_at = -math.inf
     _looked_again = False
+    _lingering: asyncio.TimerHandle | None = None
+    _may_still_come = LINGER_BYTES
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Give the first request's head some time; gunicorn gives it to the following ones only."""
@@ -126,7 +138,9 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
     def expire_if_at_rest(self, seconds: float) -> None:
         """Give a connection that has no request under way only so long for another."""
         self._answered_at = -math.inf
-        if self._awaiting_request and self._answering is None:
+        if self._lingering is not None:
+            self._linger(seconds)
+        elif self._awaiting_request and self._answering is None:
             self.expire_in(seconds)
 
     def _keepalive_timeout(self) -> None:
@@ -144,7 +158,40 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
             self._looked_again = True
             self.expire_in(LAST_LOOK_S)
         else:
-            super()._keepalive_timeout()
+            super()._close_transport()  # at once: there is no answer that could be lost
+            self._request_ready.set()
+
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        """Say whether the answer that begins is the connection's last."""
+        if self._body_receiver is not None and not self._body_receiver._complete:
+            return True
+        return bool(super()._will_close(request, response_requires_close))
+
+    def _close_transport(self) -> None:
+        """Close the connection, or only its answering half while the client may still send."""
+        parser = self._callback_parser
+        all_read = parser is None or parser.is_complete
+        if all_read or self._closed or self.transport.is_closing():
+            super()._close_transport()
+            return
+        self._closed = True
+        self._callback_parser = None  # what comes now is no request
+        self.transport.write_eof()
+        self._resume_reading()
+        self._linger(LINGER_S)
+        if self._body_receiver is not None:
+            self._body_receiver.signal_disconnect()
+
+    def _linger(self, seconds: float) -> None:
+        """Close the connection then, if its client has not done so before."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._lingering = self.worker.loop.call_later(seconds, self.transport.close)
+
+    def _forget(self, size: int) -> None:
+        self._may_still_come -= size
+        if self._may_still_come < 0:
+            self.transport.close()
 
     def _on_headers_complete(self) -> bool:
         self._looked_again = False
@@ -227,7 +274,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
             self._answered_at = self.worker.loop.time()
             self._turn_to_next()
         else:
-            super()._keepalive_timeout()
+            self._close_transport()
+            self._request_ready.set()
 
     def _turn_to_next(self) -> None:
         parser = self._callback_parser
@@ -240,8 +288,10 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; of those that are held back some, and then no more are read for now."""
-        if self._callback_parser is None or self._body_receiver is not None:
-            super().data_received(data)  # no HTTP/1, or a request that goes gunicorn's way
+        if self._callback_parser is None:
+            self._forget(len(data))
+        elif self._body_receiver is not None:
+            super().data_received(data)  # a request that goes gunicorn's way
         else:
             self._feed_callback_parser(data)
 
@@ -260,6 +310,8 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]
         self._stop_looking()
         super().connection_lost(exc)
         self.worker.connections.discard(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
         if self._exchange is not None:
             self._exchange.leave()
         if self._answering is not None:
@@ -299,12 +351,14 @@ class Refusing(asyncio.Protocol):
         self._transport: Any = transport
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(REFUSING_S, transport.close)
+        self._told = False
 
     def data_received(self, _: bytes) -> None:
-        """Refuse it."""
-        if not self._transport.is_closing():
+        """Refuse it, and forget what else it sends."""
+        if not self._told:
+            self._told = True
             self._transport.write(_FULL)
-            self._transport.close()
+            self._transport.write_eof()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Wait no more."""
