@@ -411,6 +411,25 @@ async def test_write_ahead_log_that_had_to_grow_is_cut_once_nothing_is_written_a
     assert len(await read_all(store)) == 64
 
 
+async def test_removal_writes_little_to_the_write_ahead_log(
+    home: SqliteHome, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes room on a disk that has hardly any."""
+    monkeypatch.setattr(checkpoint, "POLL_S", 3600)  # the log keeps all that is written
+    store = await home.reopen()
+    log = home.path.with_name(home.path.name + "-wal")
+    await store.create_topic("unread", {})
+    for _ in range(16):
+        await publish(store, new_message(data=bytes(MEBIBYTE)), topic="unread")
+    published = log.stat().st_size
+
+    while await store.trim("unread", 17) < 17:
+        pass
+
+    assert store.reusable_bytes() > 15 * MEBIBYTE
+    assert log.stat().st_size - published < MEBIBYTE
+
+
 # -- what is dropped -------------------------------------------------------------------------------
 
 TABLES = ("topic", "message", "publish_key", "subscription", "exception", "attempt", "document")

@@ -26,6 +26,9 @@ _PRAGMAS = (
     "wal_autocheckpoint=0",  # the checkpointer does it, off the event loop
     f"journal_size_limit={64 * 1024 * 1024}",  # what a write-ahead log that had to grow shrinks to
     "temp_store=MEMORY",
+    # Debian's SQLite would write zeros over what is removed: as much into the write-ahead log as
+    # the messages had, and on a disk that is nearly full, more than there is.
+    "secure_delete=OFF",
     "foreign_keys=OFF",
 )
 
