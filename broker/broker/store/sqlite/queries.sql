@@ -421,6 +421,10 @@ WHERE topic = ? AND stored_at <= ? AND seq <> 0 ORDER BY stored_at LIMIT ?
 -- name: oldest_id
 SELECT min(stored_at) FROM publish_key WHERE topic = ?
 
+-- name: oldest_ids
+SELECT id, (SELECT min(stored_at) FROM publish_key WHERE publish_key.topic = topic.id)
+FROM topic WHERE name IS NOT NULL
+
 -- name: delete_publish_key
 DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ? AND stored_at = ?
 

@@ -138,6 +138,10 @@ class Purge:
             self._dropped[subscription] = None
         for (subscription,) in await self._query("subscriptions_with_attempts", ()):
             self._with_attempts.add(subscription)
+        # At once, because a query for each takes as long as a start with thousands of topics.
+        now = self._now()
+        for topic, oldest in await self._query("oldest_ids", ()):
+            self._oldest_id[topic] = now if oldest is None else oldest
         with contextlib.suppress(Unavailable):  # the next life goes on with it
             while True:
                 more = await self.turn()
