@@ -124,7 +124,7 @@ class World:
         return self._runner.run(within())
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self.peer.serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         self._couriers = Couriers(parse_allowed_targets(["127.0.0.0/8"]), Tls(), None)
         await self._couriers.start()
@@ -140,9 +140,6 @@ class World:
                     id_, url + path, format_, [b"k"], [], timeout_ms, [], "m-", once=id_ == ONCE
                 )
             )
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.peer.serve(reader, writer)
 
     def send(self, endpoint: int, *plays: Play, body: bytes = b"1") -> Outcome:
         """Have one request made, and taken by these plays."""

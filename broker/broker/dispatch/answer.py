@@ -13,7 +13,6 @@ TOO_LATE = "the endpoint did not answer in time"
 NO_HTTP = "the endpoint's answer is not HTTP"
 
 _TOLD = re.compile(rb"(?i)retry-after|webhook-[a-z-]+")
-_TOLD_BEGIN = b"wWrR"
 
 
 class Answer:
@@ -32,7 +31,7 @@ class Answer:
 
     def take_header(self, name: bytes, value: bytes) -> None:
         """Keep a header if the worker is told of it."""
-        if name[:1] in _TOLD_BEGIN and _TOLD.fullmatch(name):
+        if _TOLD.fullmatch(name):
             self.headers = self.headers or {}
             self.headers[name.decode().lower()] = value.decode("latin-1").strip()
 

@@ -291,7 +291,6 @@ class PlainRequests:
         return None
 
     def _open(self, request: Request) -> None:
-        request.connection = None
         self._opens.open(request.endpoint, partial(self._opened, request))
 
     def _opened(self, request: Request, descriptor: int, reason: str) -> None:
@@ -411,18 +410,20 @@ class PlainRequests:
             self._fail(request, BROKE if connection.received or reset else CLOSED)
 
     def _finish(self, connection: Connection, request: Request) -> None:
-        del self._out[request.endpoint.timeout_ms][request.job]
-        took = round((self._monotonic() - request.started) * 1000)
-        self._ended.append(connection.answer.outcome(request.job, connection.status, took))
+        took_ms = self._take_out(request)
+        self._ended.append(connection.answer.outcome(request.job, connection.status, took_ms))
         if connection.goes_on and connection.unsent is None:
             self._rest(connection)
         else:
             self._close(connection)
 
     def _fail(self, request: Request, reason: str) -> None:
+        self._ended.append(Outcome(request.job, 0, reason, self._take_out(request)))
+
+    def _take_out(self, request: Request) -> int:
+        """Have a request be out no more; return for how many milliseconds it was."""
         del self._out[request.endpoint.timeout_ms][request.job]
-        took = round((self._monotonic() - request.started) * 1000)
-        self._ended.append(Outcome(request.job, 0, reason, took))
+        return round((self._monotonic() - request.started) * 1000)
 
     def _rest(self, connection: Connection) -> None:
         if self._rest_count >= MOST_AT_REST:

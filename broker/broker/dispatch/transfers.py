@@ -86,14 +86,17 @@ class Transfer:
         """Keep the beginning of the answer; end a transfer that does not stop sending."""
         return len(chunk) if self.answer.take_body(chunk) else 0
 
+    def reason(self, error: int) -> str:
+        """Say why it failed."""
+        return self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
+
     def outcome(self, error: int) -> Outcome:
         """Say how the request ended."""
         took = round((time.monotonic() - self.started) * 1000)
         answer = self.answer
         too_long = error == pycurl.E_WRITE_ERROR and answer.length > MAX_DISCARDED_BYTES
         if error and not too_long:
-            reason = self.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
-            return Outcome(self.job, 0, reason, took)
+            return Outcome(self.job, 0, self.reason(error), took)
         head = _head_in(self.headers)
         if head is None:
             return Outcome(self.job, 0, BROKE, took)
@@ -188,7 +191,7 @@ class Transfers:
     ) -> None:
         curl, descriptor, reason = transfer.curl, -1, ""
         if error:
-            reason = transfer.vetoed or _ERRORS.get(error, f"the request failed (libcurl {error})")
+            reason = transfer.reason(error)
         else:
             theirs = curl.getinfo(pycurl.ACTIVESOCKET)
             try:
