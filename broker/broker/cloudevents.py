@@ -10,7 +10,7 @@ is wrong and names every fault. The careful one therefore also accepts all that 
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -65,6 +65,7 @@ _HEADER_SAFE = bytes(c for c in range(0x21, 0x7F) if c not in b'"%')
 _JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.IGNORECASE)
 
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _pack = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
@@ -72,7 +73,7 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 class Event(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     specversion: Literal["1.0"]
     id: _Text
-    source: _Uri
+    source: str  # looked at once for all events of a batch
     type: _Text
     subject: _Text | None = None
     time: _Timestamp | None = None
@@ -149,7 +150,8 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
     """Read one event in structured mode."""
     _require_utf8(body)
     try:
-        return _message_of(_decode_event(body))
+        (message,) = _messages_of([_decode_event(body)])
+        return message
     except msgspec.ValidationError:
         pass
     except (msgspec.DecodeError, RecursionError) as error:
@@ -178,7 +180,7 @@ def read_batch(body: bytes) -> list[NewMessage]:
         _malformed(error)
     _require_batch_size(len(events))
     try:
-        return [_message_of(event) for event in events]
+        return _messages_of(events)
     except msgspec.ValidationError:
         return _careful_batch(body)
 
@@ -199,37 +201,47 @@ def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     return "binary"
 
 
-def _message_of(event: Event) -> NewMessage:
-    data = event.data
-    event.data = UNSET
-    attributes = _encode(event)
-    if not attributes.isascii() or b"\\" in attributes or b"\x7f" in attributes:
+def _messages_of(events: Sequence[Event]) -> list[NewMessage]:
+    if not all(map(_is_uri_reference, {event.source for event in events})):
+        raise msgspec.ValidationError("a source that only the careful reader judges")
+    contents = [_content_of(event) for event in events]
+    for event in events:
+        event.data = UNSET
+        if event.expirytime is not None:
+            _checked_time(event.expirytime)
+    rendered = _encode_lines(events)
+    if not rendered.isascii() or b"\\" in rendered or b"\x7f" in rendered:
         raise msgspec.ValidationError("text that only the careful reader judges")
-    deliver_at = None if event.deliverat is None else _checked_time(event.deliverat)
-    if event.expirytime is not None:
-        _checked_time(event.expirytime)
-    if data is UNSET:
-        content = None
-    elif event.datacontenttype is None or is_json(event.datacontenttype):
-        content = bytes(data)
-    else:
-        content = _content(data)
-    return NewMessage(
-        event.id,
-        event.source,
-        event.partitionkey,
-        attributes,
-        content,
-        _fingerprint(
-            event.type,
-            event.subject,
+    return [
+        NewMessage(
+            event.id,
+            event.source,
             event.partitionkey,
-            event.deliverat,
-            event.datacontenttype,
+            attributes,
             content,
-        ),
-        deliver_at,
-    )
+            _fingerprint(
+                event.type,
+                event.subject,
+                event.partitionkey,
+                event.deliverat,
+                event.datacontenttype,
+                content,
+            ),
+            None if event.deliverat is None else _checked_time(event.deliverat),
+        )
+        for event, attributes, content in zip(
+            events, rendered.splitlines(), contents, strict=True
+        )
+    ]
+
+
+def _content_of(event: Event) -> bytes | None:
+    data = event.data
+    if data is UNSET:
+        return None
+    if event.datacontenttype is None or is_json(event.datacontenttype):
+        return bytes(data)
+    return _content(data)
 
 
 def _checked_time(text: str) -> float:
@@ -420,9 +432,9 @@ def _content(data: Raw) -> bytes:
 
 
 _REQUIRED = ("specversion", "id", "source", "type")
-_URIS = {"source", "dataschema"}
+URIS = {"source", "dataschema"}
 _TIMES = {"time", "deliverat", "expirytime"}
-_TEXTS = {*_REQUIRED, *_URIS, *_TIMES, "subject", "datacontenttype", "partitionkey"}
+_TEXTS = {*_REQUIRED, *URIS, *_TIMES, "subject", "datacontenttype", "partitionkey"}
 _STRINGS = {*_TEXTS, "traceparent", "tracestate"}
 
 
@@ -457,7 +469,7 @@ def _fault_of(name: str, value: str | int | bool) -> str | None:
     # Printable ASCII is what nearly all text is, and told for a tenth of what a search costs.
     if not (value.isascii() and value.isprintable()) and _FORBIDDEN_TEXT.search(value):
         return "must hold no control characters"
-    if name in _URIS and not _is_uri_reference(value):
+    if name in URIS and not _is_uri_reference(value):
         return "must be a URI reference (RFC 3986)"
     if name == "datacontenttype" and not value.isascii():
         return "must be a media type, which is ASCII"

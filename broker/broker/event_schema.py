@@ -13,6 +13,7 @@ from broker.cloudevents import (
     MAX_ATTRIBUTES,
     MAX_BATCH_EVENTS,
     URI_CHARACTERS,
+    URIS,
     Event,
 )
 from broker.fields import moment
@@ -107,7 +108,7 @@ def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         plain |= moment()
     elif name == "datacontenttype":
         plain["pattern"] = _MEDIA_TYPE
-    elif "pattern" in plain:
+    elif name in URIS:
         plain["pattern"] = _URI
     elif "enum" not in plain:
         plain["pattern"] = _TEXT
