@@ -229,9 +229,7 @@ def _messages_of(events: Sequence[Event]) -> list[NewMessage]:
             ),
             None if event.deliverat is None else _checked_time(event.deliverat),
         )
-        for event, attributes, content in zip(
-            events, rendered.splitlines(), contents, strict=True
-        )
+        for event, attributes, content in zip(events, rendered.splitlines(), contents, strict=True)
     ]
 
 
