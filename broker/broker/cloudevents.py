@@ -150,8 +150,7 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
     """Read one event in structured mode."""
     _require_utf8(body)
     try:
-        (message,) = _messages_of([_decode_event(body)])
-        return message
+        return _messages_of([_decode_event(body)])[0]
     except msgspec.ValidationError:
         pass
     except (msgspec.DecodeError, RecursionError) as error:
@@ -501,9 +500,13 @@ def _malformed(error: msgspec.DecodeError | RecursionError) -> NoReturn:
 # -- rendering -------------------------------------------------------------------------------------
 
 
+EXPIRYTIME = b'"expirytime"'
+"""Is in the stored attributes of every event that expires."""
+
+
 def expires_at(attributes: bytes) -> float | None:
     """Return the Unix time of `expirytime` in stored attributes, None where there is none."""
-    if b'"expirytime"' not in attributes:
+    if EXPIRYTIME not in attributes:
         return None
     value = _decode_attributes(attributes).get("expirytime")
     return parse_time(value) if isinstance(value, str) else None

@@ -26,6 +26,14 @@ class Histogram:
         self.count += 1
         self.sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each of several values."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.count += len(values)
+        self.sum += sum(values)
+
     def add(self, other: "Histogram") -> None:
         """Count what another one with the same bounds has counted."""
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]

@@ -62,8 +62,8 @@ class Intake:
             messages = await shard.fetch(PAGE)
             if not messages and not shard.behind():
                 break
-            for message in messages:
-                self._ledger.put(self._new(message), "held")
+            for delivery in self._new(messages):
+                self._ledger.put(delivery, "held")
             self._ledger.commit()
         self._covered_until = 0
 
@@ -237,10 +237,11 @@ class Intake:
                 return
             looked += len(messages)
             forgotten = await self._forgotten(messages) if memory.lanes.forgetful else ()
-            for message in messages:
-                delivery = self._new(message)
-                if message.key in forgotten or memory.admit(delivery):
-                    ledger.hold([delivery])
+            new = self._new(messages)
+            if forgotten:
+                ledger.hold(each for each in new if each.message.key in forgotten)
+                new = [each for each in new if each.message.key not in forgotten]
+            ledger.hold(memory.admit(new))
 
     async def _forgotten(self, messages: Sequence[Message]) -> Collection[str]:
         """Ask the store which keys of these messages wait there, unknown to the lanes."""
@@ -251,10 +252,15 @@ class Intake:
         self._ledger.commit()
         return frozenset(await self._shard.waiting_among(unknown))
 
-    def _new(self, message: Message) -> Delivery:
-        if message.seq <= self._shard.replay_until:
-            return Delivery(message, replayed_at=self._now())
-        return Delivery(message)
+    def _new(self, messages: Sequence[Message]) -> list[Delivery]:
+        until = self._shard.replay_until
+        if not messages or messages[0].seq > until:
+            return [Delivery(message) for message in messages]
+        now = self._now()
+        return [
+            Delivery(message, replayed_at=now if message.seq <= until else None)
+            for message in messages
+        ]
 
     def _from_row(self, due: Due) -> Delivery:
         delivery = from_row(due)

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from broker.model import Message, RowState
 
 PARKED_KEPT = 100_000
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
+class Delivery(Struct, eq=False, gc=False):
     """A message owed to the subscription and in memory.
 
     `attempts` have ended without success; `row` is the state of its row in the store, and

@@ -37,14 +37,16 @@ class Ledger:
     def _leave(self, seq: int) -> None:
         self.bytes_in_memory -= self.in_memory.pop(seq, 0)
 
-    def settle(self, delivery: Delivery) -> None:
-        """A delivery is done with."""
-        seq = delivery.message.seq
-        if delivery.row is not None:
-            self._drop.append(seq)
-            self._leave(seq)
-        else:
-            self._done.append(seq)
+    def settle(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliveries are done with."""
+        done = self._done
+        for delivery in deliveries:
+            seq = delivery.message.seq
+            if delivery.row is None:
+                done.append(seq)
+            else:
+                self._drop.append(seq)
+                self._leave(seq)
 
     def drop(self, seq: int) -> None:
         """A row is done with whose delivery is not in memory."""

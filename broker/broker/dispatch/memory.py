@@ -2,11 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 
 from broker.dispatch.lanes import Delivery, Lanes
 from broker.store.port import Due, Lease
 
 BEFORE_ALL = 0  # a seq that none has
+
+_seq = attrgetter("message.seq")
 
 # What the messages of one subscription may take up, and at least this; and those of all together.
 MOST_BYTES = 32 * 1024 * 1024
@@ -51,15 +54,20 @@ class Memory:
         """Return the key that holds the delivery in order, if one does."""
         return delivery.message.key if self.ordering == "key" else None
 
-    def admit(self, delivery: Delivery) -> bool:
-        """Take a new delivery; return whether it has to wait in the store instead."""
-        key = self.lane_of(delivery)
-        if key is not None:
-            admitted = self.lanes.admit(key, delivery)
-            if admitted is not True:
-                return admitted is False
-        self.ready.append(delivery)
-        return False
+    def admit(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Take new deliveries; return those that have to wait in the store instead."""
+        if self.ordering != "key":
+            self.ready += deliveries
+            return []
+        refused: list[Delivery] = []
+        for delivery in deliveries:
+            key = delivery.message.key
+            admitted = True if key is None else self.lanes.admit(key, delivery)
+            if admitted:
+                self.ready.append(delivery)
+            elif admitted is False:
+                refused.append(delivery)
+        return refused
 
     def come_back(self, delivery: Delivery) -> bool:
         """Take a delivery whose row was due; return False if it has to wait for its key."""
@@ -81,8 +89,7 @@ class Memory:
         found = [delivery for delivery in self.ready if old(delivery)]
         if found:
             self.ready = deque(each for each in self.ready if not old(each))
-            for delivery in found:
-                self.release(delivery)
+            self.release(found)
         return given_up + found
 
     def come_first(self, deliveries: Sequence[Delivery]) -> None:
@@ -98,13 +105,17 @@ class Memory:
 
     def take(self, size: int) -> list[Delivery]:
         """Take what goes into one request; later ones of a key may go behind its first."""
-        batch: list[Delivery] = []
-        while len(batch) < size and self.sendable():
-            delivery = self.ready.popleft()
-            batch.append(delivery)
-            key = self.lane_of(delivery)
-            if key is not None and len(batch) < size:
-                batch.extend(self.lanes.follow(key, size - len(batch)))
+        ready = self.ready
+        if self.ordering == "none":
+            batch = [ready.popleft() for _ in range(min(size, len(ready)))]
+        else:
+            batch = []
+            while len(batch) < size and self.sendable():
+                delivery = ready.popleft()
+                batch.append(delivery)
+                key = self.lane_of(delivery)
+                if key is not None and len(batch) < size:
+                    batch.extend(self.lanes.follow(key, size - len(batch)))
         if len(batch) > 1:
             batch.sort(key=_seq)
         return batch
@@ -126,11 +137,13 @@ class Memory:
             self.lanes.unfollow(key, behind)
         self.ready.extendleft(reversed(firsts))
 
-    def release(self, delivery: Delivery) -> None:
-        """A delivery is done with: let its key's next one go."""
-        key = self.lane_of(delivery)
-        if key is not None:
-            self._release(key)
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliveries are done with: let the next ones of their keys go."""
+        if self.ordering != "key":
+            return
+        for delivery in deliveries:
+            if (key := delivery.message.key) is not None:
+                self._release(key)
 
     def _release(self, key: str) -> None:
         following = self.lanes.settled(key)
@@ -206,7 +219,3 @@ class Memory:
         for lease in ended:
             if lease.key is not None and self.ordering == "key":
                 self._release(lease.key)
-
-
-def _seq(delivery: Delivery) -> int:
-    return delivery.message.seq

@@ -192,8 +192,7 @@ class Puller:
 
     def _settle(self, batch: Sequence[Delivery]) -> None:
         """Have the position pass what is handed out; what it would leave behind gets rows."""
-        for delivery in batch:
-            self._settlement.ack(delivery)
+        self._settlement.ack(batch)
         self._settlement.let_position_pass(())
 
     def _take_back(self, batch: Sequence[Delivery]) -> None:

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from broker.ack_urls import Claim, token_of
-from broker.cloudevents import expires_at
+from broker.cloudevents import EXPIRYTIME, expires_at
 from broker.consent import ORIGIN, Agreement, ConsentState
 from broker.dispatch import incidents
 from broker.dispatch.asking import Asking
@@ -445,7 +445,7 @@ class Pump:
         batches: list[list[Delivery]] = []
         while len(batches) < slots and self._tokens >= 1 and memory.sendable():
             batch = memory.take(int(min(size, self._tokens)))
-            for delivery in batch:
+            for delivery in [each for each in batch if EXPIRYTIME in each.message.attributes]:
                 expires = expires_at(delivery.message.attributes)
                 if expires is not None and expires <= now:
                     self._settlement.expire(delivery)
@@ -465,8 +465,7 @@ class Pump:
         What waits behind their keys goes to the store, so that the position can pass it.
         """
         for batch in batches:
-            for delivery in batch:
-                self._ledger.settle(delivery)
+            self._ledger.settle(batch)
         self._settlement.let_position_pass(
             delivery
             for sent in self._in_flight.values()
@@ -482,7 +481,7 @@ class Pump:
         requests = [
             (
                 batch[0].attempts + 1,
-                [Item(d.message.seq, d.message.attributes, d.message.data) for d in batch],
+                [Item((m := d.message).seq, m.attributes, m.data) for d in batch],
                 self._headers(batch),
             )
             for batch in batches
@@ -720,7 +719,7 @@ class Pump:
         for delivery in sent.deliveries:
             if failure is not None and not sent.void:
                 self._ledger.log(delivery, failure, reason_of(failure))
-            self._memory.release(delivery)
+        self._memory.release(sent.deliveries)
 
     def _ack(self, sent: Sent, outcome: Outcome) -> None:
         if sent.batch and (positions := positions_of(outcome, len(sent.deliveries))):
@@ -730,8 +729,7 @@ class Pump:
             decisions = self._settlement.singled_out(positions, sent.deliveries)
             self._settlement.carry_out(sent.deliveries, decisions, outcome)
             return
-        for delivery in sent.deliveries:
-            self._settlement.ack(delivery)
+        self._settlement.ack(sent.deliveries)
 
     def _decide(self, sent: Sent, outcome: Outcome) -> None:
         decisions = self._settlement.decided(outcome, sent.deliveries)

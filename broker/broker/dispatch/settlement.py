@@ -65,18 +65,18 @@ class Settlement:
             allow_later=subscription.allow_later,
         )
 
-    def ack(self, delivery: Delivery) -> None:
-        """The endpoint took it."""
-        self._ledger.settle(delivery)
-        self._memory.release(delivery)
-        tally = self.tally
-        tally.acked += 1
-        tally.latency.observe(self._now() - delivery.message.stored_at)
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """The endpoint took them."""
+        self._ledger.settle(deliveries)
+        self._memory.release(deliveries)
+        now, tally = self._now(), self.tally
+        tally.acked += len(deliveries)
+        tally.latency.observe_all([now - each.message.stored_at for each in deliveries])
 
     def expire(self, delivery: Delivery) -> None:
         """Its time is over: nobody is to have it any more."""
-        self._ledger.settle(delivery)
-        self._memory.release(delivery)
+        self._ledger.settle((delivery,))
+        self._memory.release((delivery,))
         self.tally.expired += 1
 
     def lease(self, deliveries: Sequence[Delivery], until: float) -> None:
@@ -236,7 +236,7 @@ class Settlement:
         waiting: set[str] = set()
         for delivery, decision in zip(deliveries, decisions, strict=True):
             if isinstance(decision, Ack):
-                self.ack(delivery)
+                self.ack((delivery,))
                 continue
             if isinstance(decision, (Retry, GiveUp)):
                 self._ledger.log(delivery, outcome, decision.error)
@@ -246,7 +246,7 @@ class Settlement:
             if lane is not None and overtaken and isinstance(decision, Retry):
                 waiting.add(lane)
             if self._wait(delivery, decision, waiting):
-                self._memory.release(delivery)
+                self._memory.release((delivery,))
 
     def _wait(self, delivery: Delivery, decision: Decision, waiting: set[str]) -> bool:
         """Put a delivery in the store; of each key the first is due, the others wait behind it.
