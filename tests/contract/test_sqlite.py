@@ -432,7 +432,10 @@ async def test_removal_writes_little_to_the_write_ahead_log(
 
 # -- what is dropped -------------------------------------------------------------------------------
 
-TABLES = ("topic", "message", "publish_key", "subscription", "exception", "attempt", "document")
+TABLES = (
+    *("topic", "message", "publish_key", "id_run"),
+    *("subscription", "exception", "attempt", "document"),
+)
 
 
 def counts(home: SqliteHome) -> dict[str, int]:

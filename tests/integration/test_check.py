@@ -55,6 +55,8 @@ def fill(api: Api, url: str) -> None:
         event(id=f"{n}", **({"partitionkey": key} if key else {})) for n, key in enumerate(keys * 5)
     ]
     good(api.publish_batch("t", events))
+    for first in (100, 200):
+        good(api.publish_batch("u", [event(id=f"{first + n}") for n in range(20)]))
     api.ok_publish("u", 1)
     good(api.publish("u", 2, deliverat=LATER, key="later"))
     good(api.publish("u", 3, deliverat=LATER, id="mine"))
@@ -108,7 +110,7 @@ def test_store_of_a_broker_that_was_killed_is_in_order_and_left_alone(file: Path
 
     code, report = checked(file.parent)
 
-    assert (code, report["schema"]) == (0, 4)
+    assert (code, report["schema"]) == (0, 5)
     looked_at = {each["what"]: each["looked_at"] for each in report["checked"]}
     assert looked_at["topics"] in {2, 3}  # the deleted one may not have gone yet
     assert looked_at["subscriptions"] == looked_at["configurations"] - 2 == 4
@@ -161,6 +163,18 @@ CHANGES: list[tuple[str, str, str]] = [
     ("UPDATE message SET key = 'other' WHERE seq = 43 AND topic = 1", "messages", "message 43"),
     ("UPDATE publish_key SET seq = 30 WHERE id = '40'", "known ids", "the id 40"),
     ("UPDATE publish_key SET seq = 1000 WHERE id = '40'", "known ids", "1000"),
+    ("UPDATE id_run SET seq = seq + 1 WHERE first = '100'", "runs of ids", "the id 103"),
+    ("UPDATE id_run SET seq = 1000 WHERE first = '100'", "runs of ids", "1000"),
+    ("UPDATE id_run SET topic = 77", "runs of ids", "77"),
+    ("UPDATE id_run SET first = '099' WHERE first = '100'", "runs of ids", "from 099"),
+    ("UPDATE id_run SET ids = '[' WHERE first = '100'", "runs of ids", "from 100"),
+    (
+        "UPDATE id_run SET ids = replace(ids, '\"105\"', '\"109\"') WHERE first = '100'",
+        "runs of ids",
+        "from 100",
+    ),
+    ("UPDATE id_run SET fingerprints = x'00'", "runs of ids", "from 200"),
+    ("UPDATE id_run SET last = '200' WHERE first = '100'", "runs of ids", "overlap"),
     ("DELETE FROM scheduled WHERE message_id = 'mine'", "known ids", "the id mine"),
     ("UPDATE subscription SET position = 1000 WHERE name = 'pull'", "subscriptions", "u/pull"),
     ("UPDATE subscription SET topic = 50 WHERE name = 'pull'", "subscriptions", "pull"),

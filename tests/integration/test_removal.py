@@ -153,9 +153,12 @@ def test_ids_are_forgotten_after_their_window(start_broker: StartBroker) -> None
     broker = start_broker()
     broker.api.put_topic("short", dedup_window_s=1)
     broker.api.put_topic("long", dedup_window_s=DAY_S)
-    publish(broker.api, "short", 500)
-    publish(broker.api, "long", 10)
+    for topic in ("short", "long"):
+        publish(broker.api, topic, 10)  # ids that rise
+        publish(broker.api, topic, 500 if topic == "short" else 12, size=11)  # and others
+    assert rows_in(broker, "id_run") == 2
 
-    eventually(lambda: rows_in(broker, "publish_key") == 10)
+    eventually(lambda: rows_in(broker, "publish_key") == 12)
+    eventually(lambda: rows_in(broker, "id_run") == 1)
     assert good(broker.api.publish_event("long", event(id="1-10", data="x" * 10)))["duplicate"]
     assert not good(broker.api.publish_event("short", event(id="1-10", data="y")))["duplicate"]

@@ -33,14 +33,14 @@ class Stores:
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
-        self._folder = folder
+        self.folder = folder
         self._lives = count()
         self._life = self._next_life()
         self.failures: list[str] = []
         self.store: SqliteStore
 
     def _next_life(self) -> Path:
-        life = self._folder / str(next(self._lives))
+        life = self.folder / str(next(self._lives))
         life.mkdir(parents=True)
         return life
 
@@ -62,7 +62,7 @@ class Stores:
 
     def copy(self) -> Stores:
         """Take what is on disk at this moment, as a kill would leave it."""
-        copied = Stores(self._folder / f"copy-{next(self._lives)}")
+        copied = Stores(self.folder / f"copy-{next(self._lives)}")
         copied.clock.now = self.clock.now
         for suffix in ("", "-wal"):
             file = self._life / f"broker.db{suffix}"

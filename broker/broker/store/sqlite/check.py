@@ -76,6 +76,7 @@ _PARTS = (
     ),
     _Part("waiting messages", "scheduled", ("scheduled_topic", "scheduled_content")),
     _Part("known ids", "publish_key", ("id_topic", "id_message", "id_scheduled")),
+    _Part("runs of ids", "id_run", ("run_topic", "run_content", "run_place", "run_message")),
     _Part(
         "subscriptions",
         "subscription",

@@ -71,6 +71,43 @@ WHERE publish_key.seq > topic.last_seq OR (
             OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT publish_key.source
         END))
 
+-- name: run_topic
+SELECT 'there are ' || count(*) || ' runs of ids of a topic that does not exist, number ' || topic
+FROM id_run WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
+
+-- name: run_content
+SELECT 'the run of ids from ' || first || ' of source ' || source || ' in topic number ' || topic
+    || ' does not have what it says'
+FROM id_run WHERE NOT json_valid(ids) OR CASE WHEN json_valid(ids) THEN
+    json_array_length(ids) = 0 OR length(fingerprints) % json_array_length(ids) <> 0
+    OR json_extract(ids, '$[0]') IS NOT first OR json_extract(ids, '$[#-1]') IS NOT last
+    OR EXISTS (
+        SELECT 1 FROM (SELECT value, lag(value) OVER (ORDER BY key) AS before FROM json_each(ids))
+        WHERE before >= value)
+END
+
+-- name: run_place
+SELECT 'the runs of ids from ' || first || ' and from ' || following || ' of source ' || source
+    || ' in topic number ' || topic || ' overlap'
+FROM (
+    SELECT *, lead(first) OVER (PARTITION BY topic, source ORDER BY first) AS following FROM id_run)
+WHERE following <= last
+
+-- name: run_message
+SELECT 'the id ' || known.id || ' of source ' || known.source || ' in topic ' || topic.name
+    || ' stands for message ' || known.seq || ', which is another or missing'
+FROM (
+    SELECT topic, source, place.value AS id, seq + place.key AS seq
+    FROM id_run CROSS JOIN json_each(CASE WHEN json_valid(ids) THEN ids ELSE '[]' END) AS place
+) AS known JOIN topic ON topic.id = known.topic AND topic.name IS NOT NULL
+LEFT JOIN message ON message.topic = known.topic AND message.seq = known.seq
+WHERE known.seq > topic.last_seq OR (
+    known.seq >= topic.first_seq AND (
+        message.seq IS NULL OR CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+            json_extract(CAST(attributes AS TEXT), '$.id') IS NOT known.id
+            OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT known.source
+        END))
+
 -- name: id_scheduled
 SELECT 'the id ' || publish_key.id || ' of source ' || publish_key.source || ' in topic '
     || topic.name || ' stands for a message that waits, and there is none'

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from broker.model import Appended, Message, NewMessage, size_of
 from broker.store.port import PAGE_BYTES, Waiter
 from broker.store.sqlite.group import GroupCommit
+from broker.store.sqlite.id_run import run_of
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
@@ -125,8 +126,11 @@ class Log:
     ) -> list[Appended]:
         """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
-        first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
-        appended = self._place(topic, messages, first_seen, now)
+        if self._ids.are_new(topic.id, messages):
+            appended = self._place_run(topic, messages, now)
+        else:
+            first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
+            appended = self._place(topic, messages, first_seen, now)
         self._group.ring()
         self._group.tell(waiter)
         return appended
@@ -134,6 +138,24 @@ class Log:
     def join(self, topic: TopicLog, message: NewMessage) -> None:
         """Add a message that has waited for its time to the open group."""
         self._place(topic, (message,), {}, self._now())
+
+    def _place_run(
+        self, topic: TopicLog, messages: Sequence[NewMessage], now: float
+    ) -> list[Appended]:
+        """Give each message its sequence, none of them being a repeat."""
+        group, first = self._group.open, topic.last_seq + 1
+        run = run_of(topic.id, messages, first, now)
+        group.id_runs.append(run)
+        self._ids.add_run(run)
+        self._store(
+            topic,
+            [
+                Message(seq, m.key, m.attributes, m.data, now)
+                for seq, m in enumerate(messages, first)
+            ],
+        )
+        group.writers[self] = group.writers[self._ids] = None
+        return [Appended(m.id, seq, False) for seq, m in enumerate(messages, first)]
 
     def _place(
         self,
@@ -144,11 +166,9 @@ class Log:
     ) -> list[Appended]:
         """Give each message its sequence, or that of the one it repeats."""
         topic_id, seq = topic.id, topic.last_seq
-        group = self._group.open
         appended: list[Appended] = []
         stored: list[Message] = []
         keys: list[KeyRow] = []
-        size = 0
         for position, message in enumerate(messages):
             known = first_seen.get(position)
             if known is not None:
@@ -160,24 +180,31 @@ class Log:
                 appended.append(Appended(message.id, None, False))
                 continue
             seq += 1
-            key, attributes, data = message.key, message.attributes, message.data
-            stored.append(Message(seq, key, attributes, data, now))
-            group.messages.append((topic_id, seq, key, attributes, data, now))
-            size += len(attributes) + (len(data) if data is not None else 0)
+            stored.append(Message(seq, message.key, message.attributes, message.data, now))
             if message.fingerprint is not None:
                 keys.append((topic_id, message.source, message.id, seq, message.fingerprint, now))
             appended.append(Appended(message.id, seq, False))
         if stored:
-            held = STRETCH_OVERHEAD_BYTES + size + len(stored) * MESSAGE_OVERHEAD_BYTES
-            self._written.append(Stretch(topic, stored, held))
-            topic.bytes += size
-            topic.message_count += len(stored)
-            topic.last_seq = seq
+            self._store(topic, stored)
+        group = self._group.open
         if keys:
             group.publish_keys += keys
             self._ids.add(keys)
         group.writers[self] = group.writers[self._ids] = None
         return appended
+
+    def _store(self, topic: TopicLog, messages: Sequence[Message]) -> None:
+        """Add messages to the open group, and to the topic's counts."""
+        group, topic_id = self._group.open, topic.id
+        group.messages += [
+            (topic_id, m.seq, m.key, m.attributes, m.data, m.stored_at) for m in messages
+        ]
+        size = sum([len(m.attributes) + len(m.data or b"") for m in messages])
+        held = STRETCH_OVERHEAD_BYTES + size + len(messages) * MESSAGE_OVERHEAD_BYTES
+        self._written.append(Stretch(topic, messages, held))
+        topic.bytes += size
+        topic.message_count += len(messages)
+        topic.last_seq = messages[-1].seq
 
     def _delay(self, topic: TopicLog, message: NewMessage, now: float) -> None:
         """Have a message wait, its identity known from now on; the age of that begins when due."""

@@ -12,6 +12,9 @@ DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)
 -- name: part_publish_keys
 DELETE FROM publish_key WHERE topic NOT IN (SELECT id FROM topic)
 
+-- name: part_id_runs
+DELETE FROM id_run WHERE topic NOT IN (SELECT id FROM topic)
+
 -- name: part_scheduled
 DELETE FROM scheduled WHERE topic NOT IN (SELECT id FROM topic)
 

@@ -6,6 +6,14 @@ INSERT INTO message (topic, seq, key, attributes, data, stored_at) VALUES (?, ?,
 INSERT OR REPLACE INTO publish_key (topic, source, id, seq, fingerprint, stored_at)
 VALUES (?, ?, ?, ?, ?, ?)
 
+-- name: insert_id_run
+INSERT INTO id_run (topic, source, first, last, seq, stored_at, ids, fingerprints)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: find_id_run
+SELECT topic, source, first, last, seq, stored_at, ids, fingerprints FROM id_run
+WHERE topic = ? AND source = ? AND first <= ? ORDER BY first DESC LIMIT 1
+
 -- name: find_publish_key
 SELECT seq, fingerprint, stored_at FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
@@ -16,13 +24,28 @@ WITH RECURSIVE each (source, number) AS (
     UNION ALL
     SELECT (SELECT min(source) FROM publish_key WHERE topic = ?1 AND source > each.source), number + 1
     FROM each WHERE source IS NOT NULL AND number < ?4
+), each_with_runs (source, number) AS (
+    SELECT min(source), 1 FROM id_run WHERE topic = ?1
+    UNION ALL
+    SELECT (SELECT min(source) FROM id_run WHERE topic = ?1 AND source > each.source), number + 1
+    FROM each_with_runs AS each WHERE source IS NOT NULL AND number < ?4
 )
-SELECT known.seq FROM each CROSS JOIN publish_key AS known
+SELECT known.seq AS seq FROM each CROSS JOIN publish_key AS known
 WHERE known.topic = ?1 AND known.source = each.source AND known.id = ?2 AND known.seq >= ?3
-ORDER BY known.seq
+UNION
+SELECT run.seq + place.key FROM each_with_runs AS each CROSS JOIN id_run AS run
+CROSS JOIN json_each(run.ids) AS place
+WHERE run.topic = ?1 AND run.source = each.source AND run.last >= ?2 AND run.first = (
+        SELECT max(first) FROM id_run WHERE topic = ?1 AND source = each.source AND first <= ?2)
+    AND place.value = ?2 AND run.seq + place.key >= ?3
+ORDER BY seq
 
 -- name: highest_publish_id
-SELECT max(id) FROM publish_key WHERE topic = ? AND source = ?
+SELECT max(id) FROM (
+    SELECT max(id) AS id FROM publish_key WHERE topic = ?1 AND source = ?2
+    UNION ALL
+    SELECT last FROM id_run WHERE topic = ?1 AND source = ?2 AND first = (
+        SELECT max(first) FROM id_run WHERE topic = ?1 AND source = ?2))
 
 -- name: update_topic_counts
 UPDATE topic SET last_seq = ?, message_count = ?, bytes = ? WHERE id = ?
@@ -414,15 +437,31 @@ WHERE subscription = ? AND state = 'dead' AND +since <= ?
 -- name: ids_of_topic
 SELECT source, id, stored_at FROM publish_key WHERE topic = ? LIMIT ?
 
+-- name: id_runs_of_topic
+SELECT source, first FROM id_run WHERE topic = ? LIMIT ?
+
+-- name: expired_id_runs
+SELECT source, first FROM id_run WHERE topic = ? AND stored_at <= ? ORDER BY stored_at LIMIT ?
+
+-- name: delete_id_run
+DELETE FROM id_run WHERE topic = ? AND source = ? AND first = ?
+
 -- name: expired_ids
 SELECT source, id, stored_at FROM publish_key
 WHERE topic = ? AND stored_at <= ? AND seq <> 0 ORDER BY stored_at LIMIT ?
 
 -- name: oldest_id
-SELECT min(stored_at) FROM publish_key WHERE topic = ?
+SELECT min(stored_at) FROM (
+    SELECT min(stored_at) AS stored_at FROM publish_key WHERE topic = ?1
+    UNION ALL
+    SELECT min(stored_at) FROM id_run WHERE topic = ?1)
 
 -- name: oldest_ids
-SELECT id, (SELECT min(stored_at) FROM publish_key WHERE publish_key.topic = topic.id)
+SELECT id, (
+    SELECT min(stored_at) FROM (
+        SELECT min(stored_at) AS stored_at FROM publish_key WHERE publish_key.topic = topic.id
+        UNION ALL
+        SELECT min(stored_at) FROM id_run WHERE id_run.topic = topic.id))
 FROM topic WHERE name IS NOT NULL
 
 -- name: delete_publish_key

@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from broker.model import NewMessage
 from broker.store.port import IdTaken
+from broker.store.sqlite.id_run import SHORTEST, IdRun, rises
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 
@@ -20,24 +21,38 @@ Known: TypeAlias = tuple[int, bytes, float]
 
 
 class Pending:
-    """Ids that are not in the table yet. They are put in order only when one is looked up."""
+    """Ids that are not in the tables yet. They are put in order only when one is looked up."""
 
     def __init__(self) -> None:
         self.rows: list[KeyRow] = []
+        self.runs: list[IdRun] = []
         self._ordered = 0
         self._known: dict[Identity, Known | None] = {}
 
-    def known(self) -> Mapping[Identity, Known | None]:
-        """Return what has been added, None where it has been forgotten."""
+    def find(self, identity: Identity) -> tuple[Known | None] | None:
+        """Return what has been added of an id, None in it where that has been forgotten."""
         for row in self.rows[self._ordered :]:
             self._known[row[:3]] = row[3:]
         self._ordered = len(self.rows)
-        return self._known
+        # A row first: where an id is in a run as well, it came again later.
+        if identity in self._known:
+            return (self._known[identity],)
+        topic, source, id_ = identity
+        for run in self.runs:
+            if run.topic == topic and run.source == source and (found := run.find(id_)):
+                return ((*found, run.stored_at),)
+        return None
 
     def forget(self, identity: Identity) -> None:
         """Let an id be free."""
-        self.known()
+        self.find(identity)
         self._known[identity] = None
+
+    def highest(self, topic: int, source: str) -> str:
+        """Return the highest id of a source that has been added."""
+        ids = [row[2] for row in self.rows if row[:2] == (topic, source)]
+        ids += [run.last for run in self.runs if run[:2] == (topic, source)]
+        return max(ids, default="")
 
 
 class RecentIds:
@@ -54,6 +69,23 @@ class RecentIds:
     def add(self, rows: Sequence[KeyRow]) -> None:
         """Remember ids, asked for with `find` before, that are about to be written."""
         self._open.rows += rows
+
+    def add_run(self, run: IdRun) -> None:
+        """Remember ids of which `are_new` has said so, and that are about to be written."""
+        self._open.runs.append(run)
+
+    def are_new(self, topic: int, messages: Sequence[NewMessage]) -> bool:
+        """Say whether messages are a run of new ids, which from now on are known.
+
+        Where they are not, `find` says which are repeats.
+        """
+        if len(messages) < SHORTEST:
+            return False
+        source = messages[0].source
+        if not rises(messages, self._highest_of(topic, source)):
+            return False
+        self._highest[(topic, source)] = messages[-1].id
+        return True
 
     def forget(self, topic: int, source: str, id_: str) -> None:
         """Let an id be free whose row the open group removes."""
@@ -114,20 +146,23 @@ class RecentIds:
         return seq, fingerprint
 
     def _known(self, identity: Identity) -> Known | None:
-        for pending in (self._open.known(), self._writing.known()):
-            if identity in pending:
-                return pending[identity]
+        for pending in (self._open, self._writing):
+            if (found := pending.find(identity)) is not None:
+                return found[0]
         known: Known | None = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
-        return known
+        if known is not None:
+            return known
+        row = self._reader.execute(SQL["find_id_run"], identity).fetchone()
+        run = None if row is None else IdRun(*row)
+        place = None if run is None else run.find(identity[2])
+        return None if run is None or place is None else (*place, run.stored_at)
 
     def _highest_of(self, topic: int, source: str) -> str:
         highest = self._highest.get((topic, source))
         if highest is None:
-            (highest,) = self._reader.execute(SQL["highest_publish_id"], (topic, source)).fetchone()
-            pending = (*self._open.rows, *self._writing.rows)
-            highest = max(
-                [highest or "", *(row[2] for row in pending if row[:2] == (topic, source))]
-            )
+            (written,) = self._reader.execute(SQL["highest_publish_id"], (topic, source)).fetchone()
+            pending = (each.highest(topic, source) for each in (self._open, self._writing))
+            highest = max([written or "", *pending])
             self._highest[(topic, source)] = highest
             while len(self._highest) > SOURCES_REMEMBERED:
                 self._highest.popitem(last=False)

@@ -24,6 +24,7 @@ Entries: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[LogEntry]]]
 BATCH_ROWS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_IDS = 200  # ids that are no times lie all over their table
+BATCH_RUNS = 20  # each has up to a thousand ids
 PAUSE_S = 0.005
 IDLE_S = 1.0
 MOST_ATTEMPTS = 100_000
@@ -118,6 +119,7 @@ class Purge:
         self._now = now
         self._dropped: dict[int, None] = {}
         self._expired: list[tuple[int, str, str, float]] = []
+        self._expired_runs: list[tuple[int, str, str]] = []
         self._oldest_id: dict[int, float] = {}
         self._looked_at: dict[int, int] = {}
         self._attempts_below: dict[int, int] = {}
@@ -179,6 +181,10 @@ class Purge:
         if ids:
             await self._forget_ids(topic, ids)
             return True
+        runs = await self._query("id_runs_of_topic", (topic, BATCH_RUNS))
+        if runs:
+            await self._forget_ids(topic, runs=runs)
+            return True
         scheduled = await self._query("scheduled_of_topic", (topic, BATCH_ROWS))
         if scheduled:
             await self._write(("delete_scheduled_ids", (_list_of(scheduled),)))
@@ -208,17 +214,25 @@ class Purge:
         for topic in list(self._topics.values()):
             if self._oldest_id.get(topic.id, 0.0) + topic.window_s > now:
                 continue
-            expired = await self._query("expired_ids", (topic.id, now - topic.window_s, BATCH_IDS))
-            if expired:
-                await self._forget_ids(topic.id, expired)
+            until = now - topic.window_s
+            ids = await self._query("expired_ids", (topic.id, until, BATCH_IDS))
+            runs = await self._query("expired_id_runs", (topic.id, until, BATCH_RUNS))
+            if ids or runs:
+                await self._forget_ids(topic.id, ids, runs)
                 removed = True
             else:
                 ((oldest,),) = await self._query("oldest_id", (topic.id,))
                 self._oldest_id[topic.id] = now if oldest is None else oldest
         return removed
 
-    async def _forget_ids(self, topic: int, ids: Iterable[tuple[str, str, float]]) -> None:
+    async def _forget_ids(
+        self,
+        topic: int,
+        ids: Iterable[tuple[str, str, float]] = (),
+        runs: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self._expired += [(topic, *each) for each in ids]
+        self._expired_runs += [(topic, *each) for each in runs]
         self._group.open.writers[self] = None
         self._group.ring()
         await self._group.durable()
@@ -227,6 +241,8 @@ class Purge:
         """Write what cannot be told in one statement."""
         expired, self._expired = self._expired, []
         connection.executemany(SQL["delete_publish_key"], expired)
+        runs, self._expired_runs = self._expired_runs, []
+        connection.executemany(SQL["delete_id_run"], runs)
 
     def written(self) -> None:
         """Hear that what was written is durable."""
