@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -595,10 +594,7 @@ def _is_json_text(data: bytes) -> bool:
 
 def rfc3339(at: float) -> str:
     """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
-    second = floor(at)
-    microsecond = round((at - second) * 1e6)
-    if microsecond == 1_000_000:
-        second, microsecond = second + 1, 0
+    second, microsecond = divmod(round(at * 1e6), 1_000_000)
     return f"{_to_the_second(second)}.{microsecond:06}Z"
 
 

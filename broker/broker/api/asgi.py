@@ -94,8 +94,8 @@ class Front:
         self._under_way = under_way
         self._ending = asyncio.Event()  # those who wait, or watch, are to go
         self._now = now
-        prefix = secrets.token_hex(6).encode()
-        self._ids = (b"%s-%d" % (prefix, n) for n in itertools.count(1))
+        self._prefix = secrets.token_hex(6).encode()
+        self._requests = itertools.count(1)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request, or the worker's lifespan."""
@@ -225,7 +225,7 @@ class Front:
         for name, value in headers:
             if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 return bytes(value)
-        return next(self._ids)
+        return b"%s-%d" % (self._prefix, next(self._requests))
 
     def _require_known_host(self, headers: Headers) -> None:
         """Refuse what a browser may have sent for the page of a stranger.

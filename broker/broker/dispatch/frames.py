@@ -101,17 +101,19 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
 
 ToCourier: TypeAlias = Endpoint | Jobs | Ask | Forget | Until
 
-encode = msgspec.msgpack.Encoder().encode
+encode_into = msgspec.msgpack.Encoder().encode_into
 decode_for_courier = msgspec.msgpack.Decoder(ToCourier).decode
 decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 
 _LENGTH = struct.Struct("<I")
 
 
-def framed(value: object) -> bytes:
+def framed(value: object) -> bytearray:
     """Encode one frame."""
-    body = encode(value)
-    return _LENGTH.pack(len(body)) + body
+    frame = bytearray(_LENGTH.size)
+    encode_into(value, frame, _LENGTH.size)
+    _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
+    return frame
 
 
 def split(buffer: bytearray) -> Iterator[bytes]:
@@ -121,6 +123,6 @@ def split(buffer: bytearray) -> Iterator[bytes]:
         (length,) = _LENGTH.unpack_from(buffer, start)
         if end - start - 4 < length:
             break
-        yield bytes(buffer[start + 4 : start + 4 + length])
+        yield bytes(memoryview(buffer)[start + 4 : start + 4 + length])
         start += 4 + length
     del buffer[:start]

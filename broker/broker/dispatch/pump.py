@@ -445,12 +445,9 @@ class Pump:
         batches: list[list[Delivery]] = []
         while len(batches) < slots and self._tokens >= 1 and memory.sendable():
             batch = memory.take(int(min(size, self._tokens)))
-            for delivery in [each for each in batch if EXPIRYTIME in each.message.attributes]:
-                expires = expires_at(delivery.message.attributes)
-                if expires is not None and expires <= now:
-                    self._settlement.expire(delivery)
-                    self._shard.bell.set()  # there may be room for others now
-                    batch = [each for each in batch if each is not delivery]
+            # One search for all: hardly any message expires.
+            if EXPIRYTIME in b"".join([each.message.attributes for each in batch]):
+                batch = self._without_expired(batch, now)
             if batch:
                 batches.append(batch)
                 self._tokens -= len(batch)
@@ -458,6 +455,18 @@ class Pump:
         self._requests -= len(batches)
         self.asking.allowed.take(len(batches))
         return batches
+
+    def _without_expired(self, batch: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Settle what has expired, and return the rest."""
+        rest: list[Delivery] = []
+        for delivery in batch:
+            expires = expires_at(delivery.message.attributes)
+            if expires is not None and expires <= now:
+                self._settlement.expire(delivery)
+                self._shard.bell.set()  # there may be room for others now
+            else:
+                rest.append(delivery)
+        return rest
 
     async def _settle_first(self, batches: Sequence[Sequence[Delivery]]) -> None:
         """Have it on disk that these are settled, before they are sent.

@@ -14,6 +14,7 @@ from broker.store.sqlite.id_run import run_of
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
+from broker.store.sqlite.tail import Tail
 
 TAIL_BYTES = 16 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
@@ -88,7 +89,7 @@ class TopicLog:
         self.scheduled_count = scheduled_count
         self.scheduled_bytes = scheduled_bytes
         self.window_s = 86400.0
-        self.tail: deque[Message] = deque()
+        self.tail = Tail()
         self.followers: list[Follower] = []
 
 
@@ -238,7 +239,7 @@ class Log:
             topic = stretch.topic
             topic.durable_seq = stretch.messages[-1].seq
             if topic.followers:
-                topic.tail += stretch.messages
+                topic.tail.add(stretch.messages)
                 self._tails.append(stretch)
                 self._tail_bytes += stretch.size
             elif topic.tail:
@@ -253,8 +254,7 @@ class Log:
 
     def _forget_oldest(self) -> None:
         topic, messages, size = self._tails.popleft()
-        for _ in messages:
-            topic.tail.popleft()
+        topic.tail.forget(len(messages))
         self._tail_bytes -= size
 
     def drop_tail(self, topic: TopicLog) -> None:
@@ -265,8 +265,8 @@ class Log:
 
     def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
         """Return what `page` does if that is in memory, else None."""
-        tail = topic.tail
-        return self.page(topic, after, limit) if tail and after + 1 >= tail[0].seq else None
+        limit = min(limit, topic.durable_seq - after)
+        return topic.tail.page(after, limit) if limit > 0 else ()
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
         """Return up to `limit` durable messages after a seq, from memory where they are there.
@@ -276,10 +276,9 @@ class Log:
         limit = min(limit, topic.durable_seq - after)
         if limit <= 0:
             return ()
-        tail = topic.tail
-        if tail and after + 1 >= tail[0].seq:
-            start = after + 1 - tail[0].seq
-            return [tail[place] for place in range(start, start + limit)]
+        newest = topic.tail.page(after, limit)
+        if newest is not None:
+            return newest
         page: list[Message] = []
         room = PAGE_BYTES
         with closing(self._reader.execute(SQL["read_messages"], (topic.id, after, limit))) as rows:

@@ -1,0 +1,44 @@
+"""The newest part of a topic's log, in memory."""
+
+from collections.abc import Sequence
+
+from broker.model import Message
+
+# What has been forgotten is kept until it is one in so many: to remove it takes the list as long as
+# there is of it.
+_GONE_SHARE = 8
+
+
+class Tail:
+    """Messages that follow one another in the log."""
+
+    __slots__ = ("_gone", "_messages")
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._gone = 0  # of the first of these
+
+    def __len__(self) -> int:
+        return len(self._messages) - self._gone
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Add what follows the last."""
+        self._messages += messages
+
+    def forget(self, count: int) -> None:
+        """Forget the first messages."""
+        self._gone += count
+        if self._gone * _GONE_SHARE >= len(self._messages):
+            del self._messages[: self._gone]
+            self._gone = 0
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.forget(len(self))
+
+    def page(self, after: int, limit: int) -> Sequence[Message] | None:
+        """Return up to `limit` messages after a seq, None where the first of those is not here."""
+        if not self:
+            return None
+        start = self._gone + after + 1 - self._messages[self._gone].seq
+        return self._messages[start : start + limit] if start >= self._gone else None
