@@ -80,6 +80,7 @@ REQUESTS = {
     "a large body": request(b"x" * (protocol.PIECE + 1)),
     "as large as may be": request(b"x" * protocol.PIECE),
 }
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST = {
     "close": request(b"{}", b"Connection: close"),
     "an old version": request(b"{}", start=b"POST %s HTTP/1.0\r\nHost: x\r\n" % PATH),
@@ -179,6 +180,11 @@ async def test_plain_publish_goes_the_short_way(monkeypatch: pytest.MonkeyPatch)
 )
 @example(kinds=["plain"] * 6, last=None, cuts=[])
 @example(kinds=["plain", "another path", "plain"], last="close", cuts=[50])
+@example(
+    kinds=["expects to be told to go on"],
+    last=None,
+    cuts=[len(REQUESTS["expects to be told to go on"]) - 1],
+)
 def test_streams_are_answered_in_order_however_they_are_cut(
     kinds: list[str], last: str | None, cuts: list[int]
 ) -> None:
@@ -186,7 +192,9 @@ def test_streams_are_answered_in_order_however_they_are_cut(
     end = LAST[last] if last is not None else b""
     with pytest.MonkeyPatch.context() as patch, gunicorns_way(patch):
         expected = asyncio.run(answers_to(stream, end))
-    assert asyncio.run(answers_to(stream, end, cuts)) == expected
+    found = asyncio.run(answers_to(stream, end, cuts))
+    # Who is told to go on depends on how much had come.
+    assert found.replace(CONTINUE, b"") == expected.replace(CONTINUE, b"")
 
 
 @contextlib.asynccontextmanager
