@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import psutil
@@ -38,9 +38,9 @@ class Waiting:
         self.all = asyncio.Event()
         self._jobs = jobs
 
-    def ended(self, _: int, outcome: Outcome) -> None:
-        """Hear the outcome."""
-        self.statuses.append(outcome.status)
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Hear the outcomes."""
+        self.statuses += [outcome.status for outcome in outcomes]
         if len(self.statuses) == self._jobs:
             self.all.set()
 

@@ -227,7 +227,7 @@ class PumpWorld:
         """Have a request answered; status 0 is no answer."""
         self.courier.out.pop(job)
         error = "" if status else "the endpoint refused the connection"
-        self.pump.ended(job, Outcome(job, status, error, 1, headers or None, body))
+        self.pump.ended([Outcome(job, status, error, 1, headers or None, body)])
 
     async def hear(self, job: int, status: int = 200, body: bytes = b"", **headers: str) -> None:
         """Have a request answered within the event loop, as the couriers do."""
@@ -250,7 +250,7 @@ class PumpWorld:
         job = min(self.courier.questions)
         del self.courier.questions[job]
         error = "" if status else "the endpoint refused the connection"
-        self.pump.asking.ended(job, Outcome(job, status, error, 1, said or None))
+        self.pump.asking.ended([Outcome(job, status, error, 1, said or None)])
         await self.settle()
 
     async def answer(self, seq: int, status: int = 200, body: bytes = b"", **headers: str) -> None:

@@ -1,6 +1,6 @@
 """Asking an endpoint for its consent, until it has given it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from broker.consent import (
     Agreement,
@@ -117,10 +117,14 @@ class Asking:
 
     # -- what the couriers tell --------------------------------------------------------------------
 
-    def ended(self, job: int, outcome: Outcome) -> None:
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Hear the endpoint's answer."""
+        for outcome in outcomes:
+            self._answered(outcome)
+
+    def _answered(self, outcome: Outcome) -> None:
         question = self._question
-        if job != self._job or question is None:
+        if outcome.job != self._job or question is None:
             return
         self._job = None
         self._ring()

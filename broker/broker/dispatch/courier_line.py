@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -41,8 +42,8 @@ class Sender(Protocol):
     def subscription(self) -> Subscription:
         """Whose jobs these are."""
 
-    def ended(self, job: int, outcome: Outcome) -> None:
-        """Hear the outcome."""
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Hear how jobs ended, in that order."""
 
     def lost(self, job: int) -> None:
         """Hear that the job ended without an outcome: the courier is gone."""
@@ -183,8 +184,11 @@ class CourierLine(asyncio.Protocol):
         """Hand outcomes to those who wait for them."""
         self._buffer += data
         for body in split(self._buffer):
-            for outcome in decode_outcomes(body):
-                self._senders.pop(outcome.job).ended(outcome.job, outcome)
+            for sender, outcomes in groupby(decode_outcomes(body), self._sender_of):
+                sender.ended(list(outcomes))
+
+    def _sender_of(self, outcome: Outcome) -> Sender:
+        return self._senders.pop(outcome.job)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Start another courier; what this one had not answered ended without an outcome."""

@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from broker.ack_urls import Claim, token_of
 from broker.cloudevents import EXPIRYTIME, expires_at
@@ -57,8 +59,7 @@ COURIER_POLL_S = 0.1
 REPLAY_HEADER = "webhook-replay: true"
 
 
-@dataclass(slots=True, eq=False)
-class Sent:
+class Sent(Struct, eq=False, gc=False):
     """A request that is out. `sent_at` is on the monotonic clock.
 
     `settled` means that nothing of it is owed any more, whatever the outcome; `void` that a seek
@@ -614,9 +615,46 @@ class Pump:
 
     # -- outcomes ----------------------------------------------------------------------------------
 
-    def ended(self, job: int, outcome: Outcome) -> None:
-        """Settle a request's deliveries. Called by the couriers, between turns."""
-        sent = self._in_flight.pop(job)
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Settle requests' deliveries. Called by the couriers, between turns."""
+        quiet = True
+        taken: list[Sent] = []
+        for outcome in outcomes:
+            sent = self._in_flight.pop(outcome.job)
+            if self._circuit.closed and self._simply_took(sent, outcome):
+                taken.append(sent)
+                continue
+            self._end_taken(taken)
+            taken = []
+            quiet &= self._end_one(sent, outcome)
+        self._end_taken(taken)
+        if quiet and self._resting and not self._wants_turn():
+            self._settle_soon()
+        else:
+            self._shard.bell.set()
+
+    def _simply_took(self, sent: Sent, outcome: Outcome) -> bool:
+        """Say whether the endpoint took all that a request had, and nothing else is to be done."""
+        return (
+            succeeded(outcome)
+            and not outcome.headers
+            and not (sent.batch and outcome.body)
+            and not sent.settled
+            and sent.verdict is None
+            and not self._settlement.terms.needs_receipt
+        )
+
+    def _end_taken(self, requests: Sequence[Sent]) -> None:
+        """End requests that were simply taken, all at once."""
+        if not requests:
+            return
+        now = self._monotonic()
+        self._circuit.answered()
+        self._settlement.tally.answered.observe_all([now - sent.sent_at for sent in requests])
+        self._settlement.ack([delivery for sent in requests for delivery in sent.deliveries])
+
+    def _end_one(self, sent: Sent, outcome: Outcome) -> bool:
+        """End a request; say whether that is all, and nothing else may be sent because of it."""
         down, closed = counts_for_circuit(outcome), self._circuit.closed
         if down:
             self._circuit.failed(self._monotonic(), probe=sent.probe)
@@ -643,10 +681,7 @@ class Pump:
             self._memory.give_back(sent.deliveries)  # a failed probe spends no attempt
         else:
             self._decide(sent, outcome)
-        if ok and closed and self._resting and not self._wants_turn():
-            self._settle_soon()
-        else:
-            self._shard.bell.set()
+        return ok and closed
 
     def _wants_turn(self) -> bool:
         """Say whether the end of a request may let something happen but what is to be written."""

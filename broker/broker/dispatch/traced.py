@@ -24,11 +24,12 @@ class TracedSender:
         """Whose requests these are."""
         return self._sender.subscription
 
-    def ended(self, job: int, outcome: Outcome) -> None:
-        """Hear the outcome."""
-        if (attempt := self.attempts.pop(job, None)) is not None:
-            attempt.ended(outcome.status, outcome.error)
-        self._sender.ended(job, outcome)
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Hear how jobs ended."""
+        for outcome in outcomes:
+            if (attempt := self.attempts.pop(outcome.job, None)) is not None:
+                attempt.ended(outcome.status, outcome.error)
+        self._sender.ended(outcomes)
 
     def lost(self, job: int) -> None:
         """Hear that the job ended without an outcome."""
