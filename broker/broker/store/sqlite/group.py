@@ -35,22 +35,11 @@ class Writer(Protocol):
 class Group:
     """One transaction in the making."""
 
-    __slots__ = (
-        "id_runs",
-        "messages",
-        "publish_keys",
-        "removals",
-        "statements",
-        "waiters",
-        "writers",
-    )
+    __slots__ = ("removals", "statements", "waiters", "writers")
 
     def __init__(self) -> None:
         # First of all, for what is removed here may come again in this same group.
         self.removals: list[tuple[str, tuple[Any, ...]]] = []
-        self.messages: list[tuple[Any, ...]] = []
-        self.publish_keys: list[tuple[Any, ...]] = []
-        self.id_runs: list[tuple[Any, ...]] = []
         self.writers: dict[Writer, None] = {}
         self.statements: list[tuple[str, tuple[Any, ...]]] = []
         self.waiters: list[Waiter] = []
@@ -59,12 +48,6 @@ class Group:
         """Write everything, within the open transaction."""
         for name, parameters in self.removals:
             connection.execute(SQL[name], parameters)
-        if self.messages:
-            connection.executemany(SQL["insert_message"], self.messages)
-        if self.publish_keys:
-            connection.executemany(SQL["insert_publish_key"], self.publish_keys)
-        if self.id_runs:
-            connection.executemany(SQL["insert_id_run"], self.id_runs)
         for writer in self.writers:
             writer.write(connection)
         for name, parameters in self.statements:

@@ -144,10 +144,8 @@ class Log:
         self, topic: TopicLog, messages: Sequence[NewMessage], now: float
     ) -> list[Appended]:
         """Give each message its sequence, none of them being a repeat."""
-        group, first = self._group.open, topic.last_seq + 1
-        run = run_of(topic.id, messages, first, now)
-        group.id_runs.append(run)
-        self._ids.add_run(run)
+        first = topic.last_seq + 1
+        self._ids.add_run(run_of(topic.id, messages, first, now))
         self._store(
             topic,
             [
@@ -155,7 +153,7 @@ class Log:
                 for seq, m in enumerate(messages, first)
             ],
         )
-        group.writers[self] = group.writers[self._ids] = None
+        self._write_with_next()
         return [Appended(m.id, seq, False) for seq, m in enumerate(messages, first)]
 
     def _place(
@@ -187,25 +185,25 @@ class Log:
             appended.append(Appended(message.id, seq, False))
         if stored:
             self._store(topic, stored)
-        group = self._group.open
         if keys:
-            group.publish_keys += keys
             self._ids.add(keys)
-        group.writers[self] = group.writers[self._ids] = None
+        self._write_with_next()
         return appended
 
     def _store(self, topic: TopicLog, messages: Sequence[Message]) -> None:
         """Add messages to the open group, and to the topic's counts."""
-        group, topic_id = self._group.open, topic.id
-        group.messages += [
-            (topic_id, m.seq, m.key, m.attributes, m.data, m.stored_at) for m in messages
-        ]
-        size = sum([len(m.attributes) + len(m.data or b"") for m in messages])
+        size = 0
+        for message in messages:
+            size += len(message.attributes) + len(message.data or b"")
         held = STRETCH_OVERHEAD_BYTES + size + len(messages) * MESSAGE_OVERHEAD_BYTES
         self._written.append(Stretch(topic, messages, held))
         topic.bytes += size
         topic.message_count += len(messages)
         topic.last_seq = messages[-1].seq
+
+    def _write_with_next(self) -> None:
+        writers = self._group.open.writers
+        writers[self] = writers[self._ids] = None
 
     def _delay(self, topic: TopicLog, message: NewMessage, now: float) -> None:
         """Have a message wait, its identity known from now on; the age of that begins when due."""
@@ -218,12 +216,19 @@ class Log:
             message.fingerprint or b"",
             message.deliver_at or now,
         )
-        self._group.open.publish_keys.append(row)
         self._ids.add((row,))
 
     def write(self, connection: Executes) -> None:
-        """Write the counts of the topics that have grown."""
+        """Write what has been added, and the counts of the topics that have grown."""
         self._writing, self._written = self._written, []
+        connection.executemany(
+            SQL["insert_message"],
+            [
+                (topic.id, m.seq, m.key, m.attributes, m.data, m.stored_at)
+                for topic, messages, _ in self._writing
+                for m in messages
+            ],
+        )
         connection.executemany(
             SQL["update_topic_counts"],
             [

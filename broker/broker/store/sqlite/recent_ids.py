@@ -92,8 +92,10 @@ class RecentIds:
         self._open.forget((topic, source, id_))
 
     def write(self, connection: Executes) -> None:
-        """Begin a new group."""
+        """Write what has been added."""
         self._writing, self._open = self._open, Pending()
+        connection.executemany(SQL["insert_publish_key"], self._writing.rows)
+        connection.executemany(SQL["insert_id_run"], self._writing.runs)
 
     def written(self) -> None:
         """Look in the table from now on, which also knows how old an id is."""
