@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -26,12 +27,16 @@ from broker.model import NewMessage
 Attributes: TypeAlias = dict[str, str | int | bool]
 HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
 
+EXPIRYTIME = b'"expirytime"'
+"""Is in the stored attributes of every event that expires."""
+
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
 
 URI_CHARACTERS = r"\s<>\"{}|\\^`"  # are not in one
+URIS = frozenset(("source", "dataschema"))
 URI_REFERENCE = rf"\A[^{URI_CHARACTERS}]+\Z"
 _TIMESTAMP = (
     r"\A[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -428,7 +433,6 @@ def _content(data: Raw) -> bytes:
 
 
 _REQUIRED = ("specversion", "id", "source", "type")
-URIS = {"source", "dataschema"}
 _TIMES = {"time", "deliverat", "expirytime"}
 _TEXTS = {*_REQUIRED, *URIS, *_TIMES, "subject", "datacontenttype", "partitionkey"}
 _STRINGS = {*_TEXTS, "traceparent", "tracestate"}
@@ -497,10 +501,6 @@ def _malformed(error: msgspec.DecodeError | RecursionError) -> NoReturn:
 
 
 # -- rendering -------------------------------------------------------------------------------------
-
-
-EXPIRYTIME = b'"expirytime"'
-"""Is in the stored attributes of every event that expires."""
 
 
 def expires_at(attributes: bytes) -> float | None:
@@ -594,7 +594,10 @@ def _is_json_text(data: bytes) -> bool:
 
 def rfc3339(at: float) -> str:
     """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
-    second, microsecond = divmod(round(at * 1e6), 1_000_000)
+    second = floor(at)
+    microsecond = round((at - second) * 1e6)
+    if microsecond == 1_000_000:
+        second, microsecond = second + 1, 0
     return f"{_to_the_second(second)}.{microsecond:06}Z"
 
 

@@ -49,6 +49,14 @@ def test_others_of_a_key_are_found_by_its_index(
         assert any(step.startswith(f"SEARCH {table} USING {index}") for step in plan), plan
 
 
+def test_an_id_is_looked_for_in_one_run(writer: sqlite3.Connection) -> None:
+    by_first = "SEARCH id_run USING PRIMARY KEY (topic=? AND source=? AND first"
+
+    run, last = plan_of(writer, "find_id_run", (1, "/shop", "a"))[::2]
+
+    assert (run, last) == (f"{by_first}=?)", f"{by_first}<?)")
+
+
 def plan_of(writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]) -> list[str]:
     steps = writer.execute("EXPLAIN QUERY PLAN " + SQL[name], parameters).fetchall()
     return [step[3].replace("COVERING ", "") for step in steps]

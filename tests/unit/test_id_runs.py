@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broker.store.port import IdTaken
 from broker.store.sqlite import recent_ids
-from broker.store.sqlite.id_run import SHORTEST
+from broker.store.sqlite.id_run import SHORTEST, IdRun, OpenRun
 from support.eventually import eventually
 from unit.sqlite_stores import SOURCE, TOPIC, Stores, message, outcomes
 
@@ -185,6 +185,71 @@ async def test_runs_of_a_dropped_topic_are_removed(stores: Stores) -> None:
 
 async def _until(condition: Any) -> None:
     await asyncio.to_thread(eventually, condition)
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[IdRun]:
+    """Tell of each run that is read to look for an id in it."""
+    runs: list[IdRun] = []
+
+    class Counted(OpenRun):
+        def __init__(self, run: IdRun) -> None:
+            runs.append(run)
+            super().__init__(run)
+
+    monkeypatch.setattr(recent_ids, "OpenRun", Counted)
+    return runs
+
+
+@pytest.mark.parametrize("life", ["same", "next"])
+async def test_run_is_read_once_for_a_request_that_is_repeated(
+    stores: Stores, opened: list[IdRun], life: str
+) -> None:
+    for first in range(0, 10_000, 1000):
+        await publish(stores, *numbered(first, 1000))
+    if life == "next":
+        await stores.reopen()
+
+    again = await publish(stores, *numbered(3000, 1000))
+
+    assert again == [(place, True) for place in range(3001, 4001)]
+    assert [run.first for run in opened] == ["3000"]
+
+
+async def test_runs_on_their_way_to_the_disk_are_not_gone_through(
+    stores: Stores, opened: list[IdRun]
+) -> None:
+    requests = [numbered(first) for first in range(0, 2000, 20)]
+
+    await asyncio.gather(*(publish(stores, *ids) for ids in [*requests, requests[50]]))
+
+    assert [run.first for run in opened] == ["1000"]
+
+
+async def test_no_run_is_looked_for_where_a_source_has_none_as_high(
+    stores: Stores, opened: list[IdRun]
+) -> None:
+    read: list[str] = []
+    await publish(stores, *numbered(10))
+    await publish(stores, "9000")
+    stores.store._reader.set_trace_callback(read.append)
+
+    await publish(stores, "8000", "0500", "0012")
+    await publish(stores, "b", "a", source=OTHER)
+
+    assert sum("fingerprints FROM id_run" in each for each in read) == 1
+    assert [run.first for run in opened] == ["0010"]
+
+
+async def test_long_ids_have_rows_of_their_own(stores: Stores) -> None:
+    await publish(stores, *(f"{'long' * 250}{number}" for number in range(100)))
+    await publish(stores, *(f"{'ok' * 100}{number:03}" for number in range(100)), source=OTHER)
+
+    assert len(rows(stores, "publish_key")) == 100
+    assert len(rows(stores, "id_run")) == 1
 
 
 # -- any requests, in any order --------------------------------------------------------------------

@@ -8,8 +8,10 @@ import msgspec
 
 from broker.model import NewMessage
 
-# A row for fewer is no cheaper than a row for each.
+# A row for fewer is no cheaper than a row for each; one with more than so much to read is dear for
+# whoever looks for one of them. A thousand UUIDs have 36,000 characters.
 SHORTEST = 8
+MOST_CHARACTERS = 64 * 1024
 
 _decode = msgspec.json.Decoder(list[str]).decode
 _encode = msgspec.json.Encoder().encode
@@ -31,20 +33,33 @@ class IdRun(NamedTuple):
     ids: str
     fingerprints: bytes
 
-    def find(self, id_: str) -> tuple[int, bytes] | None:
-        """Return the seq and the fingerprint of an id, None where it is not one of these."""
-        if not self.first <= id_ <= self.last:
+
+class OpenRun:
+    """A run that has been read, for looking up any number of its ids."""
+
+    __slots__ = ("_ids", "_length", "_run")
+
+    def __init__(self, run: IdRun) -> None:
+        self._run = run
+        self._ids = _decode(run.ids)
+        self._length = len(run.fingerprints) // len(self._ids)
+
+    def spans(self, topic: int, source: str, id_: str) -> bool:
+        """Say whether an id can be in this run, and so in no other."""
+        run = self._run
+        return run.first <= id_ <= run.last and run.source == source and run.topic == topic
+
+    def find(self, id_: str) -> tuple[int, bytes, float] | None:
+        """Return the seq, the fingerprint and the time of an id, None where it is not in it."""
+        place, length, run = bisect_left(self._ids, id_), self._length, self._run
+        if place == len(self._ids) or self._ids[place] != id_:
             return None
-        ids = _decode(self.ids)
-        place = bisect_left(ids, id_)
-        if ids[place] != id_:
-            return None
-        length = len(self.fingerprints) // len(ids)
-        return self.seq + place, self.fingerprints[place * length : (place + 1) * length]
+        fingerprint = run.fingerprints[place * length : (place + 1) * length]
+        return run.seq + place, fingerprint, run.stored_at
 
 
 def run_of(topic: int, messages: Sequence[NewMessage], seq: int, now: float) -> IdRun:
-    """Make a run of what `rises`."""
+    """Make a run of messages that `rise`."""
     ids = [message.id for message in messages]
     return IdRun(
         topic,
@@ -58,21 +73,23 @@ def run_of(topic: int, messages: Sequence[NewMessage], seq: int, now: float) -> 
     )
 
 
-def rises(messages: Sequence[NewMessage], above: str) -> bool:
+def rise(messages: Sequence[NewMessage], above: str) -> bool:
     """Say whether ids that publishers chose rise from message to message, all above one.
 
     They are of one source, their fingerprints of one length, and none waits for its time.
     """
     source, length = messages[0].source, len(messages[0].fingerprint or b"")
+    room = MOST_CHARACTERS
     for message in messages:
-        fingerprint = message.fingerprint
+        id_, fingerprint = message.id, message.fingerprint
         if (
-            message.id <= above
+            id_ <= above
             or message.source != source
             or fingerprint is None
             or len(fingerprint) != length
             or message.deliver_at is not None
         ):
             return False
-        above = message.id
-    return True
+        above = id_
+        room -= len(id_)
+    return room >= 0

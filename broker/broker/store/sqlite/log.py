@@ -127,7 +127,7 @@ class Log:
     ) -> list[Appended]:
         """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
-        if self._ids.are_new(topic.id, messages):
+        if self._ids.are_new_run(topic.id, messages):
             appended = self._place_run(topic, messages, now)
         else:
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
@@ -271,7 +271,7 @@ class Log:
     def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
         """Return what `page` does if that is in memory, else None."""
         limit = min(limit, topic.durable_seq - after)
-        return topic.tail.page(after, limit) if limit > 0 else ()
+        return topic.tail.page(after, limit) if limit > 0 else None
 
     def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
         """Return up to `limit` durable messages after a seq, from memory where they are there.

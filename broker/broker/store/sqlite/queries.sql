@@ -11,8 +11,10 @@ INSERT INTO id_run (topic, source, first, last, seq, stored_at, ids, fingerprint
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: find_id_run
+-- What it has is read only where the id can be in it.
 SELECT topic, source, first, last, seq, stored_at, ids, fingerprints FROM id_run
-WHERE topic = ? AND source = ? AND first <= ? ORDER BY first DESC LIMIT 1
+WHERE topic = ?1 AND source = ?2 AND last >= ?3 AND first = (
+    SELECT max(first) FROM id_run WHERE topic = ?1 AND source = ?2 AND first <= ?3)
 
 -- name: find_publish_key
 SELECT seq, fingerprint, stored_at FROM publish_key WHERE topic = ? AND source = ? AND id = ?
@@ -40,12 +42,11 @@ WHERE run.topic = ?1 AND run.source = each.source AND run.last >= ?2 AND run.fir
     AND place.value = ?2 AND run.seq + place.key >= ?3
 ORDER BY seq
 
--- name: highest_publish_id
-SELECT max(id) FROM (
-    SELECT max(id) AS id FROM publish_key WHERE topic = ?1 AND source = ?2
-    UNION ALL
-    SELECT last FROM id_run WHERE topic = ?1 AND source = ?2 AND first = (
-        SELECT max(first) FROM id_run WHERE topic = ?1 AND source = ?2))
+-- name: highest_ids
+-- Of those that have a row, and of those in runs.
+SELECT (SELECT max(id) FROM publish_key WHERE topic = ?1 AND source = ?2),
+       (SELECT last FROM id_run WHERE topic = ?1 AND source = ?2 AND first = (
+            SELECT max(first) FROM id_run WHERE topic = ?1 AND source = ?2))
 
 -- name: update_topic_counts
 UPDATE topic SET last_seq = ?, message_count = ?, bytes = ? WHERE id = ?

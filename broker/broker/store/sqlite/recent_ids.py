@@ -1,13 +1,14 @@
 """Recognising repeats: which ids of publishers have been seen."""
 
 import sqlite3
-from collections import OrderedDict
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from broker.model import NewMessage
 from broker.store.port import IdTaken
-from broker.store.sqlite.id_run import SHORTEST, IdRun, rises
+from broker.store.sqlite.id_run import SHORTEST, IdRun, OpenRun, rise
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 
@@ -16,6 +17,7 @@ NOT_YET = 0  # stands for the seq of a message that waits for its time
 
 # topic, source, id, seq, fingerprint, stored_at
 KeyRow: TypeAlias = tuple[int, str, str, int, bytes, float]
+Source: TypeAlias = tuple[int, str]
 Identity: TypeAlias = tuple[int, str, str]
 Known: TypeAlias = tuple[int, bytes, float]
 
@@ -28,31 +30,39 @@ class Pending:
         self.runs: list[IdRun] = []
         self._ordered = 0
         self._known: dict[Identity, Known | None] = {}
+        self._runs_of: defaultdict[Source, list[IdRun]] = defaultdict(list)
 
-    def find(self, identity: Identity) -> tuple[Known | None] | None:
-        """Return what has been added of an id, None in it where that has been forgotten."""
+    def add_run(self, run: IdRun) -> None:
+        """Add a run, which comes behind all others of its source."""
+        self.runs.append(run)
+        self._runs_of[run.topic, run.source].append(run)
+
+    def known(self) -> Mapping[Identity, Known | None]:
+        """Return what has been added but for runs, None where it has been forgotten."""
         for row in self.rows[self._ordered :]:
             self._known[row[:3]] = row[3:]
         self._ordered = len(self.rows)
-        # A row first: where an id is in a run as well, it came again later.
-        if identity in self._known:
-            return (self._known[identity],)
-        topic, source, id_ = identity
-        for run in self.runs:
-            if run.topic == topic and run.source == source and (found := run.find(id_)):
-                return ((*found, run.stored_at),)
-        return None
+        return self._known
+
+    def run_before(self, identity: Identity) -> IdRun | None:
+        """Return the run that begins last before an id, or with it."""
+        runs = self._runs_of.get(identity[:2], ())
+        place = bisect_right(runs, identity[2], key=lambda run: run.first)
+        return runs[place - 1] if place else None
 
     def forget(self, identity: Identity) -> None:
         """Let an id be free."""
-        self.find(identity)
+        self.known()
         self._known[identity] = None
 
-    def highest(self, topic: int, source: str) -> str:
-        """Return the highest id of a source that has been added."""
-        ids = [row[2] for row in self.rows if row[:2] == (topic, source)]
-        ids += [run.last for run in self.runs if run[:2] == (topic, source)]
-        return max(ids, default="")
+    def highest(self, source: Source) -> str:
+        """Return the highest id that has been added but for runs."""
+        return max((row[2] for row in self.rows if row[:2] == source), default="")
+
+    def highest_in_runs(self, source: Source) -> str:
+        """Return the highest id that has been added in a run."""
+        runs = self._runs_of.get(source)
+        return runs[-1].last if runs else ""
 
 
 class RecentIds:
@@ -64,28 +74,25 @@ class RecentIds:
         self._writing = Pending()
         # An id above the highest that a source has used cannot be a repeat. Ids made from the time
         # always are, so for them no look-up is needed, however long the window.
-        self._highest: OrderedDict[tuple[int, str], str] = OrderedDict()
+        self._highest: OrderedDict[Source, str] = OrderedDict()
+        self._highest_in_runs: dict[Source, str] = {}  # of the same sources
+        self._run: OpenRun | None = None  # in which an id was looked for last
 
     def add(self, rows: Sequence[KeyRow]) -> None:
         """Remember ids, asked for with `find` before, that are about to be written."""
         self._open.rows += rows
 
-    def add_run(self, run: IdRun) -> None:
-        """Remember ids of which `are_new` has said so, and that are about to be written."""
-        self._open.runs.append(run)
-
-    def are_new(self, topic: int, messages: Sequence[NewMessage]) -> bool:
-        """Say whether messages are a run of new ids, which from now on are known.
-
-        Where they are not, `find` says which are repeats.
-        """
+    def are_new_run(self, topic: int, messages: Sequence[NewMessage]) -> bool:
+        """Say whether none is a repeat, and the ids may be remembered as one run."""
         if len(messages) < SHORTEST:
             return False
-        source = messages[0].source
-        if not rises(messages, self._highest_of(topic, source)):
-            return False
-        self._highest[(topic, source)] = messages[-1].id
-        return True
+        return rise(messages, self._highest_of((topic, messages[0].source)))
+
+    def add_run(self, run: IdRun) -> None:
+        """Remember ids, asked for with `are_new_run` before, that are about to be written."""
+        self._open.add_run(run)
+        source = run.topic, run.source
+        self._highest[source] = self._highest_in_runs[source] = run.last
 
     def forget(self, topic: int, source: str, id_: str) -> None:
         """Let an id be free whose row the open group removes."""
@@ -107,6 +114,7 @@ class RecentIds:
         What was stored at or before `since` counts no more. For the repeat of a message in this
         same sequence it is ~ the position of the first. Raises IdTaken where fingerprints differ.
         """
+        self._run = None  # it may have been removed since
         found: dict[int, int] = {}
         highest: dict[str, str] = {}
         here: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -120,7 +128,7 @@ class RecentIds:
             source, id_ = message.source, message.id
             above = highest.get(source)
             if above is None:
-                above = self._highest_of(topic, source)
+                above = self._highest_of((topic, source))
             if id_ > above:
                 highest[source] = id_
                 continue
@@ -148,26 +156,43 @@ class RecentIds:
         return seq, fingerprint
 
     def _known(self, identity: Identity) -> Known | None:
-        for pending in (self._open, self._writing):
-            if (found := pending.find(identity)) is not None:
-                return found[0]
+        for pending in (self._open.known(), self._writing.known()):
+            if identity in pending:
+                return pending[identity]
         known: Known | None = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
-        if known is not None:
-            return known
-        row = self._reader.execute(SQL["find_id_run"], identity).fetchone()
-        run = None if row is None else IdRun(*row)
-        place = None if run is None else run.find(identity[2])
-        return None if run is None or place is None else (*place, run.stored_at)
+        # A row first: where an id is in a run as well, it came again later.
+        return self._in_run(*identity) if known is None else known
 
-    def _highest_of(self, topic: int, source: str) -> str:
-        highest = self._highest.get((topic, source))
+    def _in_run(self, topic: int, source: str, id_: str) -> Known | None:
+        if id_ > self._highest_in_runs.get((topic, source), id_):
+            return None
+        # Who repeats a whole request looks for all of a run.
+        if self._run is None or not self._run.spans(topic, source, id_):
+            run = self._run_spanning((topic, source, id_))
+            if run is None:
+                return None
+            self._run = OpenRun(run)
+        return self._run.find(id_)
+
+    def _run_spanning(self, identity: Identity) -> IdRun | None:
+        for pending in (self._open, self._writing):
+            run = pending.run_before(identity)
+            if run is not None and identity[2] <= run.last:
+                return run
+        row = self._reader.execute(SQL["find_id_run"], identity).fetchone()
+        return None if row is None else IdRun(*row)
+
+    def _highest_of(self, source: Source) -> str:
+        highest = self._highest.get(source)
         if highest is None:
-            (written,) = self._reader.execute(SQL["highest_publish_id"], (topic, source)).fetchone()
-            pending = (each.highest(topic, source) for each in (self._open, self._writing))
-            highest = max([written or "", *pending])
-            self._highest[(topic, source)] = highest
+            written, in_runs = self._reader.execute(SQL["highest_ids"], source).fetchone()
+            pending = (self._open, self._writing)
+            in_runs = max(in_runs or "", *(each.highest_in_runs(source) for each in pending))
+            highest = max(written or "", in_runs, *(each.highest(source) for each in pending))
+            self._highest[source], self._highest_in_runs[source] = highest, in_runs
             while len(self._highest) > SOURCES_REMEMBERED:
-                self._highest.popitem(last=False)
+                forgotten, _ = self._highest.popitem(last=False)
+                self._highest_in_runs.pop(forgotten, None)
         return highest
 
 
