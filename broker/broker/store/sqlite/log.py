@@ -5,7 +5,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from broker.model import Appended, Message, NewMessage, size_of
 from broker.store.port import PAGE_BYTES, Waiter
@@ -93,12 +93,14 @@ class TopicLog:
         self.followers: list[Follower] = []
 
 
-class Stretch(NamedTuple):
-    """Messages that one request appended to a topic, and what they take up in memory."""
+class Stretch:
+    """Messages that one group appends to a topic, and what they take up in memory."""
 
-    topic: TopicLog
-    messages: Sequence[Message]
-    size: int
+    __slots__ = ("messages", "size")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.size = STRETCH_OVERHEAD_BYTES
 
 
 class Log:
@@ -117,9 +119,9 @@ class Log:
         self._now = now
         self._ids = ids
         self._waiting = waiting
-        self._written: list[Stretch] = []
-        self._writing: list[Stretch] = []
-        self._tails: deque[Stretch] = deque()
+        self._open: dict[TopicLog, Stretch] = {}
+        self._writing: dict[TopicLog, Stretch] = {}
+        self._tails: deque[tuple[TopicLog, int, int]] = deque()  # how many, and their size
         self._tail_bytes = 0
 
     def append_soon(
@@ -132,6 +134,8 @@ class Log:
         else:
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
             appended = self._place(topic, messages, first_seen, now)
+        writers = self._group.open.writers
+        writers[self] = writers[self._ids] = None
         self._group.ring()
         self._group.tell(waiter)
         return appended
@@ -139,6 +143,8 @@ class Log:
     def join(self, topic: TopicLog, message: NewMessage) -> None:
         """Add a message that has waited for its time to the open group."""
         self._place(topic, (message,), {}, self._now())
+        writers = self._group.open.writers
+        writers[self] = writers[self._ids] = None
 
     def _place_run(
         self, topic: TopicLog, messages: Sequence[NewMessage], now: float
@@ -153,7 +159,6 @@ class Log:
                 for seq, m in enumerate(messages, first)
             ],
         )
-        self._write_with_next()
         return [Appended(m.id, seq, False) for seq, m in enumerate(messages, first)]
 
     def _place(
@@ -187,23 +192,21 @@ class Log:
             self._store(topic, stored)
         if keys:
             self._ids.add(keys)
-        self._write_with_next()
         return appended
 
     def _store(self, topic: TopicLog, messages: Sequence[Message]) -> None:
         """Add messages to the open group, and to the topic's counts."""
+        stretch = self._open.get(topic)
+        if stretch is None:
+            stretch = self._open[topic] = Stretch()
+        stretch.messages += messages
         size = 0
         for message in messages:
             size += len(message.attributes) + len(message.data or b"")
-        held = STRETCH_OVERHEAD_BYTES + size + len(messages) * MESSAGE_OVERHEAD_BYTES
-        self._written.append(Stretch(topic, messages, held))
+        stretch.size += size + len(messages) * MESSAGE_OVERHEAD_BYTES
         topic.bytes += size
         topic.message_count += len(messages)
         topic.last_seq = messages[-1].seq
-
-    def _write_with_next(self) -> None:
-        writers = self._group.open.writers
-        writers[self] = writers[self._ids] = None
 
     def _delay(self, topic: TopicLog, message: NewMessage, now: float) -> None:
         """Have a message wait, its identity known from now on; the age of that begins when due."""
@@ -220,53 +223,50 @@ class Log:
 
     def write(self, connection: Executes) -> None:
         """Write what has been added, and the counts of the topics that have grown."""
-        self._writing, self._written = self._written, []
+        self._writing, self._open = self._open, {}
         connection.executemany(
             SQL["insert_message"],
             [
                 (topic.id, m.seq, m.key, m.attributes, m.data, m.stored_at)
-                for topic, messages, _ in self._writing
-                for m in messages
+                for topic, stretch in self._writing.items()
+                for m in stretch.messages
             ],
         )
         connection.executemany(
             SQL["update_topic_counts"],
             [
                 (topic.last_seq, topic.message_count, topic.bytes, topic.id)
-                for topic in {each.topic.id: each.topic for each in self._writing}.values()
+                for topic in self._writing
             ],
         )
 
     def written(self) -> None:
         """Keep what is durable now as the newest part, and wake those who follow."""
-        grown: dict[int, TopicLog] = {}
-        for stretch in self._writing:
-            topic = stretch.topic
+        grown, self._writing = self._writing, {}
+        for topic, stretch in grown.items():
             topic.durable_seq = stretch.messages[-1].seq
             if topic.followers:
                 topic.tail.add(stretch.messages)
-                self._tails.append(stretch)
+                self._tails.append((topic, len(stretch.messages), stretch.size))
                 self._tail_bytes += stretch.size
             elif topic.tail:
                 self.drop_tail(topic)  # the tail has no gaps
-            grown[topic.id] = topic
-        self._writing = []
         while self._tail_bytes > TAIL_BYTES:
             self._forget_oldest()
-        for topic in grown.values():
+        for topic in grown:
             for follower in topic.followers:
                 follower.ring()
 
     def _forget_oldest(self) -> None:
-        topic, messages, size = self._tails.popleft()
-        topic.tail.forget(len(messages))
+        topic, count, size = self._tails.popleft()
+        topic.tail.forget(count)
         self._tail_bytes -= size
 
     def drop_tail(self, topic: TopicLog) -> None:
         """Forget the newest part of a topic that is dropped, or that nobody follows any more."""
         topic.tail.clear()
-        self._tail_bytes -= sum(each.size for each in self._tails if each.topic is topic)
-        self._tails = deque(each for each in self._tails if each.topic is not topic)
+        self._tail_bytes -= sum(size for each, _, size in self._tails if each is topic)
+        self._tails = deque(each for each in self._tails if each[0] is not topic)
 
     def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
         """Return what `page` does if that is in memory, else None."""
