@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broker.store.port import IdTaken
-from broker.store.sqlite import recent_ids
-from broker.store.sqlite.id_run import SHORTEST, IdRun, OpenRun
+from broker.store.sqlite import id_run, recent_ids
+from broker.store.sqlite.id_run import LONGEST, SHORTEST, IdRun, OpenRun
 from support.eventually import eventually
 from unit.sqlite_stores import SOURCE, TOPIC, Stores, message, outcomes
 
@@ -56,12 +56,14 @@ def numbered(first: int, count: int = SHORTEST) -> list[str]:
     return [f"{number:04}" for number in range(first, first + count)]
 
 
-async def test_request_of_rising_ids_is_one_row(stores: Stores) -> None:
+async def test_request_of_rising_ids_is_a_row_or_a_few(stores: Stores) -> None:
     await publish(stores, *numbered(10))
-    await publish(stores, *numbered(30, 1000), source=OTHER)
+    await publish(stores, *numbered(30, LONGEST + 2), source=OTHER)
 
+    next_ = 30 + LONGEST
     assert [(row[1:5], len(row[7])) for row in sorted(rows(stores, "id_run"))] == [
-        ((OTHER, "0030", "1029", SHORTEST + 1), 1000 * len(b"1None")),
+        ((OTHER, "0030", f"{next_ - 1:04}", SHORTEST + 1), LONGEST * len(b"1None")),
+        ((OTHER, f"{next_:04}", f"{next_ + 1:04}", SHORTEST + LONGEST + 1), 2 * len(b"1None")),
         ((SOURCE, "0010", f"{9 + SHORTEST:04}", 1), SHORTEST * len(b"1None")),
     ]
     assert rows(stores, "publish_key") == []
@@ -216,7 +218,7 @@ async def test_run_is_read_once_for_a_request_that_is_repeated(
     again = await publish(stores, *numbered(3000, 1000))
 
     assert again == [(place, True) for place in range(3001, 4001)]
-    assert [run.first for run in opened] == ["3000"]
+    assert [run.first for run in opened] == [f"{n:04}" for n in range(3000, 4000, LONGEST)]
 
 
 async def test_runs_on_their_way_to_the_disk_are_not_gone_through(
@@ -245,8 +247,8 @@ async def test_no_run_is_looked_for_where_a_source_has_none_as_high(
 
 
 async def test_long_ids_have_rows_of_their_own(stores: Stores) -> None:
-    await publish(stores, *(f"{'long' * 250}{number}" for number in range(100)))
-    await publish(stores, *(f"{'ok' * 100}{number:03}" for number in range(100)), source=OTHER)
+    await publish(stores, *(f"{number:065}" for number in range(100)))
+    await publish(stores, *(f"{number:064}" for number in range(100)), source=OTHER)
 
     assert len(rows(stores, "publish_key")) == 100
     assert len(rows(stores, "id_run")) == 1
@@ -267,8 +269,9 @@ class RunMachine(RuleBasedStateMachine):
         """Run to the end what the store is asked."""
         return self.runner.run(coroutine)
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(longest=st.sampled_from([3, LONGEST]))
+    def open(self, longest: int) -> None:
+        id_run.LONGEST = longest
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.stores = Stores(Path(self.folder.name))
@@ -282,6 +285,7 @@ class RunMachine(RuleBasedStateMachine):
             self.run(self.stores.store.close())
             self.runner.close()
             self.folder.cleanup()
+            id_run.LONGEST = LONGEST
 
     @rule(source=sources, ids=rising | mixed, content=data)
     def publish(self, source: str, ids: Sequence[str], content: bytes) -> None:

@@ -44,7 +44,7 @@ fields = st.fixed_dictionaries(
         "format": st.sampled_from(["structured", "batch"]),
         "guarantee": st.sampled_from(["at-least-once", "at-most-once", "exactly-once"]),
         "max_in_flight": st.just(50),
-        "max_batch": st.just(1),
+        "max_batch": st.sampled_from([1, 3]),
     }
 )
 keys = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=12)

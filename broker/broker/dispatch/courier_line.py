@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -184,11 +183,16 @@ class CourierLine(asyncio.Protocol):
         """Hand outcomes to those who wait for them."""
         self._buffer += data
         for body in split(self._buffer):
-            for sender, outcomes in groupby(decode_outcomes(body), self._sender_of):
-                sender.ended(list(outcomes))
-
-    def _sender_of(self, outcome: Outcome) -> Sender:
-        return self._senders.pop(outcome.job)
+            told: list[tuple[Sender, list[Outcome]]] = []
+            for outcome in decode_outcomes(body):
+                sender = self._senders[outcome.job]
+                if not told or told[-1][0] is not sender:
+                    told.append((sender, []))
+                told[-1][1].append(outcome)
+            for sender, outcomes in told:
+                for outcome in outcomes:
+                    del self._senders[outcome.job]
+                sender.ended(outcomes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Start another courier; what this one had not answered ended without an outcome."""

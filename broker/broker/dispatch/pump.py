@@ -617,21 +617,21 @@ class Pump:
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Settle requests' deliveries. Called by the couriers, between turns."""
-        quiet = True
+        stirred = False
         taken: list[Sent] = []
         for outcome in outcomes:
             sent = self._in_flight.pop(outcome.job)
             if self._circuit.closed and self._simply_took(sent, outcome):
                 taken.append(sent)
                 continue
-            self._end_taken(taken)
+            self._end_all(taken)
             taken = []
-            quiet &= self._end_one(sent, outcome)
-        self._end_taken(taken)
-        if quiet and self._resting and not self._wants_turn():
-            self._settle_soon()
-        else:
+            stirred |= self._end_one(sent, outcome)
+        self._end_all(taken)
+        if stirred or not self._resting or self._wants_turn():
             self._shard.bell.set()
+        else:
+            self._settle_soon()
 
     def _simply_took(self, sent: Sent, outcome: Outcome) -> bool:
         """Say whether the endpoint took all that a request had, and nothing else is to be done."""
@@ -644,7 +644,7 @@ class Pump:
             and not self._settlement.terms.needs_receipt
         )
 
-    def _end_taken(self, requests: Sequence[Sent]) -> None:
+    def _end_all(self, requests: Sequence[Sent]) -> None:
         """End requests that were simply taken, all at once."""
         if not requests:
             return
@@ -654,7 +654,7 @@ class Pump:
         self._settlement.ack([delivery for sent in requests for delivery in sent.deliveries])
 
     def _end_one(self, sent: Sent, outcome: Outcome) -> bool:
-        """End a request; say whether that is all, and nothing else may be sent because of it."""
+        """End a request; say whether a turn is to look what may be sent because of that."""
         down, closed = counts_for_circuit(outcome), self._circuit.closed
         if down:
             self._circuit.failed(self._monotonic(), probe=sent.probe)
@@ -681,7 +681,7 @@ class Pump:
             self._memory.give_back(sent.deliveries)  # a failed probe spends no attempt
         else:
             self._decide(sent, outcome)
-        return ok and closed
+        return not (ok and closed)
 
     def _wants_turn(self) -> bool:
         """Say whether the end of a request may let something happen but what is to be written."""

@@ -1,17 +1,18 @@
-"""Runs of ids: those that one request brought, in one row."""
+"""Runs of ids: many that one request brought, in one row."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from broker.model import NewMessage
 
-# A row for fewer is no cheaper than a row for each; one with more than so much to read is dear for
-# whoever looks for one of them. A thousand UUIDs have 36,000 characters.
+# A row for fewer is no cheaper than a row for each. One for more is dear for whoever looks for one
+# of them: a run is read as a whole.
 SHORTEST = 8
-MOST_CHARACTERS = 64 * 1024
+LONGEST = 128
+MOST_CHARACTERS = 64  # an id, in the mean
 
 _decode = msgspec.json.Decoder(list[str]).decode
 _encode = msgspec.json.Encoder().encode
@@ -44,10 +45,9 @@ class OpenRun:
         self._ids = _decode(run.ids)
         self._length = len(run.fingerprints) // len(self._ids)
 
-    def spans(self, topic: int, source: str, id_: str) -> bool:
-        """Say whether an id can be in this run, and so in no other."""
-        run = self._run
-        return run.first <= id_ <= run.last and run.source == source and run.topic == topic
+    def spans(self, id_: str) -> bool:
+        """Say whether an id of the source can be in this run, and so in no other."""
+        return self._run.first <= id_ <= self._run.last
 
     def find(self, id_: str) -> tuple[int, bytes, float] | None:
         """Return the seq, the fingerprint and the time of an id, None where it is not in it."""
@@ -58,8 +58,13 @@ class OpenRun:
         return run.seq + place, fingerprint, run.stored_at
 
 
-def run_of(topic: int, messages: Sequence[NewMessage], seq: int, now: float) -> IdRun:
-    """Make a run of messages that `rise`."""
+def runs_of(topic: int, messages: Sequence[NewMessage], first: int, now: float) -> Iterator[IdRun]:
+    """Make runs of messages that `rise`; `first` is the seq of the first."""
+    for start in range(0, len(messages), LONGEST):
+        yield _run_of(topic, messages[start : start + LONGEST], first + start, now)
+
+
+def _run_of(topic: int, messages: Sequence[NewMessage], seq: int, now: float) -> IdRun:
     ids = [message.id for message in messages]
     return IdRun(
         topic,
@@ -79,7 +84,7 @@ def rise(messages: Sequence[NewMessage], above: str) -> bool:
     They are of one source, their fingerprints of one length, and none waits for its time.
     """
     source, length = messages[0].source, len(messages[0].fingerprint or b"")
-    room = MOST_CHARACTERS
+    room = MOST_CHARACTERS * len(messages)
     for message in messages:
         id_, fingerprint = message.id, message.fingerprint
         if (

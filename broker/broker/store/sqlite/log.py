@@ -5,12 +5,12 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.model import Appended, Message, NewMessage, size_of
 from broker.store.port import PAGE_BYTES, Waiter
 from broker.store.sqlite.group import GroupCommit
-from broker.store.sqlite.id_run import run_of
+from broker.store.sqlite.id_run import runs_of
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
@@ -18,7 +18,8 @@ from broker.store.sqlite.tail import Tail
 
 TAIL_BYTES = 16 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
-STRETCH_OVERHEAD_BYTES = 200
+PIECE_BYTES = 256 * 1024
+PIECE_OVERHEAD_BYTES = 200
 
 
 class Follower(Protocol):
@@ -94,13 +95,34 @@ class TopicLog:
 
 
 class Stretch:
-    """Messages that one group appends to a topic, and what they take up in memory."""
+    """Messages that one group appends to a topic.
 
-    __slots__ = ("messages", "size")
+    `pieces` are how many there are and what they take up in memory, part by part.
+    """
+
+    __slots__ = ("messages", "pieces")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.size = STRETCH_OVERHEAD_BYTES
+        self.pieces = [(0, PIECE_OVERHEAD_BYTES)]
+
+    def add(self, messages: Sequence[Message], size: int) -> None:
+        """Add what a request brought, and so many bytes of it."""
+        self.messages += messages
+        count, held = self.pieces[-1]
+        if held > PIECE_BYTES:
+            count, held = 0, PIECE_OVERHEAD_BYTES
+            self.pieces.append((count, held))
+        held += size + len(messages) * MESSAGE_OVERHEAD_BYTES
+        self.pieces[-1] = (count + len(messages), held)
+
+
+class Piece(NamedTuple):
+    """A part of a topic's tail that is forgotten as a whole."""
+
+    topic: TopicLog
+    count: int
+    size: int
 
 
 class Log:
@@ -121,7 +143,7 @@ class Log:
         self._waiting = waiting
         self._open: dict[TopicLog, Stretch] = {}
         self._writing: dict[TopicLog, Stretch] = {}
-        self._tails: deque[tuple[TopicLog, int, int]] = deque()  # how many, and their size
+        self._tails: deque[Piece] = deque()
         self._tail_bytes = 0
 
     def append_soon(
@@ -129,13 +151,12 @@ class Log:
     ) -> list[Appended]:
         """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
-        if self._ids.are_new_run(topic.id, messages):
-            appended = self._place_run(topic, messages, now)
+        if self._ids.are_new_runs(topic.id, messages):
+            appended = self._place_runs(topic, messages, now)
         else:
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
             appended = self._place(topic, messages, first_seen, now)
-        writers = self._group.open.writers
-        writers[self] = writers[self._ids] = None
+        self._write_with_next()
         self._group.ring()
         self._group.tell(waiter)
         return appended
@@ -143,15 +164,18 @@ class Log:
     def join(self, topic: TopicLog, message: NewMessage) -> None:
         """Add a message that has waited for its time to the open group."""
         self._place(topic, (message,), {}, self._now())
+        self._write_with_next()
+
+    def _write_with_next(self) -> None:
         writers = self._group.open.writers
         writers[self] = writers[self._ids] = None
 
-    def _place_run(
+    def _place_runs(
         self, topic: TopicLog, messages: Sequence[NewMessage], now: float
     ) -> list[Appended]:
-        """Give each message its sequence, none of them being a repeat."""
+        """Give each message its sequence: none is a repeat, and their ids are runs."""
         first = topic.last_seq + 1
-        self._ids.add_run(run_of(topic.id, messages, first, now))
+        self._ids.add_runs(runs_of(topic.id, messages, first, now))
         self._store(
             topic,
             [
@@ -199,11 +223,10 @@ class Log:
         stretch = self._open.get(topic)
         if stretch is None:
             stretch = self._open[topic] = Stretch()
-        stretch.messages += messages
         size = 0
         for message in messages:
             size += len(message.attributes) + len(message.data or b"")
-        stretch.size += size + len(messages) * MESSAGE_OVERHEAD_BYTES
+        stretch.add(messages, size)
         topic.bytes += size
         topic.message_count += len(messages)
         topic.last_seq = messages[-1].seq
@@ -247,8 +270,9 @@ class Log:
             topic.durable_seq = stretch.messages[-1].seq
             if topic.followers:
                 topic.tail.add(stretch.messages)
-                self._tails.append((topic, len(stretch.messages), stretch.size))
-                self._tail_bytes += stretch.size
+                for count, size in stretch.pieces:
+                    self._tails.append(Piece(topic, count, size))
+                    self._tail_bytes += size
             elif topic.tail:
                 self.drop_tail(topic)  # the tail has no gaps
         while self._tail_bytes > TAIL_BYTES:
@@ -265,11 +289,11 @@ class Log:
     def drop_tail(self, topic: TopicLog) -> None:
         """Forget the newest part of a topic that is dropped, or that nobody follows any more."""
         topic.tail.clear()
-        self._tail_bytes -= sum(size for each, _, size in self._tails if each is topic)
-        self._tails = deque(each for each in self._tails if each[0] is not topic)
+        self._tail_bytes -= sum(each.size for each in self._tails if each.topic is topic)
+        self._tails = deque(each for each in self._tails if each.topic is not topic)
 
     def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
-        """Return what `page` does if that is in memory, else None."""
+        """Return what `page` does if that is something and in memory, else None."""
         limit = min(limit, topic.durable_seq - after)
         return topic.tail.page(after, limit) if limit > 0 else None
 

@@ -19,6 +19,12 @@ WHERE topic = ?1 AND source = ?2 AND last >= ?3 AND first = (
 -- name: find_publish_key
 SELECT seq, fingerprint, stored_at FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
+-- name: find_publish_keys
+-- CROSS, because the planner would go through all of the source.
+SELECT known.id, known.seq, known.fingerprint, known.stored_at
+FROM json_each(?3) AS wanted CROSS JOIN publish_key AS known
+WHERE known.topic = ?1 AND known.source = ?2 AND known.id = wanted.value
+
 -- name: sequences_of_id
 -- Goes from source to source by the index: however many ids a source has, it costs two look-ups.
 WITH RECURSIVE each (source, number) AS (

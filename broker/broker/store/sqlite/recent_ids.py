@@ -3,8 +3,11 @@
 import sqlite3
 from bisect import bisect_right
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TypeAlias
+
+import msgspec
 
 from broker.model import NewMessage
 from broker.store.port import IdTaken
@@ -13,6 +16,7 @@ from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 
 SOURCES_REMEMBERED = 10_000
+MANY = 4  # of which one query is cheaper than one for each
 NOT_YET = 0  # stands for the seq of a message that waits for its time
 
 # topic, source, id, seq, fingerprint, stored_at
@@ -20,6 +24,9 @@ KeyRow: TypeAlias = tuple[int, str, str, int, bytes, float]
 Source: TypeAlias = tuple[int, str]
 Identity: TypeAlias = tuple[int, str, str]
 Known: TypeAlias = tuple[int, bytes, float]
+
+_identity = itemgetter(0, 1, 2)
+_encode = msgspec.json.Encoder().encode
 
 
 class Pending:
@@ -75,24 +82,24 @@ class RecentIds:
         # An id above the highest that a source has used cannot be a repeat. Ids made from the time
         # always are, so for them no look-up is needed, however long the window.
         self._highest: OrderedDict[Source, str] = OrderedDict()
-        self._highest_in_runs: dict[Source, str] = {}  # of the same sources
-        self._run: OpenRun | None = None  # in which an id was looked for last
+        self._highest_in_runs: dict[Source, str] = {}  # where it is known
 
     def add(self, rows: Sequence[KeyRow]) -> None:
         """Remember ids, asked for with `find` before, that are about to be written."""
         self._open.rows += rows
 
-    def are_new_run(self, topic: int, messages: Sequence[NewMessage]) -> bool:
-        """Say whether none is a repeat, and the ids may be remembered as one run."""
+    def are_new_runs(self, topic: int, messages: Sequence[NewMessage]) -> bool:
+        """Say whether none is a repeat, and the ids may be remembered as runs."""
         if len(messages) < SHORTEST:
             return False
         return rise(messages, self._highest_of((topic, messages[0].source)))
 
-    def add_run(self, run: IdRun) -> None:
-        """Remember ids, asked for with `are_new_run` before, that are about to be written."""
-        self._open.add_run(run)
-        source = run.topic, run.source
-        self._highest[source] = self._highest_in_runs[source] = run.last
+    def add_runs(self, runs: Iterable[IdRun]) -> None:
+        """Remember ids, asked for with `are_new_runs` before, that are about to be written."""
+        for run in runs:
+            self._open.add_run(run)
+            source = run.topic, run.source
+            self._highest[source] = self._highest_in_runs[source] = run.last
 
     def forget(self, topic: int, source: str, id_: str) -> None:
         """Let an id be free whose row the open group removes."""
@@ -101,7 +108,9 @@ class RecentIds:
     def write(self, connection: Executes) -> None:
         """Write what has been added."""
         self._writing, self._open = self._open, Pending()
-        connection.executemany(SQL["insert_publish_key"], self._writing.rows)
+        # In the order of the table: ids made by chance go all over it, and to a page but once.
+        rows = sorted(self._writing.rows, key=_identity)
+        connection.executemany(SQL["insert_publish_key"], rows)
         connection.executemany(SQL["insert_id_run"], self._writing.runs)
 
     def written(self) -> None:
@@ -114,14 +123,10 @@ class RecentIds:
         What was stored at or before `since` counts no more. For the repeat of a message in this
         same sequence it is ~ the position of the first. Raises IdTaken where fingerprints differ.
         """
-        self._run = None  # it may have been removed since
-        found: dict[int, int] = {}
         highest: dict[str, str] = {}
-        here: dict[tuple[str, str], tuple[int, bytes]] = {}
-        ordered = 0
+        suspects: dict[int, Identity] = {}
         for position, message in enumerate(messages):
-            fingerprint = message.fingerprint
-            if fingerprint is None:
+            if message.fingerprint is None:
                 if message.deliver_at is not None:
                     raise ValueError("a message that has deliver_at needs a fingerprint")
                 continue
@@ -130,49 +135,78 @@ class RecentIds:
             if above is None:
                 above = self._highest_of((topic, source))
             if id_ > above:
-                highest[source] = id_
-                continue
+                above = id_
+            else:
+                suspects[position] = (topic, source, id_)
             highest[source] = above
-            while ordered < position:
-                _remember(here, messages[ordered], ordered)
-                ordered += 1
-            known = here.get((source, id_)) or self._find((topic, source, id_), since)
-            if known is None:
-                continue
-            if known[1] and known[1] != fingerprint:  # empty: made by an older rule
-                raise IdTaken(source, id_)
-            found[position] = known[0]
+        found = self._repeats(messages, suspects, since) if suspects else {}
         for source, above in highest.items():
             self._highest[(topic, source)] = above
         return found
 
-    def _find(self, identity: Identity, since: float) -> tuple[int, bytes] | None:
-        known = self._known(identity)
-        if known is None:
-            return None
-        seq, fingerprint, stored_at = known
-        if seq != NOT_YET and stored_at <= since:
-            return None
-        return seq, fingerprint
+    def _repeats(
+        self, messages: Sequence[NewMessage], suspects: Mapping[int, Identity], since: float
+    ) -> dict[int, int]:
+        found: dict[int, int] = {}
+        known = self._known(suspects.values())
+        here: dict[tuple[str, str], tuple[int, bytes]] = {}
+        ordered = 0
+        for position, identity in suspects.items():
+            while ordered < position:
+                _remember(here, messages[ordered], ordered)
+                ordered += 1
+            first = here.get(identity[1:])
+            if first is None:
+                before = known.get(identity)
+                if before is None or (before[0] != NOT_YET and before[2] <= since):
+                    continue
+                first = before[:2]
+            if first[1] and first[1] != messages[position].fingerprint:  # empty: of an older rule
+                raise IdTaken(*identity[1:])
+            found[position] = first[0]
+        return found
 
-    def _known(self, identity: Identity) -> Known | None:
-        for pending in (self._open.known(), self._writing.known()):
-            if identity in pending:
-                return pending[identity]
-        known: Known | None = self._reader.execute(SQL["find_publish_key"], identity).fetchone()
-        # A row first: where an id is in a run as well, it came again later.
-        return self._in_run(*identity) if known is None else known
+    def _known(self, identities: Iterable[Identity]) -> dict[Identity, Known | None]:
+        """Return what is known of ids, whatever their age."""
+        known: dict[Identity, Known | None] = {}
+        wanted: defaultdict[Source, list[str]] = defaultdict(list)
+        pendings = (self._open.known(), self._writing.known())
+        for identity in identities:
+            for pending in pendings:
+                if identity in pending:
+                    known[identity] = pending[identity]
+                    break
+            else:
+                wanted[identity[:2]].append(identity[2])
+        for source, ids in wanted.items():
+            found = self._with_rows(source, ids)
+            # A row first: where an id is in a run as well, it came again later.
+            found = self._in_runs(source, [id_ for id_ in ids if id_ not in found]) | found
+            known.update(((*source, id_), it) for id_, it in found.items())
+        return known
 
-    def _in_run(self, topic: int, source: str, id_: str) -> Known | None:
-        if id_ > self._highest_in_runs.get((topic, source), id_):
-            return None
-        # Who repeats a whole request looks for all of a run.
-        if self._run is None or not self._run.spans(topic, source, id_):
-            run = self._run_spanning((topic, source, id_))
-            if run is None:
-                return None
-            self._run = OpenRun(run)
-        return self._run.find(id_)
+    def _with_rows(self, source: Source, ids: Sequence[str]) -> dict[str, Known]:
+        if len(ids) < MANY:
+            rows = [
+                (id_, self._reader.execute(SQL["find_publish_key"], (*source, id_)).fetchone())
+                for id_ in ids
+            ]
+            return {id_: row for id_, row in rows if row is not None}
+        found = self._reader.execute(SQL["find_publish_keys"], (*source, _encode(ids).decode()))
+        return {id_: (seq, fingerprint, at) for id_, seq, fingerprint, at in found}
+
+    def _in_runs(self, source: Source, ids: Sequence[str]) -> dict[str, Known]:
+        found: dict[str, Known] = {}
+        run: OpenRun | None = None
+        for id_ in sorted(ids):  # so that each run is read once
+            if id_ > self._highest_in_runs.get(source, id_):
+                break
+            if run is None or not run.spans(id_):
+                spanning = self._run_spanning((*source, id_))
+                run = None if spanning is None else OpenRun(spanning)
+            if run is not None and (known := run.find(id_)) is not None:
+                found[id_] = known
+        return found
 
     def _run_spanning(self, identity: Identity) -> IdRun | None:
         for pending in (self._open, self._writing):

@@ -1,7 +1,7 @@
 -- Ids of one publisher that rose from message to message of a request, above all of its ids that were
--- known then: one row for all of them. So no two runs of a source overlap, and an id can be in no other
--- than the one that begins last before it. An id that is in publish_key as well came again later, its
--- window over.
+-- known then: a row for up to 128 of them. So no two runs of a source overlap, and an id can be in no
+-- other than the one that begins last before it. An id that is in publish_key as well came again later,
+-- its window over.
 CREATE TABLE id_run (
     topic        INTEGER NOT NULL,
     source       TEXT NOT NULL,
