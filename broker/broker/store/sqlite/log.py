@@ -121,7 +121,7 @@ class Piece(NamedTuple):
     """A part of a topic's tail that is forgotten as a whole."""
 
     topic: TopicLog
-    count: int
+    messages: int
     size: int
 
 
