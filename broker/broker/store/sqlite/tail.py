@@ -6,7 +6,7 @@ from broker.model import Message
 
 # What has been forgotten is kept until it is one in so many: to remove it takes the list as long as
 # there is of it.
-_GONE_SHARE = 8
+_GONE_SHARE = 32
 
 
 class Tail:
