@@ -96,8 +96,9 @@ class Heard:
     def __init__(self) -> None:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-    def ended(self, _: int, outcome: Outcome) -> None:
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Hear the outcome."""
+        (outcome,) = outcomes
         self.outcome.set_result(outcome)
 
     def lost(self, _: int) -> None:
