@@ -16,7 +16,8 @@ from broker.dispatch.frames import (
     Endpoint,
     Outcome,
     decode_outcomes,
-    encode,
+    framed,
+    split,
 )
 from broker.dispatch.policy import (
     MAX_HOLD_S,
@@ -63,7 +64,8 @@ def check(data: bytes) -> None:
     for format_, most in (("binary", MAX_ANSWER_BYTES), ("batch", MAX_BATCH_ANSWER_BYTES)):
         outcome = _outcome(format_, status, data.partition(b"\n\n")[0], body)
         assert len(outcome.body) <= most
-        assert decode_outcomes(encode([outcome])) == [outcome]
+        (told,) = split(framed([outcome]))
+        assert decode_outcomes(told) == [outcome]
         _check_decided(outcome)
         _check_positions(outcome)
         _check_consent(outcome)
