@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from contract.homes import SqliteHome
 from unit.pump_world import SUBSCRIPTION, PumpWorld
+from unit.sqlite_stores import TOPIC, WINDOW_S, Stores
 
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
@@ -32,3 +33,13 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.start()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    """A store with one topic."""
+    opened = Stores(tmp_path)
+    await opened.open()
+    await opened.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S})
+    yield opened
+    await opened.store.close()

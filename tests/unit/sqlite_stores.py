@@ -16,6 +16,7 @@ from contract.homes import OnTheLoop
 TOPIC = "orders"
 SOURCE = "/s"
 NOW = 1_000_000.0
+WINDOW_S = 50.0
 
 
 class Clock:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from broker.store.port import IdTaken
 from broker.store.sqlite import recent_ids
-from unit.sqlite_stores import NOW, TOPIC, Stores, message, outcomes
+from unit.sqlite_stores import NOW, TOPIC, WINDOW_S, Stores, message, outcomes
 
 pytestmark = pytest.mark.anyio
-WINDOW_S = 50.0
-
-
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    """A store with one topic."""
-    opened = Stores(tmp_path)
-    await opened.open()
-    await opened.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S})
-    yield opened
-    await opened.store.close()
 
 
 async def publish(stores: Stores, id_: str, **fields: str) -> tuple[int | None, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,23 +19,12 @@ from broker.store.port import IdTaken
 from broker.store.sqlite import id_run, recent_ids
 from broker.store.sqlite.id_run import LONGEST, SHORTEST, IdRun, OpenRun
 from support.eventually import eventually
-from unit.sqlite_stores import SOURCE, TOPIC, Stores, message, outcomes
+from unit.sqlite_stores import SOURCE, TOPIC, WINDOW_S, Stores, message, outcomes
 
 T = TypeVar("T")
-WINDOW_S = 50.0
 OTHER = "/other"
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    """A store with one topic."""
-    opened = Stores(tmp_path)
-    await opened.open()
-    await opened.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S})
-    yield opened
-    await opened.store.close()
 
 
 def rows(stores: Stores, table: str) -> list[Any]:

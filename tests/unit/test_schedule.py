@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from unit.sqlite_stores import (
     NOW,
     SOURCE,
     TOPIC,
+    WINDOW_S,
     Stores,
     id_of,
     ids_in_log,
@@ -31,17 +32,6 @@ from unit.sqlite_stores import (
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
-WINDOW_S = 50.0
-
-
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    """A store with one topic, which looks at its clock all the time."""
-    opened = Stores(tmp_path)
-    await opened.open()
-    await opened.store.create_topic(TOPIC, {"dedup_window_s": WINDOW_S})
-    yield opened
-    await opened.store.close()
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
 
 ToCourier: TypeAlias = Endpoint | Jobs | Ask | Forget | Until
 
-encode_into = msgspec.msgpack.Encoder().encode_into
+_encode_into = msgspec.msgpack.Encoder().encode_into
 decode_for_courier = msgspec.msgpack.Decoder(ToCourier).decode
 decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 
@@ -111,7 +111,7 @@ _LENGTH = struct.Struct("<I")
 def framed(value: object) -> bytearray:
     """Encode one frame."""
     frame = bytearray(_LENGTH.size)
-    encode_into(value, frame, _LENGTH.size)
+    _encode_into(value, frame, _LENGTH.size)
     _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
     return frame
 
