@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,11 @@ from broker.store.sqlite.queries import SQL
 
 BY_KEY = "INDEX exception_key (subscription=? AND key=?"
 BY_STATE = BY_KEY + " AND state=?"
+FINDING_ITS_MESSAGE = [
+    "SEARCH m USING PRIMARY KEY (topic=? AND seq=?)",
+    "CORRELATED SCALAR SUBQUERY 1",
+    "SEARCH message USING PRIMARY KEY (topic=? AND seq<?)",
+]
 
 
 @pytest.fixture
@@ -63,9 +69,49 @@ def plan_of(writer: sqlite3.Connection, name: str, parameters: tuple[object, ...
 
 
 def test_chosen_leases_are_found_by_their_seqs(writer: sqlite3.Connection) -> None:
-    _, of_row, _ = plan_of(writer, "leased_among", (1, 1, "[1]"))
+    _, of_row, *of_message = plan_of(writer, "leased_among", (1, 1, "[1]"))
 
     assert of_row == "SEARCH e USING PRIMARY KEY (subscription=? AND seq=?)"
+    assert of_message == FINDING_ITS_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("due", (1, 1, 0.0, 9)),
+        ("held", (1, 1, "a", 0, 9)),
+        ("row", (1, 1, 1)),
+        ("rows", (1, 1, "dead", 0, 9)),
+    ],
+)
+def test_message_of_a_row_is_found_by_its_seq(
+    writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]
+) -> None:
+    plan = plan_of(writer, name, parameters)
+
+    begin = plan.index(FINDING_ITS_MESSAGE[0])
+    assert plan[begin : begin + 3] == FINDING_ITS_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("read_blocks", (1, 5, 9)),
+        ("block_at", (1, 5)),
+        ("oldest", (1, 5, 9)),
+        ("delete_messages", (1, 5, 9, "[]")),
+        ("give_up_new", (1, "", 0.0, 1, 5, 9, "null")),
+    ],
+)
+def test_log_is_read_from_the_block_with_a_seq(
+    writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]
+) -> None:
+    plan = plan_of(writer, name, parameters)
+
+    of_messages = [step for step in plan if re.match("(SEARCH|SCAN) (m|message) ?", step)]
+    assert len(of_messages) == 2
+    for step in of_messages:
+        assert "USING PRIMARY KEY (topic=? AND seq" in step, plan
 
 
 def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -> None:
@@ -84,7 +130,7 @@ def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -
         return steps
 
     writer.executemany(
-        SQL["insert_message"], [(1, seq, "a", b"{}", None, 0.0) for seq in range(1, 401)]
+        SQL["insert_block"], [(1, seq, "a", b"{}", None, 0.0, None) for seq in range(1, 401)]
     )
     writer.executemany(
         SQL["put_exception"],

@@ -285,7 +285,7 @@ async def test_newer_schema_is_refused_and_left_alone(home: SqliteHome, store: S
 
     with contextlib.closing(sqlite3.connect(home.path)) as newer:
         assert newer.execute("PRAGMA user_version").fetchone() == (999,)
-        assert newer.execute("SELECT count(*) FROM message").fetchone() == (1,)
+        assert newer.execute("SELECT count(*) FROM each_message").fetchone() == (1,)
 
 
 @contextlib.contextmanager

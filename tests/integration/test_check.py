@@ -56,7 +56,7 @@ def fill(api: Api, url: str) -> None:
     ]
     good(api.publish_batch("t", events))
     for first in (100, 200):
-        good(api.publish_batch("u", [event(id=f"{first + n}") for n in range(20)]))
+        good(api.publish_batch("u", [event(id=f"{first + n}", data=n) for n in range(20)]))
     api.ok_publish("u", 1)
     good(api.publish("u", 2, deliverat=LATER, key="later"))
     good(api.publish("u", 3, deliverat=LATER, id="mine"))
@@ -110,7 +110,7 @@ def test_store_of_a_broker_that_was_killed_is_in_order_and_left_alone(file: Path
 
     code, report = checked(file.parent)
 
-    assert (code, report["schema"]) == (0, 5)
+    assert (code, report["schema"]) == (0, 6)
     looked_at = {each["what"]: each["looked_at"] for each in report["checked"]}
     assert looked_at["topics"] in {2, 3}  # the deleted one may not have gone yet
     assert looked_at["subscriptions"] == looked_at["configurations"] - 2 == 4
@@ -161,6 +161,11 @@ CHANGES: list[tuple[str, str, str]] = [
     ("UPDATE message SET topic = 77 WHERE topic = 2", "messages", "77"),
     ("UPDATE message SET attributes = x'7b' WHERE seq = 45", "messages", "message 45"),
     ("UPDATE message SET key = 'other' WHERE seq = 43 AND topic = 1", "messages", "message 43"),
+    ("UPDATE message SET parts = '[' WHERE parts IS NOT NULL", "messages", "not what it says"),
+    ("UPDATE message SET parts = '[1, \"2\"]' WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE message SET parts = replace(parts, '[null,', '[\"x\",')", "messages", "a key"),
+    ("UPDATE message SET data = data || x'00' WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE message SET seq = 20 WHERE topic = 2 AND seq = 21", "messages", "overlap"),
     ("UPDATE publish_key SET seq = 30 WHERE id = '40'", "known ids", "the id 40"),
     ("UPDATE publish_key SET seq = 1000 WHERE id = '40'", "known ids", "1000"),
     ("UPDATE id_run SET seq = seq + 1 WHERE first = '100'", "runs of ids", "the id 103"),

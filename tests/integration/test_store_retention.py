@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -252,7 +253,14 @@ class LogMachine(RuleBasedStateMachine):
         self.run(asyncio.sleep(0.005))
         connection = sqlite3.connect(self.path)
         try:
-            messages = {seq for (seq,) in connection.execute("SELECT seq FROM message")}
+            messages: set[int] = set()
+            for seq, parts in connection.execute("SELECT seq, parts FROM message"):
+                if parts is None:
+                    messages.add(seq)
+                else:  # what is before the log's first goes with the rest of its row
+                    end = seq + len(json.loads(parts))
+                    assert end > self.first
+                    messages.update(range(max(seq, self.first), end))
             ((rows,),) = connection.execute("SELECT count(*) FROM exception")
             return messages, rows
         finally:

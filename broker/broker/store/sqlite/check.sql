@@ -11,7 +11,8 @@ FROM (
     SELECT topic.*, count(message.seq) AS found, min(message.seq) AS first,
            max(message.seq) AS last,
            coalesce(sum(length(message.attributes) + coalesce(length(message.data), 0)), 0) AS size
-    FROM topic LEFT JOIN message ON message.topic = topic.id AND message.seq >= topic.first_seq
+    FROM topic LEFT JOIN each_message AS message
+        ON message.topic = topic.id AND message.seq >= topic.first_seq
     WHERE topic.name IS NOT NULL GROUP BY topic.id)
 WHERE found <> message_count OR size <> bytes OR found <> last_seq - first_seq + 1
     OR first <> first_seq OR last <> last_seq
@@ -35,8 +36,34 @@ WHERE id > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'topic'), 0)
 SELECT 'there are ' || count(*) || ' messages of a topic that does not exist, number ' || topic
 FROM message WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
 
+-- name: message_parts
+SELECT 'the row of topic number ' || topic || ' from message ' || seq || ' on is not what it says'
+FROM message WHERE parts IS NOT NULL AND (
+    NOT json_valid(parts) OR CASE WHEN json_valid(parts) THEN
+        json_array_length(parts) < 2 OR data IS NULL OR key IS NOT NULL
+        OR json_extract(parts, '$[#-1][1]') IS NOT length(attributes)
+        OR json_extract(parts, '$[#-1][2]') IS NOT length(data)
+        OR EXISTS (
+            SELECT 1 FROM (
+                SELECT end, lag(end, 1, 0) OVER (ORDER BY key) AS before,
+                       data_end, lag(data_end, 1, 0) OVER (ORDER BY key) AS data_before
+                FROM (
+                    SELECT part.key, json_extract(parts, '$[' || part.key || '][1]') AS end,
+                           json_extract(parts, '$[' || part.key || '][2]') AS data_end
+                    FROM json_each(parts) AS part))
+            WHERE (end >= before AND data_end >= data_before) IS NOT TRUE)
+    END)
+
+-- name: message_place
+SELECT 'the rows of topic number ' || topic || ' from messages ' || seq || ' and ' || following
+    || ' on overlap'
+FROM (
+    SELECT topic, seq, parts, lead(seq) OVER (PARTITION BY topic ORDER BY seq) AS following
+    FROM message)
+WHERE CASE WHEN json_valid(parts) THEN seq + json_array_length(parts) > following END
+
 -- name: message_content
-SELECT 'message ' || seq || ' of topic number ' || topic || ' is not an event' FROM message
+SELECT 'message ' || seq || ' of topic number ' || topic || ' is not an event' FROM each_message
 WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
     json_type(CAST(attributes AS TEXT), '$.id') IS NOT 'text'
     OR json_type(CAST(attributes AS TEXT), '$.source') IS NOT 'text'
@@ -45,13 +72,13 @@ ELSE true END
 
 -- name: message_key
 SELECT 'message ' || seq || ' of topic number ' || topic || ' has a key that its event has not'
-FROM message WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
+FROM each_message WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
     key IS NOT CAST(json_extract(CAST(attributes AS TEXT), '$.partitionkey') AS TEXT)
 END
 
 -- name: message_unneeded
 SELECT count(*) FROM message JOIN topic ON topic.id = message.topic AND seq < topic.first_seq
-WHERE NOT EXISTS (
+WHERE parts IS NULL AND NOT EXISTS (
     SELECT 1 FROM subscription JOIN exception ON exception.subscription = subscription.id
     WHERE subscription.topic = topic.id AND exception.seq = message.seq)
 
@@ -63,13 +90,11 @@ FROM publish_key WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
 SELECT 'the id ' || publish_key.id || ' of source ' || source || ' in topic ' || topic.name
     || ' stands for message ' || publish_key.seq || ', which is another or missing'
 FROM publish_key JOIN topic ON topic.id = publish_key.topic AND topic.name IS NOT NULL
-LEFT JOIN message ON message.topic = publish_key.topic AND message.seq = publish_key.seq
+LEFT JOIN message ON message.topic = publish_key.topic AND message.seq = (
+    SELECT max(seq) FROM message WHERE topic = publish_key.topic AND seq <= publish_key.seq)
 WHERE publish_key.seq > topic.last_seq OR (
-    publish_key.seq >= topic.first_seq AND (
-        message.seq IS NULL OR CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
-            json_extract(CAST(attributes AS TEXT), '$.id') IS NOT publish_key.id
-            OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT publish_key.source
-        END))
+    publish_key.seq >= topic.first_seq AND NOT is_message(
+        publish_key.id, publish_key.source, publish_key.seq, message.seq, attributes, parts))
 
 -- name: run_topic
 SELECT 'there are ' || count(*) || ' runs of ids of a topic that does not exist, number ' || topic
@@ -100,13 +125,11 @@ FROM (
     SELECT topic, source, place.value AS id, seq + place.key AS seq
     FROM id_run CROSS JOIN json_each(CASE WHEN json_valid(ids) THEN ids ELSE '[]' END) AS place
 ) AS known JOIN topic ON topic.id = known.topic AND topic.name IS NOT NULL
-LEFT JOIN message ON message.topic = known.topic AND message.seq = known.seq
+LEFT JOIN message ON message.topic = known.topic AND message.seq = (
+    SELECT max(seq) FROM message WHERE topic = known.topic AND seq <= known.seq)
 WHERE known.seq > topic.last_seq OR (
-    known.seq >= topic.first_seq AND (
-        message.seq IS NULL OR CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
-            json_extract(CAST(attributes AS TEXT), '$.id') IS NOT known.id
-            OR json_extract(CAST(attributes AS TEXT), '$.source') IS NOT known.source
-        END))
+    known.seq >= topic.first_seq AND NOT is_message(
+        known.id, known.source, known.seq, message.seq, attributes, parts))
 
 -- name: id_scheduled
 SELECT 'the id ' || publish_key.id || ' of source ' || publish_key.source || ' in topic '
@@ -150,8 +173,9 @@ SELECT topic.name || '/' || subscription.name || ' has a ' || state || ' deliver
     || exception.seq || ', which is missing or has another key'
 FROM exception JOIN subscription ON subscription.id = exception.subscription
 JOIN topic ON topic.id = subscription.topic
-LEFT JOIN message ON message.topic = topic.id AND message.seq = exception.seq
-WHERE message.seq IS NULL OR message.key IS NOT exception.key
+LEFT JOIN message ON message.topic = topic.id AND message.seq = (
+    SELECT max(seq) FROM message WHERE topic = topic.id AND seq <= exception.seq)
+WHERE NOT has_key(exception.key, exception.seq, message.seq, message.key, parts)
 
 -- name: delivery_state
 SELECT topic.name || '/' || subscription.name || ' has a delivery of message ' || exception.seq

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from broker.model import RowState
 from broker.store.port import ShardStats, Standing, Unavailable
+from broker.store.sqlite.block import messages_in
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.shard import SqliteShard
@@ -116,8 +117,9 @@ class Counting:
         return count
 
     def _stored_at(self, topic: int, seq: int) -> float | None:
-        found = self._connection.execute(SQL["stored_at"], (topic, seq)).fetchone()
-        return None if found is None else float(found[0])
+        rows = self._connection.execute(SQL["block_at"], (topic, seq)).fetchall()
+        found = next(messages_in(rows, seq - 1), None)
+        return None if found is None else found.stored_at
 
 
 def _together(arriving: Mapping[RowState, int], counted: Mapping[str, int]) -> dict[str, int]:

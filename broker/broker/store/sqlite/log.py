@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from broker.model import Appended, Message, NewMessage, size_of
 from broker.store.port import PAGE_BYTES, Waiter
+from broker.store.sqlite.block import messages_in, rows_of
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.id_run import runs_of
 from broker.store.sqlite.journal import Executes
@@ -248,11 +249,11 @@ class Log:
         """Write what has been added, and the counts of the topics that have grown."""
         self._writing, self._open = self._open, {}
         connection.executemany(
-            SQL["insert_message"],
+            SQL["insert_block"],
             [
-                (topic.id, m.seq, m.key, m.attributes, m.data, m.stored_at)
+                row
                 for topic, stretch in self._writing.items()
-                for m in stretch.messages
+                for row in rows_of(topic.id, stretch.messages)
             ],
         )
         connection.executemany(
@@ -310,10 +311,10 @@ class Log:
             return newest
         page: list[Message] = []
         room = PAGE_BYTES
-        with closing(self._reader.execute(SQL["read_messages"], (topic.id, after, limit))) as rows:
-            for row in rows:
-                page.append(Message(*row))
-                room -= size_of(page[-1])
-                if room <= 0:
+        with closing(self._reader.execute(SQL["read_blocks"], (topic.id, after, limit))) as rows:
+            for message in messages_in(rows, after):
+                page.append(message)
+                room -= size_of(message)
+                if room <= 0 or len(page) == limit:
                     break
         return page

@@ -11,7 +11,6 @@ from broker.store.sqlite.queries import SQL
 # Of these a group may have thousands of rows, and one that goes alone takes Python longer than it
 # takes SQLite. With the columns that may be long.
 _LONG_COLUMNS: Mapping[str, Sequence[int]] = {
-    SQL["insert_message"]: (2, 3, 4),  # the key, the attributes and the data
     SQL["insert_publish_key"]: (1, 2),  # the source and the id
 }
 # So many at a time, as long as there are as many: SQLite takes 32,766 values a statement, and a

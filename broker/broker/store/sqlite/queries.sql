@@ -1,5 +1,5 @@
--- name: insert_message
-INSERT INTO message (topic, seq, key, attributes, data, stored_at) VALUES (?, ?, ?, ?, ?, ?)
+-- name: insert_block
+INSERT INTO message (topic, seq, key, attributes, data, stored_at, parts) VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_publish_key
 -- REPLACE, because an id whose window has passed may come again.
@@ -87,12 +87,18 @@ DELETE FROM scheduled WHERE id = ?
 -- name: delete_waiting_key
 DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
--- name: read_messages
-SELECT seq, key, attributes, data, stored_at FROM message
-WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
+-- name: read_blocks
+-- From the row on that has the first message after a seq.
+SELECT seq, key, attributes, data, stored_at, parts FROM message
+WHERE topic = ?1 AND seq >= coalesce((
+    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2 + 1), ?2) ORDER BY seq LIMIT ?3
 
--- name: stored_at
-SELECT stored_at FROM message WHERE topic = ? AND seq >= ? ORDER BY seq LIMIT 1
+-- name: block_at
+-- The one that has a seq, else the next.
+SELECT seq, NULL, x'', x'', stored_at, parts FROM message
+WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+    AND seq + coalesce(json_array_length(parts), 1) > ?2
+ORDER BY seq LIMIT 1
 
 -- name: list_topics
 SELECT id, name, last_seq, message_count, bytes, first_seq, scheduled_count, scheduled_bytes
@@ -295,10 +301,13 @@ ORDER BY id
 
 -- name: due
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.state IN ('retry', 'leased') AND e.due_at <= ? AND e.due_at < 9e999
-ORDER BY e.due_at, e.seq LIMIT ?
+       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
+FROM exception AS e JOIN message AS m ON m.topic = ?1
+    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
+    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
+WHERE e.subscription = ?2 AND e.state IN ('retry', 'leased') AND e.due_at <= ?3
+  AND e.due_at < 9e999
+ORDER BY e.due_at, e.seq LIMIT ?4
 
 -- name: next_due_at
 SELECT seq, due_at FROM exception
@@ -309,9 +318,10 @@ ORDER BY due_at LIMIT ?
 -- Rows in other states come along, so that the reader stops at the first: to ask of each row whether
 -- one stands before it costs the square of their number. A lease stands before all.
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e INDEXED BY exception_key
-     JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
+       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
+FROM exception AS e INDEXED BY exception_key JOIN message AS m ON m.topic = ?1
+    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
+    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
 WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
   AND e.state <> 'dead' AND e.state = 'held' AND e.seq < coalesce((
     SELECT min(seq) FROM (
@@ -328,26 +338,31 @@ ORDER BY e.seq LIMIT ?5
 
 -- name: row
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.seq = ?
+       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
+FROM exception AS e JOIN message AS m ON m.topic = ?1
+    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
+    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
+WHERE e.subscription = ?2 AND e.seq = ?3
 
 -- name: leased_among
 -- CROSS, because the planner goes through all rows of the subscription.
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, x'', NULL, m.stored_at
+       m.seq, m.key, x'', NULL, m.stored_at, m.parts
 FROM json_each(?3) AS chosen
-     CROSS JOIN exception AS e
-     CROSS JOIN message AS m ON m.topic = ?1 AND m.seq = e.seq
+CROSS JOIN exception AS e
+CROSS JOIN message AS m ON m.topic = ?1
+    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
+    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
 WHERE e.subscription = ?2 AND e.seq = chosen.value AND e.state = 'leased'
 
 -- name: rows
 SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at
-FROM exception AS e INDEXED BY exception_state
-     JOIN message AS m ON m.topic = ? AND m.seq = e.seq
-WHERE e.subscription = ? AND e.state = ? AND e.seq > ?
-ORDER BY e.seq LIMIT ?
+       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
+FROM exception AS e INDEXED BY exception_state JOIN message AS m ON m.topic = ?1
+    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
+    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
+WHERE e.subscription = ?2 AND e.state = ?3 AND e.seq > ?4
+ORDER BY e.seq LIMIT ?5
 
 -- name: count_rows
 SELECT state, count(*), min(seq) FROM exception WHERE subscription = ? GROUP BY state
@@ -389,8 +404,10 @@ SELECT id FROM log
 -- Retention. What is deleted is read first, by readers: the writer is held up for the deletion only.
 
 -- name: oldest
-SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0) FROM message
-WHERE topic = ? AND seq >= ? ORDER BY seq LIMIT ?
+-- From the row on that has a seq.
+SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0), parts FROM message
+WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+ORDER BY seq LIMIT ?3
 
 -- name: first_owed
 SELECT min(seq) FROM (
@@ -409,24 +426,38 @@ SELECT min(seq) FROM (
     FROM (VALUES ('retry'), ('held'), ('leased'), ('blocked')) AS owed)
 
 -- name: seqs_with_rows
-SELECT DISTINCT exception.seq FROM subscription
-JOIN exception ON exception.subscription = subscription.id
-WHERE subscription.topic = ? AND exception.seq BETWEEN ? AND ?
+-- From the first on of the message's row that has a seq.
+SELECT DISTINCT exception.seq
+FROM subscription JOIN exception ON exception.subscription = subscription.id
+WHERE subscription.topic = ?1 AND exception.seq <= ?3 AND exception.seq >= coalesce((
+    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+
+-- name: blocks_among
+-- The rows with several messages that have these among them.
+SELECT seq, key, attributes, data, stored_at, parts FROM message
+WHERE topic = ?1 AND parts IS NOT NULL AND seq IN (
+    SELECT (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= value) FROM json_each(?2))
+ORDER BY seq
 
 -- name: delete_messages
+-- Of several messages, a row goes with the last, whichever are to stay.
 DELETE FROM message
-WHERE topic = ? AND seq >= ? AND seq < ? AND seq NOT IN (SELECT value FROM json_each(?))
+WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+    AND seq < ?3 AND seq + coalesce(json_array_length(parts), 1) <= ?3
+    AND (parts IS NOT NULL OR seq NOT IN (SELECT value FROM json_each(?4)))
 
 -- name: update_topic_first
 UPDATE topic SET first_seq = ?, message_count = ?, bytes = ? WHERE id = ?
 
 -- name: topics_with_kept
 SELECT id FROM topic WHERE name IS NOT NULL
-    AND EXISTS (SELECT 1 FROM message WHERE topic = topic.id AND seq < topic.first_seq)
+    AND EXISTS (
+        SELECT 1 FROM message
+        WHERE topic = topic.id AND seq < topic.first_seq AND parts IS NULL)
 
 -- name: kept
-SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0) FROM message
-WHERE topic = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?
+SELECT seq, length(attributes) + coalesce(length(data), 0) FROM message
+WHERE topic = ? AND seq > ? AND seq < ? AND parts IS NULL ORDER BY seq LIMIT ?
 
 -- name: delete_kept
 DELETE FROM message WHERE topic = ? AND seq IN (SELECT value FROM json_each(?))
@@ -534,9 +565,13 @@ WHERE subscription = ? AND seq IN (SELECT value FROM json_each(?))
 
 -- name: give_up_new
 INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at, reason, since)
-SELECT ?1, seq, key, 'dead', 0, 0, ?2, ?3 FROM message
-WHERE topic = ?4 AND seq >= ?5 AND seq < ?6
-    AND (?7 = 'null' OR seq IN (SELECT value FROM json_each(?7)))
+SELECT ?1, seq, key, 'dead', 0, 0, ?2, ?3
+FROM (
+    SELECT m.seq + coalesce(part.key, 0) AS seq, coalesce(json_extract(part.value, '$[0]'), m.key) AS key
+    FROM message AS m LEFT JOIN json_each(m.parts) AS part
+    WHERE m.topic = ?4 AND m.seq < ?6 AND m.seq >= coalesce((
+        SELECT max(seq) FROM message WHERE topic = ?4 AND seq <= ?5), ?5))
+WHERE seq >= ?5 AND seq < ?6 AND (?7 = 'null' OR seq IN (SELECT value FROM json_each(?7)))
 
 -- name: free_among
 SELECT DISTINCT value FROM json_each(?1) WHERE NOT EXISTS (

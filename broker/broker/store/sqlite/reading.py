@@ -11,6 +11,7 @@ from math import inf
 import msgspec
 
 from broker.model import Message, size_of
+from broker.store.sqlite.block import messages_in
 from broker.store.sqlite.log import Log, TopicLog, Watcher
 from broker.store.sqlite.queries import SQL
 
@@ -61,9 +62,10 @@ class Reading:
         found: list[Message] = []
         looked = 0
         parameters = (topic, after, look_at)
-        with closing(self._scanner.execute(SQL["read_messages"], parameters)) as rows:
-            for row in rows:
-                message = Message(*row)
+        with closing(self._scanner.execute(SQL["read_blocks"], parameters)) as rows:
+            for message in messages_in(rows, after):
+                if looked == look_at:
+                    break
                 looked += 1
                 if _is_wanted(message, key, type_, id_):
                     if len(found) == limit or room <= 0:

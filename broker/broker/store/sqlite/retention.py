@@ -10,16 +10,18 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.store.port import LogEntry, Unavailable
+from broker.store.sqlite.block import entries_in, taken_out
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
 from broker.store.sqlite.queries import SQL, Query
 from broker.store.sqlite.shard import SqliteShard
 
-Entries: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[list[LogEntry]]]
+# Of the topic with an id, from a seq on, so many at most.
+Oldest: TypeAlias = Callable[[int, int, int], Awaitable[list[LogEntry]]]
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
@@ -31,23 +33,34 @@ MOST_ATTEMPTS = 100_000
 ATTEMPTS_COUNTED_EVERY_S = 60.0
 
 
+class Kept(NamedTuple):
+    """A message that is part of the log no more, and its size in bytes."""
+
+    seq: int
+    size: int
+
+
+Sized = TypeVar("Sized", LogEntry, Kept)
+
+
 class Trim:
     """Removes the beginning of logs, as far as nobody is owed it.
 
-    A message that has a row (of a dead letter, at that place) stays until the row goes. It is part
-    of the log no more: nothing that reads or counts the log sees it.
+    A message that has a row (of a dead letter, at that place) stays until the row goes, taken out
+    of its block. It is part of the log no more: nothing that reads or counts the log sees it. A
+    block stays in the file until all of it is to be removed.
     """
 
-    def __init__(self, group: GroupCommit, query: Query, entries: Entries) -> None:
+    def __init__(self, group: GroupCommit, query: Query, oldest: Oldest) -> None:
         self._group = group
         self._query = query
-        self._entries = entries
+        self._oldest = oldest
         self._trimmed: dict[int, TopicLog] = {}
         self.with_kept: dict[int, TopicLog] = {}
 
     async def oldest(self, topic: TopicLog, limit: int) -> list[LogEntry]:
         """Return what the log begins with."""
-        return await self._entries("oldest", (topic.id, topic.first_seq, limit))
+        return await self._oldest(topic.id, topic.first_seq, limit)
 
     async def trim(
         self, topic: TopicLog, shards: Callable[[], Sequence[SqliteShard]], before: int
@@ -59,6 +72,7 @@ class Trim:
         entries = await self.oldest(topic, BATCH_ROWS)
         last = entries[-1].seq if entries else first
         kept = [seq for (seq,) in await self._query("seqs_with_rows", (topic.id, first, last))]
+        blocks = await self._query("blocks_among", (topic.id, json.dumps(kept))) if kept else ()
 
         # From here on nothing can come in between: the group that removes the batch is the one
         # that any later seek is written with, or one before.
@@ -71,9 +85,10 @@ class Trim:
             return first
         end = batch[-1].seq + 1
         spared = [seq for seq in kept if seq < end]
-        self._group.open.statements.append(
-            ("delete_messages", (topic.id, first, end, json.dumps(spared)))
-        )
+        self._group.open.statements += [
+            ("delete_messages", (topic.id, first, end, json.dumps(spared))),
+            *(("insert_block", row) for row in taken_out(topic.id, blocks, spared, end)),
+        ]
         topic.first_seq = end
         topic.message_count -= len(batch)
         topic.bytes -= sum(entry.size for entry in batch)
@@ -104,7 +119,7 @@ class Purge:
         self,
         group: GroupCommit,
         query: Query,
-        entries: Entries,
+        oldest: Oldest,
         topics: Mapping[str, TopicLog],
         shards: Mapping[tuple[str, str], SqliteShard],
         trim: Trim,
@@ -112,7 +127,7 @@ class Purge:
     ) -> None:
         self._group = group
         self._query = query
-        self._entries = entries
+        self._oldest = oldest
         self._topics = topics
         self._shards = shards
         self._trim = trim
@@ -172,7 +187,7 @@ class Purge:
         if not unnamed:
             return False
         topic = unnamed[0][0]
-        entries = await self._entries("oldest", (topic, 0, BATCH_ROWS))
+        entries = await self._oldest(topic, 0, BATCH_ROWS)
         if entries:
             end = _within_bytes(entries)[-1].seq + 1
             await self._write(("delete_messages", (topic, 0, end, "[]")))
@@ -253,7 +268,8 @@ class Purge:
         removed = False
         for topic in list(self._trim.with_kept.values()):
             after = self._looked_at.get(topic.id, 0)
-            kept = await self._entries("kept", (topic.id, after, topic.first_seq, BATCH_ROWS))
+            place = (topic.id, after, topic.first_seq, BATCH_ROWS)
+            kept = [Kept(*row) for row in await self._query("kept", place)]
             if not kept:
                 self._looked_at.pop(topic.id, None)
                 if after == 0:
@@ -261,12 +277,12 @@ class Purge:
                 continue
             first, last = kept[0].seq, kept[-1].seq
             with_rows = set(await self._query("seqs_with_rows", (topic.id, first, last)))
-            unneeded = [entry for entry in kept if (entry.seq,) not in with_rows]
+            unneeded = [message for message in kept if (message.seq,) not in with_rows]
             batch = _within_bytes(unneeded)
             # What the byte limit left over is met in the next round.
             self._looked_at[topic.id] = last if batch == unneeded else batch[-1].seq
             if batch:
-                seqs = json.dumps([entry.seq for entry in batch])
+                seqs = json.dumps([message.seq for message in batch])
                 await self._write(("delete_kept", (topic.id, seqs)))
                 removed = True
                 for shard in self._shards.values():
@@ -314,22 +330,21 @@ def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
     return topic.first_seq, [(shard.id, shard.generation) for shard in shards]
 
 
-def entries_of(rows: Iterable[Sequence[Any]]) -> list[LogEntry]:
-    """Read rows up to what a batch needs: for each, SQLite reads the message to its end."""
+def entries_of(rows: Iterable[Sequence[Any]], first: int, limit: int) -> list[LogEntry]:
+    """Read blocks up to what a batch needs: SQLite reads each to its end."""
     entries: list[LogEntry] = []
     room = BATCH_BYTES
-    for row in rows:
-        entry = LogEntry(*row)
+    for entry in entries_in(rows, first):
         entries.append(entry)
         room -= entry.size
-        if room < 0:
+        if room < 0 or len(entries) == limit:
             break
     return entries
 
 
-def _within_bytes(entries: Iterable[LogEntry]) -> list[LogEntry]:
+def _within_bytes(entries: Iterable[Sized]) -> list[Sized]:
     """Return the first of the entries: one, and more while they are within a batch's bytes."""
-    batch: list[LogEntry] = []
+    batch: list[Sized] = []
     room = BATCH_BYTES
     for entry in entries:
         room -= entry.size

@@ -16,6 +16,7 @@ from typing import Any
 from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.batches import Batches
+from broker.store.sqlite.block import message_in
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import Log, TopicLog
@@ -475,10 +476,10 @@ _LAZILY = _Lazily()
 
 def due_of(row: Sequence[Any]) -> Due:
     """Make a Due of a row that the queries `due`, `held`, `row` and `rows` give."""
-    seq, key, state, attempts, due_at, reason, replayed, since, *message = row
+    seq, key, state, attempts, due_at, reason, replayed, since, *block = row
     return Due(
         ExceptionRow(seq, key, state, attempts, due_at, reason, bool(replayed), since),
-        Message(*message),
+        message_in(block, seq),
     )
 
 

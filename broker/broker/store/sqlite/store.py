@@ -27,6 +27,7 @@ from broker.store.port import (
     TopicStats,
     Waiter,
 )
+from broker.store.sqlite.block import messages_in
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.connection import (
@@ -103,11 +104,11 @@ class SqliteStore:
             counter = undo.enter_context(contextlib.closing(open_reader(self._path)))
             self._counting = Counting(counter, self._threads, self._group)
             self._reading = Reading(self._log, self._scanner, self._threads)
-            self._trim = Trim(self._group, self._query, self._entries)
+            self._trim = Trim(self._group, self._query, self._oldest)
             self._purge = Purge(
                 self._group,
                 self._query,
-                self._entries,
+                self._oldest,
                 self._topics,
                 self._shards,
                 self._trim,
@@ -258,8 +259,9 @@ class SqliteStore:
         low, high = held.first_seq, held.last_seq + 1
         while low < high:
             middle = (low + high) // 2
-            row = await self._query("stored_at", (held.id, middle))
-            if row and row[0][0] < at:
+            rows = await self._query("block_at", (held.id, middle))
+            found = next(messages_in(rows, middle - 1), None)
+            if found is not None and found.stored_at < at:
                 low = middle + 1
             else:
                 high = middle
@@ -301,11 +303,14 @@ class SqliteStore:
             self._threads, lambda: self._scanner.execute(SQL[name], parameters).fetchall()
         )
 
-    async def _entries(self, name: str, parameters: tuple[Any, ...]) -> list[LogEntry]:
+    async def _oldest(self, topic: int, first: int, limit: int) -> list[LogEntry]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, lambda: entries_of(self._scanner.execute(SQL[name], parameters))
-        )
+        return await loop.run_in_executor(self._threads, self._scan_oldest, topic, first, limit)
+
+    def _scan_oldest(self, topic: int, first: int, limit: int) -> list[LogEntry]:
+        parameters = (topic, first, limit)
+        with contextlib.closing(self._scanner.execute(SQL["oldest"], parameters)) as rows:
+            return entries_of(rows, first, limit)
 
     # -- messages that wait for their time ---------------------------------------------------------
 

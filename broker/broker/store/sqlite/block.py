@@ -1,0 +1,138 @@
+"""Blocks: messages that follow one another in the log, in one row.
+
+A row costs SQLite as much as reading the event does, and for a block it is one for all. A message
+that is large, or has no data, has a row of its own.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import msgspec
+
+from broker.model import Message
+from broker.store.port import LogEntry
+
+# Who looks for one message reads all of its row. As much as fills three pages besides what SQLite
+# keeps of a row within the tree.
+MOST_BYTES = 26_000
+MOST_MESSAGES = 128
+_PART_BYTES = 16  # of its place in `parts`
+
+# topic, seq, key, attributes, data, stored_at, parts: as the table has them
+BlockRow: TypeAlias = tuple[int, int, str | None, bytes, bytes | None, float, str | None]
+# its key, where its attributes end, where its data ends; and its time where that is another
+Part: TypeAlias = tuple[str | None, int, int] | tuple[str | None, int, int, float | None]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[tuple[Any, ...]]).decode
+
+
+def rows_of(topic: int, messages: Sequence[Message]) -> Iterator[BlockRow]:
+    """Make rows of what a group appends to a topic."""
+    begin, room = 0, 0
+    for place, message in enumerate(messages):
+        data = message.data
+        size = len(message.attributes) + (MOST_BYTES if data is None else len(data)) + _PART_BYTES
+        room -= size
+        if room < 0 or place - begin == MOST_MESSAGES:
+            if place > begin:
+                yield _row_of(topic, messages[begin:place])
+            begin, room = place, MOST_BYTES - size
+    if begin < len(messages):
+        yield _row_of(topic, messages[begin:])
+
+
+def _row_of(topic: int, messages: Sequence[Message]) -> BlockRow:
+    first = messages[0]
+    if len(messages) == 1:
+        return topic, first.seq, first.key, first.attributes, first.data, first.stored_at, None
+    attributes = [message.attributes for message in messages]
+    data = [message.data or b"" for message in messages]
+    ends = (
+        [message.key for message in messages],
+        accumulate(map(len, attributes)),
+        accumulate(map(len, data)),
+    )
+    times = [message.stored_at for message in messages]
+    parts: list[Part]
+    if times.count(first.stored_at) == len(times):
+        parts = list(zip(*ends, strict=True))
+    else:
+        parts = list(zip(*ends, _changes(times), strict=True))
+    together = b"".join(attributes), b"".join(data)
+    return topic, first.seq, None, *together, first.stored_at, _encode(parts).decode()
+
+
+def _changes(times: Sequence[float]) -> Iterator[float | None]:
+    """Yield each time, None for one that is the same as the one before."""
+    before = times[0]
+    for at in times:
+        yield None if at == before else at
+        before = at
+
+
+def messages_in(rows: Iterable[Sequence[Any]], after: int) -> Iterator[Message]:
+    """Yield the messages with seq > after of rows: seq, key, attributes, data, stored_at, parts."""
+    for first, key, attributes, data, stored_at, parts in rows:
+        if parts is None:
+            if first > after:
+                yield Message(first, key, attributes, data, stored_at)
+            continue
+        begin = data_begin = 0
+        for seq, part in enumerate(_parts_in(parts), first):
+            end, data_end = part[1:3]
+            if len(part) > 3 and part[3] is not None:
+                stored_at = part[3]
+            if seq > after:
+                content = attributes[begin:end], data[data_begin:data_end]
+                yield Message(seq, part[0], *content, stored_at)
+            begin, data_begin = end, data_end
+
+
+def message_in(row: Sequence[Any], seq: int) -> Message:
+    """Return the message with a seq, which the row has."""
+    first, key, attributes, data, stored_at, parts = row
+    if parts is None:
+        return Message(first, key, attributes, data, stored_at)
+    known = _parts_in(parts)
+    place = seq - first
+    begin, data_begin = known[place - 1][1:3] if place else (0, 0)
+    key, end, data_end = known[place][:3]
+    times = [part[3] for part in known[: place + 1] if len(part) > 3 and part[3] is not None]
+    content = attributes[begin:end], None if data is None else data[data_begin:data_end]
+    return Message(seq, key, *content, times[-1] if times else stored_at)
+
+
+def taken_out(
+    topic: int, rows: Iterable[Sequence[Any]], seqs: Iterable[int], end: int
+) -> Iterator[BlockRow]:
+    """Make rows of some of the messages alone, of those blocks that end before a seq."""
+    wanted = frozenset(seqs)
+    for row in rows:
+        messages = list(messages_in((row,), 0))
+        if messages[-1].seq < end:
+            yield from (_row_of(topic, (each,)) for each in messages if each.seq in wanted)
+
+
+def entries_in(rows: Iterable[Sequence[Any]], first: int) -> Iterator[LogEntry]:
+    """Yield an entry for each message with seq >= first of rows: seq, stored_at, size, parts."""
+    for begin, stored_at, size, parts in rows:
+        if parts is None:
+            if begin >= first:
+                yield LogEntry(begin, stored_at, size)
+            continue
+        before = 0
+        for seq, part in enumerate(_parts_in(parts), begin):
+            if len(part) > 3 and part[3] is not None:
+                stored_at = part[3]
+            end = part[1] + part[2]
+            if seq >= first:
+                yield LogEntry(seq, stored_at, end - before)
+            before = end
+
+
+@lru_cache(4)  # rows are often asked for one message after the other
+def _parts_in(parts: str) -> Sequence[tuple[Any, ...]]:
+    return _decode(parts)

@@ -1,0 +1,138 @@
+"""Blocks: what goes in as rows comes out as the messages, in SQL and in Python."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.model import Message, size_of
+from broker.store.port import LogEntry
+from broker.store.sqlite.block import (
+    MOST_BYTES,
+    MOST_MESSAGES,
+    entries_in,
+    message_in,
+    messages_in,
+    rows_of,
+    taken_out,
+)
+from broker.store.sqlite.connection import open_writer
+from broker.store.sqlite.queries import SQL
+
+TOPIC = 7
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+contents = st.none() | st.binary(max_size=300) | st.sampled_from((bytes(9_000), bytes(30_000)))
+moments = st.sampled_from((0.0, 0.1, 1764543210.123456, 1764543210.1234567, 2e9))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Message]:
+    """Make messages that follow one another, many where the content is of few kinds."""
+    first = draw(st.integers(1, 10**12))
+    kinds = draw(
+        st.lists(
+            st.tuples(st.none() | texts, texts.map(str.encode), contents, moments),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    count = draw(st.integers(1, 12) | st.sampled_from((127, 128, 129, 300)))
+    changes = draw(st.integers(1, 50))  # how many are of one kind, one after the other
+    return [Message(first + place, *kinds[place // changes % len(kinds)]) for place in range(count)]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """Have a store's file."""
+    with closing(open_writer(tmp_path_factory.mktemp("file") / "broker.db")) as connection:
+        yield connection
+
+
+@settings(deadline=None)
+@given(logs())
+def test_messages_come_out_as_they_went_in(log: list[Message]) -> None:
+    rows = [row[1:] for row in rows_of(TOPIC, log)]
+
+    assert list(messages_in(rows, 0)) == log
+    for row in rows:
+        inside = list(messages_in([row], 0))
+        assert [message_in(row, each.seq) for each in inside] == inside
+
+
+@settings(deadline=None)
+@given(logs(), st.data())
+def test_what_comes_after_a_seq_is_what_follows_it(log: list[Message], data: st.DataObject) -> None:
+    rows = [row[1:] for row in rows_of(TOPIC, log)]
+    after = data.draw(st.integers(log[0].seq - 1, log[-1].seq))
+
+    assert list(messages_in(rows, after)) == [each for each in log if each.seq > after]
+
+
+@settings(deadline=None)
+@given(logs(), st.data())
+def test_entries_are_of_each_message(log: list[Message], data: st.DataObject) -> None:
+    rows = [
+        (seq, at, len(attributes) + len(content or b""), parts)
+        for _, seq, _, attributes, content, at, parts in rows_of(TOPIC, log)
+    ]
+    first = data.draw(st.integers(log[0].seq, log[-1].seq + 1))
+
+    assert list(entries_in(rows, first)) == [
+        LogEntry(each.seq, each.stored_at, size_of(each)) for each in log if each.seq >= first
+    ]
+
+
+@settings(deadline=None)
+@given(logs())
+def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Message]) -> None:
+    file.execute("BEGIN")
+    try:
+        file.executemany(SQL["insert_block"], list(rows_of(TOPIC, log)))
+        found = file.execute("SELECT * FROM each_message ORDER BY seq").fetchall()
+    finally:
+        file.rollback()
+
+    assert [row[0] for row in found] == [TOPIC] * len(log)
+    assert [Message(*row[1:]) for row in found] == log
+
+
+@settings(deadline=None)
+@given(logs())
+def test_no_row_is_larger_than_it_may_be(log: list[Message]) -> None:
+    by_seq = {each.seq: each for each in log}
+    for row in rows_of(TOPIC, log):
+        inside = list(messages_in([row[1:]], 0))
+        together = sum(map(size_of, inside))
+        assert len(inside) == 1 or (together <= MOST_BYTES and len(inside) <= MOST_MESSAGES)
+        assert (row[6] is None) == (len(inside) == 1)
+        following = by_seq.get(inside[-1].seq + 1)
+        if following is not None and not (inside[-1].data is None or following.data is None):
+            # About as many as there is room for.
+            larger = together + size_of(following) + 16 * (len(inside) + 1)
+            assert len(inside) == MOST_MESSAGES or larger > MOST_BYTES
+
+
+@settings(deadline=None)
+@given(logs(), st.data())
+def test_only_blocks_that_end_before_have_messages_taken_out(
+    log: list[Message], data: st.DataObject
+) -> None:
+    rows = list(rows_of(TOPIC, log))
+    end = data.draw(st.integers(log[0].seq, log[-1].seq + 1))
+    seqs = data.draw(st.sets(st.sampled_from([each.seq for each in log])))
+
+    out = list(taken_out(TOPIC, [row[1:] for row in rows], seqs, end))
+
+    assert [message for row in out for message in messages_in([row[1:]], 0)] == [
+        message
+        for row in rows
+        for message in messages_in([row[1:]], 0)
+        if message.seq in seqs and list(messages_in([row[1:]], 0))[-1].seq < end
+    ]
+    assert all(row[6] is None for row in out)
