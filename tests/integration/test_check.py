@@ -164,7 +164,7 @@ CHANGES: list[tuple[str, str, str]] = [
     ("UPDATE message SET parts = '[' WHERE parts IS NOT NULL", "messages", "not what it says"),
     ("UPDATE message SET parts = '[1, \"2\"]' WHERE parts IS NOT NULL", "messages", "says"),
     ("UPDATE message SET parts = replace(parts, '[null,', '[\"x\",')", "messages", "a key"),
-    ("UPDATE message SET data = data || x'00' WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE message SET data = zeroblob(3) WHERE parts IS NOT NULL", "messages", "says"),
     ("UPDATE message SET seq = 20 WHERE topic = 2 AND seq = 21", "messages", "overlap"),
     ("UPDATE publish_key SET seq = 30 WHERE id = '40'", "known ids", "the id 40"),
     ("UPDATE publish_key SET seq = 1000 WHERE id = '40'", "known ids", "1000"),
