@@ -35,8 +35,12 @@ class NewMessage(Struct, frozen=True, gc=False):
     deliver_at: float | None = None
 
 
-class Message(Struct, frozen=True, gc=False):
-    """An immutable entry of a topic's log. `stored_at` is in Unix seconds."""
+class Message(Struct, frozen=True, array_like=True, gc=False):
+    """An immutable entry of a topic's log. `stored_at` is in Unix seconds.
+
+    It goes to the courier as it is, without names: a copy of what is sent would cost more than the
+    few bytes that the courier has no use for.
+    """
 
     seq: int
     key: str | None

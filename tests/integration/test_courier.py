@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from broker.boot_time import boot_time
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.frames import Endpoint as Told
-from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.frames import Outcome
 from broker.dispatch.transfers import SMALL_BODY_BYTES, Transfer
+from broker.model import Message
 from broker.subscription import Subscription
 from broker.targets import parse_allowed_targets
 from broker.tls import Tls
@@ -25,7 +26,7 @@ from support.endpoint import Answer, Endpoint
 
 LOST = -1
 ATTRIBUTES = b'{"id":"a","source":"/s","type":"t","specversion":"1.0"}'
-JOB = (1, [Item(1, ATTRIBUTES, b"1")], [])
+JOB = (1, [Message(1, None, ATTRIBUTES, b"1", 0.0)], [])
 
 
 class Waiting:
@@ -104,7 +105,7 @@ def test_bodies_of_all_sizes_come_whole_over_one_connection(endpoint: Endpoint) 
             couriers.set_endpoint(replace(told(endpoint.url), format="binary"))
             for seq, body in enumerate(bodies, 1):
                 sender = Waiting(jobs=1)
-                couriers.send(sender, 1, [(1, [Item(seq, ATTRIBUTES, body)], [])])
+                couriers.send(sender, 1, [(1, [Message(seq, None, ATTRIBUTES, body, 0.0)], [])])
                 await asyncio.wait_for(sender.all.wait(), 10)
         finally:
             await couriers.stop()

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from broker.dispatch.answer import BROKE, CLOSED, NO_HTTP, TOO_LATE
 from broker.dispatch.couriers import Couriers
-from broker.dispatch.frames import Endpoint, Item, Outcome
+from broker.dispatch.frames import Endpoint, Outcome
+from broker.model import Message
 from broker.subscription import Subscription
 from broker.targets import parse_allowed_targets
 from broker.tls import Tls
@@ -169,7 +170,9 @@ class World:
     async def _send(self, endpoint: int, body: bytes) -> Outcome:
         self._seq += 1
         heard = Heard()
-        self._couriers.send(heard, endpoint, [(1, [Item(self._seq, ATTRIBUTES, body)], [])])
+        self._couriers.send(
+            heard, endpoint, [(1, [Message(self._seq, None, ATTRIBUTES, body, 0.0)], [])]
+        )
         return await heard.outcome
 
     def wait(self, until: Callable[[], bool]) -> None:

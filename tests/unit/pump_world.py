@@ -15,12 +15,12 @@ import pytest
 from broker.consent import Agreement
 from broker.dispatch.courier_line import Sender
 from broker.dispatch.couriers import Couriers
-from broker.dispatch.frames import Endpoint, Item, Outcome
+from broker.dispatch.frames import Endpoint, Outcome
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.memory import MOST_BYTES
 from broker.dispatch.pump import Pump
 from broker.filters.dialects import Filter
-from broker.model import NewMessage, size_of
+from broker.model import Message, NewMessage, size_of
 from broker.store.port import Shard, ShardStats, Store
 from broker.subscription import RetryPolicy, Subscription
 from broker.topic import Topic
@@ -89,13 +89,16 @@ class ScriptedCourier:
         self.endpoint = None
 
     def send(
-        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
+        self,
+        sender: Sender,
+        endpoint: int,
+        requests: Sequence[tuple[int, list[Message], list[str]]],
     ) -> list[int]:
         jobs = []
-        for attempt, items, _ in requests:
-            assert items, "a request without a message"
+        for attempt, messages, _ in requests:
+            assert messages, "a request without a message"
             self._last_job += 1
-            request = Request(self._last_job, attempt, tuple(item.seq for item in items))
+            request = Request(self._last_job, attempt, tuple(each.seq for each in messages))
             if self.up:
                 assert self.endpoint is not None
                 self.sent.append(request)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from broker.dispatch.frames import (
     Endpoint,
     Forget,
-    Item,
     Job,
     Jobs,
     Outcome,
@@ -20,10 +19,18 @@ from broker.dispatch.frames import (
     framed,
     split,
 )
+from broker.model import Message
 
 ids = st.integers(0, 2**63 - 1)
-items = st.builds(Item, ids, st.binary(max_size=20), st.none() | st.binary(max_size=300))
-jobs = st.builds(Job, ids, ids, st.integers(1, 1001), st.lists(items, max_size=3))
+messages = st.builds(
+    Message,
+    ids,
+    st.none() | st.text(max_size=9),
+    st.binary(max_size=20),
+    st.none() | st.binary(max_size=300),
+    st.floats(allow_nan=False),
+)
+jobs = st.builds(Job, ids, ids, st.integers(1, 1001), st.lists(messages, max_size=3))
 endpoints = st.builds(
     Endpoint,
     ids,
@@ -77,7 +84,7 @@ def test_outcomes_come_out_whole_and_in_order(frames: list[list[Outcome]], cuts:
 
 
 def test_frames_cut_at_every_byte_come_out() -> None:
-    frames = [Forget(1), Jobs([Job(1, 2, 1, [Item(3, b"{}", None)])]), Forget(2)]
+    frames = [Forget(1), Jobs([Job(1, 2, 1, [Message(3, None, b"{}", None, 0.0)])]), Forget(2)]
     stream = b"".join(map(framed, frames))
     for cut in range(len(stream) + 1):
         bodies = received([stream[:cut], stream[cut:]])

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from broker.dispatch import plain as module
 from broker.dispatch.answer import BROKE, TOO_LATE
-from broker.dispatch.frames import Endpoint, Item, Job, Outcome
+from broker.dispatch.frames import Endpoint, Job, Outcome
 from broker.dispatch.plain import (
     LOOK_S,
     REST_S,
@@ -21,6 +21,7 @@ from broker.dispatch.plain import (
     Request,
     target_of,
 )
+from broker.model import Message
 
 TOLD = Endpoint(1, "http://a.example/hook", "binary", [b"k"], [], 1000, ["x-a: 1", "x-b: "], "m-")
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -125,7 +126,9 @@ class World:
         """Have a request made."""
         self._job += 1
         self.plain.use(endpoint)
-        self.plain.start(Job(self._job, 1, 1, [Item(1, b'{"id":"1"}', body)]), endpoint)
+        self.plain.start(
+            Job(self._job, 1, 1, [Message(1, None, b'{"id":"1"}', body, 0.0)]), endpoint
+        )
         return self._job
 
     def answered(self) -> socket.socket:

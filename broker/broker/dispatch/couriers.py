@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from broker import __version__
 from broker.dispatch.courier_line import CourierLine, Sender
-from broker.dispatch.frames import Ask, Endpoint, Introduction, Item, Job
+from broker.dispatch.frames import Ask, Endpoint, Introduction, Job
+from broker.model import Message
 from broker.targets import AllowedTargets
 from broker.tls import Tls
 
@@ -66,13 +67,16 @@ class Couriers:
             line.forget_endpoint(id_)
 
     def send(
-        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
+        self,
+        sender: Sender,
+        endpoint: int,
+        requests: Sequence[tuple[int, list[Message], list[str]]],
     ) -> list[int]:
-        """Have requests made: attempt number, items, headers of its own; return their job ids."""
+        """Have requests made: attempt number, messages, own headers; return their job ids."""
         first = self._last_job + 1
         jobs = [
-            Job(first + offset, endpoint, attempt, items, headers)
-            for offset, (attempt, items, headers) in enumerate(requests)
+            Job(first + offset, endpoint, attempt, messages, headers)
+            for offset, (attempt, messages, headers) in enumerate(requests)
         ]
         self._last_job += len(jobs)
         self._line_of[endpoint].send(sender, jobs)

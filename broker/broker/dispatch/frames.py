@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from broker.model import Message
 from broker.tls import Tls
 
 MAX_ANSWER_BYTES = 1024
@@ -40,21 +41,13 @@ class Endpoint(Struct, frozen=True, array_like=True, tag="endpoint"):
     once: bool = False
 
 
-class Item(Struct, frozen=True, array_like=True, gc=False):
-    """One message of a job."""
-
-    seq: int
-    attributes: bytes
-    data: bytes | None
-
-
 class Job(Struct, frozen=True, array_like=True, gc=False):
     """One request to make. `attempt` is 1 for the first; `headers` are lines of its own."""
 
     id: int
     endpoint: int
     attempt: int
-    items: list[Item]
+    messages: list[Message]
     headers: list[str] = []
 
 

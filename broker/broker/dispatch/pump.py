@@ -18,7 +18,7 @@ from broker.dispatch.asking import Asking
 from broker.dispatch.circuit import Circuit
 from broker.dispatch.couriers import Couriers
 from broker.dispatch.endpoint import endpoint_of
-from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.frames import Outcome
 from broker.dispatch.intake import Intake
 from broker.dispatch.interventions import Interventions
 from broker.dispatch.lanes import Delivery
@@ -491,7 +491,7 @@ class Pump:
         requests = [
             (
                 batch[0].attempts + 1,
-                [Item((m := d.message).seq, m.attributes, m.data) for d in batch],
+                [each.message for each in batch],
                 self._headers(batch),
             )
             for batch in batches

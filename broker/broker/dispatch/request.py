@@ -17,7 +17,7 @@ def request_of(endpoint: Endpoint, job: Job, now: float) -> tuple[list[str], byt
 
     The endpoint's own headers go with each of its requests, and are not among them.
     """
-    first = job.items[0]
+    first = job.messages[0]
     if endpoint.format == "binary":
         headers = binary_headers(first.attributes, first.data, first.seq)
         body = first.data if first.data is not None else b""
@@ -28,9 +28,9 @@ def request_of(endpoint: Endpoint, job: Job, now: float) -> tuple[list[str], byt
         webhook_id = f"{endpoint.webhook_id_prefix}{first.seq}"
     else:
         headers = [_CONTENT_TYPES["batch"]]
-        events = [structured(item.attributes, item.data, item.seq) for item in job.items]
+        events = [structured(each.attributes, each.data, each.seq) for each in job.messages]
         body = b"[%s]" % b",".join(events)
-        webhook_id = endpoint.webhook_id_prefix + batch_id([item.seq for item in job.items])
+        webhook_id = endpoint.webhook_id_prefix + batch_id([each.seq for each in job.messages])
     timestamp = int(now)
     keys = endpoint.keys
     if len(keys) > 1:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from broker.dispatch.courier_line import Sender
 from broker.dispatch.couriers import Couriers
-from broker.dispatch.frames import Item, Outcome
+from broker.dispatch.frames import Outcome
+from broker.model import Message
 from broker.subscription import Subscription
 from broker.targets import AllowedTargets
 from broker.tls import Tls
@@ -54,7 +55,10 @@ class TracedCouriers(Couriers):
         self._tracing = tracing
 
     def send(
-        self, sender: Sender, endpoint: int, requests: Sequence[tuple[int, list[Item], list[str]]]
+        self,
+        sender: Sender,
+        endpoint: int,
+        requests: Sequence[tuple[int, list[Message], list[str]]],
     ) -> list[int]:
         """Have requests made, with the trace's headers; return their job ids."""
         subscription = sender.subscription
@@ -63,16 +67,16 @@ class TracedCouriers(Couriers):
                 subscription.topic,
                 subscription.name,
                 number,
-                [item.attributes for item in items],
+                [message.attributes for message in messages],
             )
-            for number, items, _ in requests
+            for number, messages, _ in requests
         ]
         if not any(attempts):
             return super().send(sender, endpoint, requests)
         traced = TracedSender(sender)
         with_headers = [
-            (number, items, headers if attempt is None else [*headers, *attempt.headers])
-            for (number, items, headers), attempt in zip(requests, attempts, strict=True)
+            (number, messages, headers if attempt is None else [*headers, *attempt.headers])
+            for (number, messages, headers), attempt in zip(requests, attempts, strict=True)
         ]
         jobs = super().send(traced, endpoint, with_headers)
         for job, attempt in zip(jobs, attempts, strict=True):

@@ -13,7 +13,6 @@ from broker.dispatch.answer import MAX_BATCH_ANSWER_BYTES
 from broker.dispatch.frames import (
     MAX_ANSWER_BYTES,
     Endpoint,
-    Item,
     Job,
     Outcome,
     decode_outcomes,
@@ -21,6 +20,7 @@ from broker.dispatch.frames import (
     split,
 )
 from broker.dispatch.plain import PlainRequests
+from broker.model import Message
 
 MOST = 64 * 1024  # what a socket pair takes without anybody reading
 
@@ -57,7 +57,7 @@ def _outcome(format_: str, data: bytes, piece: int) -> Outcome:
         plain = PlainRequests(epoll, opens, "broker", lambda: True, lambda: 0.0)
         endpoint = Endpoint(1, "http://x/", format_, [b"k"], [], 1000, [], "m", once=True)
         plain.use(endpoint)
-        plain.start(Job(7, 1, 1, [Item(1, b'{"id":"1"}', b"1")]), endpoint)
+        plain.start(Job(7, 1, 1, [Message(1, None, b'{"id":"1"}', b"1", 0.0)]), endpoint)
         (peer,) = opens.peers
         for start in range(0, len(data), piece):
             try:
