@@ -11,6 +11,7 @@ import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -22,7 +23,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedContent
-from broker.model import NewMessage
+from broker.model import Message, NewMessage
 
 Attributes: TypeAlias = dict[str, str | int | bool]
 HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
@@ -564,6 +565,32 @@ def structured(attributes: bytes, data: bytes | None, sequence: int | None) -> b
     if data is None:
         return head + b"}"
     return b"%s,%s}" % (head, _data_member(attributes, data))
+
+
+def structured_batch(messages: Sequence[Message]) -> bytes:
+    """Render messages of the log as a JSON array, each as `structured` does."""
+    events: list[bytes] = []
+    if _are_plain(b"".join([message.attributes for message in messages])):
+        with suppress(TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            for message in messages:
+                data = message.data
+                _decode_raw(data)  # type: ignore[arg-type]
+                events.append(
+                    b'%s,"sequence":%d,"data":%s}' % (message.attributes[:-1], message.seq, data)
+                )
+            rendered = b"[%s]" % b",".join(events)
+            rendered.decode()
+            return rendered
+    events = [structured(each.attributes, each.data, each.seq) for each in messages]
+    return b"[%s]" % b",".join(events)
+
+
+def _are_plain(attributes: bytes) -> bool:
+    """Say of events' attributes that they have no `sequence`, and that all of the data is JSON."""
+    return b'"sequence":' not in attributes and (
+        attributes.count(b'"datacontenttype":')
+        == attributes.count(b'"datacontenttype":"application/json"')
+    )
 
 
 def _data_member(attributes: bytes, data: bytes) -> bytes:

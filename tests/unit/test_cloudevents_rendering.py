@@ -30,8 +30,9 @@ from broker.cloudevents import (
     read_structured,
     rfc3339,
     structured,
+    structured_batch,
 )
-from broker.model import NewMessage
+from broker.model import Message, NewMessage
 from unit.events import (
     attributes,
     characters,
@@ -154,6 +155,31 @@ def test_data_has_the_form_of_its_media_type(
     event = {"id": "1"} | ({"datacontenttype": media_type} if media_type else {})
     text = structured(json.dumps(event, separators=(",", ":")).encode(), data, 3).decode()
     assert f'"sequence":3,{member}' in text
+
+
+plain_events = st.fixed_dictionaries(
+    {"specversion": st.just("1.0"), "id": texts, "source": uris, "type": texts},
+    optional={"datacontenttype": st.sampled_from(("application/json", "text/plain"))},
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            plain_events | events(), contents | st.none() | st.sampled_from((b"1,2", b'1,"a":2'))
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_batch_has_each_event_as_it_is_alone(given: list[tuple[dict[str, Any], bytes]]) -> None:
+    messages = [
+        Message(sequence, None, read(event).attributes, data, 0.0)
+        for sequence, (event, data) in enumerate(given, 7)
+    ]
+
+    alone = [structured(each.attributes, each.data, each.seq) for each in messages]
+    assert structured_batch(messages) == b"[%s]" % b",".join(alone)
 
 
 def test_event_without_data_has_no_member_for_it() -> None:

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from broker.cloudevents import binary_headers, structured
+from broker.cloudevents import binary_headers, structured, structured_batch
 from broker.dispatch.frames import Endpoint, Job
 from broker.signing import signature_header
 
@@ -28,8 +28,7 @@ def request_of(endpoint: Endpoint, job: Job, now: float) -> tuple[list[str], byt
         webhook_id = f"{endpoint.webhook_id_prefix}{first.seq}"
     else:
         headers = [_CONTENT_TYPES["batch"]]
-        events = [structured(each.attributes, each.data, each.seq) for each in job.messages]
-        body = b"[%s]" % b",".join(events)
+        body = structured_batch(job.messages)
         webhook_id = endpoint.webhook_id_prefix + batch_id([each.seq for each in job.messages])
     timestamp = int(now)
     keys = endpoint.keys
