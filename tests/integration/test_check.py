@@ -54,9 +54,12 @@ def fill(api: Api, url: str) -> None:
     events = [
         event(id=f"{n}", **({"partitionkey": key} if key else {})) for n, key in enumerate(keys * 5)
     ]
-    good(api.publish_batch("t", events))
+    for each in events:  # a row each
+        good(api.publish_batch("t", [each]))
     for first in (100, 200):
-        good(api.publish_batch("u", [event(id=f"{first + n}", data=n) for n in range(20)]))
+        # A row for all of them, of which some have no data.
+        members = [{"data": n} if n % 3 else {} for n in range(20)]
+        good(api.publish_batch("u", [event(id=f"{first + n}", **m) for n, m in enumerate(members)]))
     api.ok_publish("u", 1)
     good(api.publish("u", 2, deliverat=LATER, key="later"))
     good(api.publish("u", 3, deliverat=LATER, id="mine"))

@@ -1,7 +1,7 @@
 """Blocks: messages that follow one another in the log, in one row.
 
 A row costs SQLite as much as reading the event does, and for a block it is one for all. A message
-that is large, or has no data, has a row of its own.
+that is large has a row of its own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,8 @@ _PART_BYTES = 16  # of its place in `parts`
 
 # topic, seq, key, attributes, data, stored_at, parts: as the table has them
 BlockRow: TypeAlias = tuple[int, int, str | None, bytes, bytes | None, float, str | None]
-# its key, where its attributes end, where its data ends; and its time where that is another
+# its key, where its attributes end, where its data ends, ~ that if it has none; and its time where
+# that is another
 Part: TypeAlias = tuple[str | None, int, int] | tuple[str | None, int, int, float | None]
 
 _encode = msgspec.json.Encoder().encode
@@ -33,8 +34,7 @@ def rows_of(topic: int, messages: Sequence[Message]) -> Iterator[BlockRow]:
     """Make rows of what a group appends to a topic."""
     begin, room = 0, 0
     for place, message in enumerate(messages):
-        data = message.data
-        size = len(message.attributes) + (MOST_BYTES if data is None else len(data)) + _PART_BYTES
+        size = len(message.attributes) + len(message.data or b"") + _PART_BYTES
         room -= size
         if room < 0 or place - begin == MOST_MESSAGES:
             if place > begin:
@@ -49,12 +49,13 @@ def _row_of(topic: int, messages: Sequence[Message]) -> BlockRow:
     if len(messages) == 1:
         return topic, first.seq, first.key, first.attributes, first.data, first.stored_at, None
     attributes = [message.attributes for message in messages]
-    data = [message.data or b"" for message in messages]
-    ends = (
-        [message.key for message in messages],
-        accumulate(map(len, attributes)),
-        accumulate(map(len, data)),
-    )
+    contents = [message.data for message in messages]
+    data = [content or b"" for content in contents]
+    data_ends: Iterable[int] = accumulate(map(len, data))
+    if None in contents:
+        pairs = zip(contents, data_ends, strict=True)
+        data_ends = [~end if content is None else end for content, end in pairs]
+    ends = [message.key for message in messages], accumulate(map(len, attributes)), data_ends
     times = [message.stored_at for message in messages]
     parts: list[Part]
     if times.count(first.stored_at) == len(times):
@@ -86,9 +87,9 @@ def messages_in(rows: Iterable[Sequence[Any]], after: int) -> Iterator[Message]:
             if len(part) > 3 and part[3] is not None:
                 stored_at = part[3]
             if seq > after:
-                content = attributes[begin:end], data[data_begin:data_end]
-                yield Message(seq, part[0], *content, stored_at)
-            begin, data_begin = end, data_end
+                content = None if data_end < 0 else data[data_begin:data_end]
+                yield Message(seq, part[0], attributes[begin:end], content, stored_at)
+            begin, data_begin = end, max(data_end, ~data_end)
 
 
 def message_in(row: Sequence[Any], seq: int) -> Message:
@@ -100,9 +101,11 @@ def message_in(row: Sequence[Any], seq: int) -> Message:
     place = seq - first
     begin, data_begin = known[place - 1][1:3] if place else (0, 0)
     key, end, data_end = known[place][:3]
+    content = None
+    if data is not None and data_end >= 0:
+        content = data[max(data_begin, ~data_begin) : data_end]
     times = [part[3] for part in known[: place + 1] if len(part) > 3 and part[3] is not None]
-    content = attributes[begin:end], None if data is None else data[data_begin:data_end]
-    return Message(seq, key, *content, times[-1] if times else stored_at)
+    return Message(seq, key, attributes[begin:end], content, times[-1] if times else stored_at)
 
 
 def taken_out(
@@ -127,7 +130,7 @@ def entries_in(rows: Iterable[Sequence[Any]], first: int) -> Iterator[LogEntry]:
         for seq, part in enumerate(_parts_in(parts), begin):
             if len(part) > 3 and part[3] is not None:
                 stored_at = part[3]
-            end = part[1] + part[2]
+            end = part[1] + max(part[2], ~part[2])
             if seq >= first:
                 yield LogEntry(seq, stored_at, end - before)
             before = end

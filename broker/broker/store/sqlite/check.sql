@@ -42,11 +42,12 @@ FROM message WHERE parts IS NOT NULL AND (
     NOT json_valid(parts) OR CASE WHEN json_valid(parts) THEN
         json_array_length(parts) < 2 OR data IS NULL OR key IS NOT NULL
         OR json_extract(parts, '$[#-1][1]') IS NOT length(attributes)
-        OR json_extract(parts, '$[#-1][2]') IS NOT length(data)
+        OR max(json_extract(parts, '$[#-1][2]'), ~json_extract(parts, '$[#-1][2]')) IS NOT length(data)
         OR EXISTS (
             SELECT 1 FROM (
                 SELECT end, lag(end, 1, 0) OVER (ORDER BY key) AS before,
-                       data_end, lag(data_end, 1, 0) OVER (ORDER BY key) AS data_before
+                       max(data_end, ~data_end) AS data_end,
+                       lag(max(data_end, ~data_end), 1, 0) OVER (ORDER BY key) AS data_before
                 FROM (
                     SELECT part.key, json_extract(parts, '$[' || part.key || '][1]') AS end,
                            json_extract(parts, '$[' || part.key || '][2]') AS data_end
