@@ -82,7 +82,7 @@ def messages_in(rows: Iterable[Sequence[Any]], after: int) -> Iterator[Message]:
                 yield Message(first, key, attributes, data, stored_at)
             continue
         begin = data_begin = 0
-        for seq, part in enumerate(_parts_in(parts), first):
+        for seq, part in enumerate(parts_in(parts), first):
             end, data_end = part[1:3]
             if len(part) > 3 and part[3] is not None:
                 stored_at = part[3]
@@ -97,7 +97,7 @@ def message_in(row: Sequence[Any], seq: int) -> Message:
     first, key, attributes, data, stored_at, parts = row
     if parts is None:
         return Message(first, key, attributes, data, stored_at)
-    known = _parts_in(parts)
+    known = parts_in(parts)
     place = seq - first
     begin, data_begin = known[place - 1][1:3] if place else (0, 0)
     key, end, data_end = known[place][:3]
@@ -127,15 +127,22 @@ def entries_in(rows: Iterable[Sequence[Any]], first: int) -> Iterator[LogEntry]:
                 yield LogEntry(begin, stored_at, size)
             continue
         before = 0
-        for seq, part in enumerate(_parts_in(parts), begin):
+        for seq, part in enumerate(parts_in(parts), begin):
             if len(part) > 3 and part[3] is not None:
                 stored_at = part[3]
-            end = part[1] + max(part[2], ~part[2])
+            end = part[1] + data_end_of(part)
             if seq >= first:
                 yield LogEntry(seq, stored_at, end - before)
             before = end
 
 
 @lru_cache(4)  # rows are often asked for one message after the other
-def _parts_in(parts: str) -> Sequence[tuple[Any, ...]]:
+def parts_in(parts: str) -> Sequence[tuple[Any, ...]]:
+    """Return where each message of a row stands."""
     return _decode(parts)
+
+
+def data_end_of(part: Sequence[Any]) -> int:
+    """Return where the data of a message ends, which may have none."""
+    end: int = part[2]
+    return max(end, ~end)

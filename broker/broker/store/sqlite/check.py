@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from broker.encryption import Cipher, Place, Sealed, Tampered, UnknownKey, key_id_of
-from broker.model import Message
 from broker.store.port import Unusable
 from broker.store.sealed import secrets_in
-from broker.store.sqlite.block import messages_in
+from broker.store.sqlite.block_check import add_functions
 from broker.store.sqlite.connection import (
     FolderLock,
     is_read_only,
@@ -65,6 +64,7 @@ class _Part:
     table: str
     faults: tuple[str, ...]
     waiting: tuple[str, ...] = ()
+    count: str = "count(*)"
 
 
 _PARTS = (
@@ -72,13 +72,16 @@ _PARTS = (
     _Part("topics", "topic", ("topic_counts", "topic_scheduled", "topic_ids")),
     _Part(
         "messages",
-        "each_message",
-        ("message_topic", "message_parts", "message_place", "message_content", "message_key"),
+        "message",
+        ("message_topic", "message_content", "message_place"),
         ("message_unneeded",),
+        "coalesce(sum(messages_of(parts)), 0)",
     ),
     _Part("waiting messages", "scheduled", ("scheduled_topic", "scheduled_content")),
     _Part("known ids", "publish_key", ("id_topic", "id_message", "id_scheduled")),
-    _Part("runs of ids", "id_run", ("run_topic", "run_content", "run_place", "run_message")),
+    _Part(
+        "runs of ids", "id_run", ("run_topic", "run_content", "run_place", "run_message", "run_end")
+    ),
     _Part(
         "subscriptions",
         "subscription",
@@ -135,8 +138,7 @@ def _check(
     if schema < newest_schema():
         note = f"of schema {schema}: a start of this broker makes it {newest_schema()}; then check"
         return Report(schema, (Checked("file", 1, note=note),))
-    connection.create_function("is_message", 6, _is_message, deterministic=True)
-    connection.create_function("has_key", 5, _has_key, deterministic=True)
+    add_functions(connection)
     connection.execute("BEGIN")
     for part in _PARTS:
         looking_at = part.what
@@ -146,44 +148,6 @@ def _check(
     checked.append(_check_documents(connection, documents))
     checked.append(_check_secrets(documents, cipher))
     return Report(schema, tuple(checked))
-
-
-def _is_message(
-    id_: str,
-    source: str,
-    seq: int,
-    first: int | None,
-    attributes: bytes | None,
-    parts: str | None,
-) -> bool:
-    """Say whether the message with a seq has this id and source, in the row that may have it."""
-    if first is None or not (message := _message_in(first, None, attributes, parts, seq)):
-        return False
-    try:
-        event = msgspec.json.decode(message.attributes, type=dict)
-    except msgspec.DecodeError:  # told of among the messages
-        return True
-    return bool(event.get("id") == id_ and event.get("source") == source)
-
-
-def _has_key(
-    wanted: str | None, seq: int, first: int | None, key: str | None, parts: str | None
-) -> bool:
-    """Say whether the message with a seq has this key, in the row that may have it."""
-    if first is None:
-        return False
-    message = _message_in(first, key, b"", parts, seq)
-    return message is not None and message.key == wanted
-
-
-def _message_in(
-    first: int, key: str | None, attributes: bytes | None, parts: str | None, seq: int
-) -> Message | None:
-    row = (first, key, attributes or b"", b"", 0.0, parts)
-    try:
-        return next((each for each in messages_in((row,), seq - 1) if each.seq == seq), None)
-    except (msgspec.DecodeError, TypeError, ValueError):  # told of among the messages
-        return None
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -208,7 +172,8 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _check_part(connection: sqlite3.Connection, part: _Part) -> Checked:
-    (count,) = connection.execute(f"SELECT count(*) FROM {part.table}").fetchone()  # noqa: S608
+    query = f"SELECT {part.count} FROM {part.table}"  # noqa: S608
+    (count,) = connection.execute(query).fetchone()
     waiting = sum(connection.execute(CHECKS[name]).fetchone()[0] for name in part.waiting)
     note = f"{waiting} to be removed" if waiting else ""
     return _checked(part.what, count, _told(connection, part.faults), note)

@@ -8,11 +8,16 @@ SELECT 'topic ' || name || ' says it has ' || message_count || ' messages of ' |
     || ' bytes from ' || first_seq || ' to ' || last_seq || ', and has ' || found || ' of ' || size
     || ' bytes from ' || coalesce(first, '-') || ' to ' || coalesce(last, '-')
 FROM (
-    SELECT topic.*, count(message.seq) AS found, min(message.seq) AS first,
-           max(message.seq) AS last,
-           coalesce(sum(length(message.attributes) + coalesce(length(message.data), 0)), 0) AS size
-    FROM topic LEFT JOIN each_message AS message
-        ON message.topic = topic.id AND message.seq >= topic.first_seq
+    SELECT topic.*,
+           coalesce(sum(following - max(message.seq, first_seq)), 0) AS found,
+           min(max(message.seq, first_seq)) AS first, max(following) - 1 AS last,
+           sum(iif(message.seq, bytes_from(first_seq, message.seq, message.size, message.parts), 0))
+               AS size
+    FROM topic LEFT JOIN (
+        SELECT topic, seq, seq + messages_of(parts) AS following,
+               length(attributes) + coalesce(length(data), 0) AS size, parts
+        FROM message) AS message
+        ON message.topic = topic.id AND message.following > topic.first_seq
     WHERE topic.name IS NOT NULL GROUP BY topic.id)
 WHERE found <> message_count OR size <> bytes OR found <> last_seq - first_seq + 1
     OR first <> first_seq OR last <> last_seq
@@ -36,46 +41,17 @@ WHERE id > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'topic'), 0)
 SELECT 'there are ' || count(*) || ' messages of a topic that does not exist, number ' || topic
 FROM message WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
 
--- name: message_parts
-SELECT 'the row of topic number ' || topic || ' from message ' || seq || ' on is not what it says'
-FROM message WHERE parts IS NOT NULL AND (
-    NOT json_valid(parts) OR CASE WHEN json_valid(parts) THEN
-        json_array_length(parts) < 2 OR data IS NULL OR key IS NOT NULL
-        OR json_extract(parts, '$[#-1][1]') IS NOT length(attributes)
-        OR max(json_extract(parts, '$[#-1][2]'), ~json_extract(parts, '$[#-1][2]')) IS NOT length(data)
-        OR EXISTS (
-            SELECT 1 FROM (
-                SELECT end, lag(end, 1, 0) OVER (ORDER BY key) AS before,
-                       max(data_end, ~data_end) AS data_end,
-                       lag(max(data_end, ~data_end), 1, 0) OVER (ORDER BY key) AS data_before
-                FROM (
-                    SELECT part.key, json_extract(parts, '$[' || part.key || '][1]') AS end,
-                           json_extract(parts, '$[' || part.key || '][2]') AS data_end
-                    FROM json_each(parts) AS part))
-            WHERE (end >= before AND data_end >= data_before) IS NOT TRUE)
-    END)
-
 -- name: message_place
 SELECT 'the rows of topic number ' || topic || ' from messages ' || seq || ' and ' || following
     || ' on overlap'
 FROM (
     SELECT topic, seq, parts, lead(seq) OVER (PARTITION BY topic ORDER BY seq) AS following
     FROM message)
-WHERE CASE WHEN json_valid(parts) THEN seq + json_array_length(parts) > following END
+WHERE seq + messages_of(parts) > following
 
 -- name: message_content
-SELECT 'message ' || seq || ' of topic number ' || topic || ' is not an event' FROM each_message
-WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
-    json_type(CAST(attributes AS TEXT), '$.id') IS NOT 'text'
-    OR json_type(CAST(attributes AS TEXT), '$.source') IS NOT 'text'
-    OR json_type(CAST(attributes AS TEXT), '$.type') IS NOT 'text'
-ELSE true END
-
--- name: message_key
-SELECT 'message ' || seq || ' of topic number ' || topic || ' has a key that its event has not'
-FROM each_message WHERE CASE WHEN json_valid(CAST(attributes AS TEXT)) THEN
-    key IS NOT CAST(json_extract(CAST(attributes AS TEXT), '$.partitionkey') AS TEXT)
-END
+SELECT fault.value FROM message AS m
+CROSS JOIN json_each(faults_of(m.topic, m.seq, m.key, m.attributes, m.data, m.parts)) AS fault
 
 -- name: message_unneeded
 SELECT count(*) FROM message JOIN topic ON topic.id = message.topic AND seq < topic.first_seq
@@ -120,17 +96,23 @@ FROM (
 WHERE following <= last
 
 -- name: run_message
-SELECT 'the id ' || known.id || ' of source ' || known.source || ' in topic ' || topic.name
-    || ' stands for message ' || known.seq || ', which is another or missing'
-FROM (
-    SELECT topic, source, place.value AS id, seq + place.key AS seq
-    FROM id_run CROSS JOIN json_each(CASE WHEN json_valid(ids) THEN ids ELSE '[]' END) AS place
-) AS known JOIN topic ON topic.id = known.topic AND topic.name IS NOT NULL
-LEFT JOIN message ON message.topic = known.topic AND message.seq = (
-    SELECT max(seq) FROM message WHERE topic = known.topic AND seq <= known.seq)
-WHERE known.seq > topic.last_seq OR (
-    known.seq >= topic.first_seq AND NOT is_message(
-        known.id, known.source, known.seq, message.seq, attributes, parts))
+SELECT 'the id ' || json_extract(other.value, '$[0]') || ' of source ' || source || ' in topic '
+    || topic.name || ' stands for message ' || json_extract(other.value, '$[1]')
+    || ', which is another'
+FROM id_run JOIN topic ON topic.id = id_run.topic AND topic.name IS NOT NULL
+JOIN message ON message.topic = id_run.topic
+    AND message.seq < id_run.seq + iif(json_valid(ids), json_array_length(ids), 0)
+    AND message.seq >= coalesce((
+        SELECT max(seq) FROM message WHERE topic = id_run.topic AND seq <= id_run.seq), id_run.seq)
+CROSS JOIN json_each(
+    others_among(id_run.ids, source, id_run.seq, topic.first_seq, message.seq, attributes, parts)
+) AS other
+
+-- name: run_end
+SELECT 'the run of ids from ' || first || ' of source ' || source || ' in topic ' || topic.name
+    || ' stands for messages from ' || seq || ' on, of which not all were stored'
+FROM id_run JOIN topic ON topic.id = id_run.topic AND topic.name IS NOT NULL
+WHERE seq + iif(json_valid(ids), json_array_length(ids), 0) - 1 > last_seq
 
 -- name: id_scheduled
 SELECT 'the id ' || publish_key.id || ' of source ' || publish_key.source || ' in topic '
