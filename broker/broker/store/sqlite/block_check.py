@@ -103,7 +103,7 @@ def others_among(
     """
     try:
         run = _decode_ids(ids)
-    except msgspec.DecodeError:  # told of by itself
+    except (msgspec.DecodeError, ValueError):  # told of by itself
         return "[]"
     others = []
     if parts is None or _parts_in(parts):
@@ -134,7 +134,7 @@ def _parts_in(parts: str) -> Sequence[tuple[Any, ...]]:
     """Return what `parts` says, nothing if that cannot be read."""
     try:
         known = parts_in(parts)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return ()
     return known if all(map(_is_part, known)) else ()
 
@@ -146,7 +146,7 @@ def _is_part(part: Sequence[Any]) -> bool:
     return (
         (key is None or isinstance(key, str))
         and type(end) is type(data_end) is int
-        and all(each is None or isinstance(each, float | int) for each in at)
+        and all(each is None or type(each) in {int, float} for each in at)
     )
 
 
@@ -166,7 +166,7 @@ def _hold(
 def _event_in(message: Message) -> dict[str, Any] | None:
     try:
         return _decode_event(message.attributes)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
 
 

@@ -73,7 +73,7 @@ _PARTS = (
     _Part(
         "messages",
         "message",
-        ("message_topic", "message_content", "message_place"),
+        ("message_topic", "message_content", "message_place", "message_gone"),
         ("message_unneeded",),
         "coalesce(sum(messages_of(parts)), 0)",
     ),
@@ -173,16 +173,22 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _check_part(connection: sqlite3.Connection, part: _Part) -> Checked:
     query = f"SELECT {part.count} FROM {part.table}"  # noqa: S608
-    (count,) = connection.execute(query).fetchone()
-    waiting = sum(connection.execute(CHECKS[name]).fetchone()[0] for name in part.waiting)
+    try:
+        (count,) = connection.execute(query).fetchone()
+        waiting = sum(connection.execute(CHECKS[name]).fetchone()[0] for name in part.waiting)
+    except sqlite3.Error as error:  # text that is none, for example
+        return _checked(part.what, 0, (f"they cannot be read: {error}",))
     note = f"{waiting} to be removed" if waiting else ""
     return _checked(part.what, count, _told(connection, part.faults), note)
 
 
 def _told(connection: sqlite3.Connection, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        for (told,) in connection.execute(CHECKS[name]):
-            yield str(told)
+        try:
+            for (told,) in connection.execute(CHECKS[name]):
+                yield str(told)
+        except sqlite3.Error as error:
+            yield f"not all can be read: {error}"
 
 
 def _check_documents(

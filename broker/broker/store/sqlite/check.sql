@@ -49,6 +49,11 @@ FROM (
     FROM message)
 WHERE seq + messages_of(parts) > following
 
+-- name: message_gone
+SELECT 'the row of topic number ' || topic || ' from message ' || seq || ' on is before the log''s first'
+FROM message JOIN topic ON topic.id = topic AND seq < first_seq
+WHERE parts IS NOT NULL AND seq + messages_of(parts) <= first_seq
+
 -- name: message_content
 SELECT fault.value FROM message AS m
 CROSS JOIN json_each(faults_of(m.topic, m.seq, m.key, m.attributes, m.data, m.parts)) AS fault

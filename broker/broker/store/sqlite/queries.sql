@@ -88,10 +88,15 @@ DELETE FROM scheduled WHERE id = ?
 DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
 -- name: read_blocks
--- From the row on that has the first message after a seq.
+-- From the row on that has the first message after a seq; one more, for the first may end before.
 SELECT seq, key, attributes, data, stored_at, parts FROM message
 WHERE topic = ?1 AND seq >= coalesce((
-    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2 + 1), ?2) ORDER BY seq LIMIT ?3
+    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2 + 1), ?2) ORDER BY seq LIMIT ?3 + 1
+
+-- name: block_of
+-- The one that may have a seq.
+SELECT seq, key, attributes, data, stored_at, parts FROM message
+WHERE topic = ?1 AND seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2)
 
 -- name: block_at
 -- The one that has a seq, else the next.
@@ -300,14 +305,10 @@ SELECT seq, attempt, at, status, error, duration_ms, answer FROM (
 ORDER BY id
 
 -- name: due
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
-FROM exception AS e JOIN message AS m ON m.topic = ?1
-    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
-    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
-WHERE e.subscription = ?2 AND e.state IN ('retry', 'leased') AND e.due_at <= ?3
-  AND e.due_at < 9e999
-ORDER BY e.due_at, e.seq LIMIT ?4
+SELECT seq, key, state, attempts, due_at, reason, replayed, since
+FROM exception
+WHERE subscription = ? AND state IN ('retry', 'leased') AND due_at <= ? AND due_at < 9e999
+ORDER BY due_at, seq LIMIT ?
 
 -- name: next_due_at
 SELECT seq, due_at FROM exception
@@ -315,54 +316,39 @@ WHERE subscription = ? AND state IN ('retry', 'leased') AND due_at < 9e999
 ORDER BY due_at LIMIT ?
 
 -- name: held
--- Rows in other states come along, so that the reader stops at the first: to ask of each row whether
--- one stands before it costs the square of their number. A lease stands before all.
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
-FROM exception AS e INDEXED BY exception_key JOIN message AS m ON m.topic = ?1
-    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
-    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
-WHERE e.subscription = ?2 AND e.key = ?3 AND e.key IS NOT NULL AND e.seq > ?4
+-- Up to the key's first row in another state: to ask of each row whether one stands before it costs
+-- the square of their number. A lease stands before all.
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since
+FROM exception AS e INDEXED BY exception_key
+WHERE e.subscription = ?1 AND e.key = ?2 AND e.key IS NOT NULL AND e.seq > ?3
   AND e.state <> 'dead' AND e.state = 'held' AND e.seq < coalesce((
     SELECT min(seq) FROM (
         SELECT (SELECT min(seq) FROM exception INDEXED BY exception_key
-                WHERE subscription = ?2 AND key = ?3 AND key IS NOT NULL AND state <> 'dead'
+                WHERE subscription = ?1 AND key = ?2 AND key IS NOT NULL AND state <> 'dead'
                   AND state = ahead.column1) AS seq
         FROM (VALUES ('retry'), ('blocked')) AS ahead
         UNION ALL
         SELECT 0 WHERE EXISTS (
             SELECT 1 FROM exception INDEXED BY exception_key
-            WHERE subscription = ?2 AND key = ?3 AND key IS NOT NULL AND state <> 'dead'
+            WHERE subscription = ?1 AND key = ?2 AND key IS NOT NULL AND state <> 'dead'
               AND state = 'leased'))), 9e999)
-ORDER BY e.seq LIMIT ?5
+ORDER BY e.seq LIMIT ?4
 
 -- name: row
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
-FROM exception AS e JOIN message AS m ON m.topic = ?1
-    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
-    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
-WHERE e.subscription = ?2 AND e.seq = ?3
+SELECT seq, key, state, attempts, due_at, reason, replayed, since
+FROM exception
+WHERE subscription = ? AND seq = ?
 
 -- name: leased_among
 -- CROSS, because the planner goes through all rows of the subscription.
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, x'', NULL, m.stored_at, m.parts
-FROM json_each(?3) AS chosen
-CROSS JOIN exception AS e
-CROSS JOIN message AS m ON m.topic = ?1
-    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
-    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
-WHERE e.subscription = ?2 AND e.seq = chosen.value AND e.state = 'leased'
+SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since
+FROM json_each(?2) AS chosen CROSS JOIN exception AS e
+WHERE e.subscription = ?1 AND e.seq = chosen.value AND e.state = 'leased'
 
 -- name: rows
-SELECT e.seq, e.key, e.state, e.attempts, e.due_at, e.reason, e.replayed, e.since,
-       m.seq, m.key, m.attributes, m.data, m.stored_at, m.parts
-FROM exception AS e INDEXED BY exception_state JOIN message AS m ON m.topic = ?1
-    AND m.seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= e.seq)
-    AND m.seq + coalesce(json_array_length(m.parts), 1) > e.seq
-WHERE e.subscription = ?2 AND e.state = ?3 AND e.seq > ?4
-ORDER BY e.seq LIMIT ?5
+SELECT seq, key, state, attempts, due_at, reason, replayed, since
+FROM exception INDEXED BY exception_state
+WHERE subscription = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?
 
 -- name: count_rows
 SELECT state, count(*), min(seq) FROM exception WHERE subscription = ? GROUP BY state
@@ -404,10 +390,10 @@ SELECT id FROM log
 -- Retention. What is deleted is read first, by readers: the writer is held up for the deletion only.
 
 -- name: oldest
--- From the row on that has a seq.
+-- From the row on that has a seq; one more, for the first may end before.
 SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0), parts FROM message
 WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
-ORDER BY seq LIMIT ?3
+ORDER BY seq LIMIT ?3 + 1
 
 -- name: first_owed
 SELECT min(seq) FROM (

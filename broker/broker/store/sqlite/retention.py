@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.store.port import LogEntry, Unavailable
-from broker.store.sqlite.block import entries_in, taken_out
+from broker.store.sqlite.block import MOST_MESSAGES, entries_in, taken_out
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
@@ -57,6 +57,7 @@ class Trim:
         self._oldest = oldest
         self._trimmed: dict[int, TopicLog] = {}
         self.with_kept: dict[int, TopicLog] = {}
+        self.begun_at: dict[int, int] = {}  # the first seq of what has been removed of a topic
 
     async def oldest(self, topic: TopicLog, limit: int) -> list[LogEntry]:
         """Return what the log begins with."""
@@ -93,11 +94,12 @@ class Trim:
         topic.message_count -= len(batch)
         topic.bytes -= sum(entry.size for entry in batch)
         self._trimmed[topic.id] = topic
-        if spared:
-            self.with_kept[topic.id] = topic
         self._group.open.writers[self] = None
         self._group.ring()
         await self._group.durable()
+        self.begun_at.setdefault(topic.id, first)
+        if spared:
+            self.with_kept[topic.id] = topic  # only now is it there for whoever looks
         return end
 
     def write(self, connection: Executes) -> None:
@@ -294,6 +296,12 @@ class Purge:
 
     async def _purge_attempts(self) -> bool:
         removed = False
+        begun_at, self._trim.begun_at = self._trim.begun_at, {}
+        for shard in self._shards.values():
+            if (first := begun_at.get(shard.topic_id)) is not None:
+                # The block that was removed may have begun before: what was a dead letter in it
+                # when that was looked at may be none by now.
+                self._look_for_attempts_from(max(0, first - MOST_MESSAGES), shard)
         counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
         if counting:
             self._attempts_counted_at = time.monotonic()

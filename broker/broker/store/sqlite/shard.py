@@ -2,7 +2,6 @@
 
 import asyncio
 import heapq
-import itertools
 import json
 import sqlite3
 import time
@@ -11,12 +10,12 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from operator import itemgetter
 
 from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.batches import Batches
-from broker.store.sqlite.block import message_in
+from broker.store.sqlite.block_reader import BlockReader
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import Log, TopicLog
@@ -202,9 +201,11 @@ class SqliteShard:
 
     async def due(self, now: float, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
-        parameters = (self._topic.id, self.id, now, limit + len(skip))
+        parameters = (self.id, now, limit + len(skip))
         with closing(self._reader.execute(SQL["due"], parameters)) as rows:
-            return _page_of((due for due in map(due_of, rows) if due.row.seq not in skip), limit)
+            return _page_of(
+                self._blocks().dues_of(row for row in rows if row[0] not in skip), limit
+            )
 
     async def next_due_at(self, skip: frozenset[int]) -> float | None:
         await self.rows_durable()
@@ -215,21 +216,19 @@ class SqliteShard:
 
     async def held(self, key: str, after: int, limit: int) -> Sequence[Due]:
         await self.rows_durable()
-        parameters = (self._topic.id, self.id, key, after, limit)
-        with closing(self._reader.execute(SQL["held"], parameters)) as rows:
-            found = itertools.takewhile(lambda due: due.row.state == "held", map(due_of, rows))
-            return _page_of(found, limit)
+        with closing(self._reader.execute(SQL["held"], (self.id, key, after, limit))) as rows:
+            return _page_of(self._blocks().dues_of(rows), limit)
 
     async def row(self, seq: int) -> Due | None:
         await self.rows_durable()
-        found = self._reader.execute(SQL["row"], (self._topic.id, self.id, seq)).fetchone()
-        return None if found is None else due_of(found)
+        rows = self._reader.execute(SQL["row"], (self.id, seq)).fetchall()
+        return next(self._blocks().dues_of(rows), None)
 
     async def leased_among(self, seqs: Sequence[int]) -> Mapping[int, Due]:
         await self.rows_durable()
-        parameters = (self._topic.id, self.id, json.dumps(seqs))
-        found = map(due_of, self._reader.execute(SQL["leased_among"], parameters))
-        return {due.row.seq: due for due in found}
+        rows = self._reader.execute(SQL["leased_among"], (self.id, json.dumps(seqs)))
+        blocks = BlockReader(self._reader, self._topic.id, without_content=True)
+        return {due.row.seq: due for due in blocks.dues_of(rows)}
 
     async def owed(self, limit: int, skip: frozenset[int]) -> Sequence[Due]:
         await self.rows_durable()
@@ -238,11 +237,11 @@ class SqliteShard:
         with ExitStack() as cursors:
             found = []
             for state in ("retry", "leased", "blocked"):
-                parameters = (self._topic.id, self.id, state, 0, limit + len(skip))
-                rows = self._reader.execute(SQL["rows"], parameters)
-                found.append(map(due_of, cursors.enter_context(closing(rows))))
-            merged = heapq.merge(*found, key=lambda due: due.row.seq)
-            return _page_of((due for due in merged if due.row.seq not in skip), limit)
+                rows = self._reader.execute(SQL["rows"], (self.id, state, 0, limit + len(skip)))
+                found.append(cursors.enter_context(closing(rows)))
+            merged = heapq.merge(*found, key=itemgetter(0))
+            owed = (row for row in merged if row[0] not in skip)
+            return _page_of(self._blocks().dues_of(owed), limit)
 
     async def waiting_among(self, keys: Sequence[str]) -> Sequence[str]:
         await self.rows_durable()
@@ -364,6 +363,9 @@ class SqliteShard:
 
     # -- within the store ------------------------------------------------------------------------
 
+    def _blocks(self) -> BlockReader:
+        return BlockReader(self._reader, self._topic.id)
+
     def ring(self) -> None:
         """Hear that the topic has grown."""
         self.bell.set()
@@ -472,15 +474,6 @@ class _Lazily:
 
 
 _LAZILY = _Lazily()
-
-
-def due_of(row: Sequence[Any]) -> Due:
-    """Make a Due of a row that the queries `due`, `held`, `row` and `rows` give."""
-    seq, key, state, attempts, due_at, reason, replayed, since, *block = row
-    return Due(
-        ExceptionRow(seq, key, state, attempts, due_at, reason, bool(replayed), since),
-        message_in(block, seq),
-    )
 
 
 def _sizes_of(page: Sequence[Message]) -> list[int]:

@@ -28,6 +28,7 @@ from broker.store.port import (
     Waiter,
 )
 from broker.store.sqlite.block import messages_in
+from broker.store.sqlite.block_reader import BlockReader
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.commit_place import CommitPlace
 from broker.store.sqlite.connection import (
@@ -47,7 +48,7 @@ from broker.store.sqlite.recent_ids import RecentIds
 from broker.store.sqlite.retention import BATCH_ROWS, Purge, Trim, entries_of
 from broker.store.sqlite.schedule import Schedule
 from broker.store.sqlite.scrub import scrub
-from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard, due_of
+from broker.store.sqlite.shard import ATTEMPTS_KEPT, Place, SqliteShard
 
 log = logging.getLogger(__name__)
 
@@ -483,8 +484,8 @@ class SqliteStore:
         return sorted(itertools.chain(*found), key=lambda due: due.row.seq)[:limit]
 
     def _rows(self, shard: SqliteShard, state: RowState, after: int, limit: int) -> list[Due]:
-        parameters = (shard.topic_id, shard.id, state, after, limit)
-        return [due_of(row) for row in self._scanner.execute(SQL["rows"], parameters)]
+        rows = self._scanner.execute(SQL["rows"], (shard.id, state, after, limit))
+        return list(BlockReader(self._scanner, shard.topic_id).dues_of(rows))
 
     async def attempts(self, topic: str, subscription: str, seq: int) -> Sequence[FailedAttempt]:
         shard = self._shards[(topic, subscription)]
