@@ -1,0 +1,118 @@
+"""Trimming logs whose rows have many messages: what is left, and who looks at it when."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from broker.model import ExceptionRow, FailedAttempt, NewMessage
+from broker.store.port import Changes
+from broker.store.sqlite import retention
+from broker.store.sqlite.block import MOST_BYTES, MOST_MESSAGES
+from broker.store.sqlite.shard import SqliteShard
+from unit.sqlite_stores import SOURCE, TOPIC, Stores
+
+DEAD = 3
+
+pytestmark = pytest.mark.anyio
+
+
+def message(id_: int) -> NewMessage:
+    attributes = b'{"id":"%d","source":"/s","type":"t"}' % id_
+    return NewMessage(f"{id_}", SOURCE, None, attributes, b"1", None)
+
+
+async def with_a_dead_letter(stores: Stores, groups: Sequence[range]) -> SqliteShard:
+    """Append messages, a block for each range, and settle all of the first but one that is dead."""
+    await stores.store.create_subscription(TOPIC, "s", {}, 1)
+    shard = await anext(stores.store.claim())
+    for group in groups:
+        await stores.store.append(TOPIC, [message(each) for each in group])
+    taken = await shard.fetch(10)
+    done = [each.seq for each in taken if each.seq != DEAD]
+    failed = [FailedAttempt(DEAD, 1, 1.0, 500, "e", 1, "a")]
+    put = [ExceptionRow(DEAD, None, "dead", 1, 0.0, "r")]
+    await shard.commit(Changes(put=put, done=done, failed=failed), soon=True)
+    return shard
+
+
+def in_file(stores: Stores, query: str) -> list[Any]:
+    file = stores.store._path
+    with closing(sqlite3.connect(file)) as connection:
+        return [value for (value,) in connection.execute(query)]
+
+
+async def purge(stores: Stores) -> None:
+    for _ in range(6):
+        await stores.store._purge.turn()
+
+
+async def test_dead_letter_is_taken_out_of_its_block_and_goes_alone(stores: Stores) -> None:
+    shard = await with_a_dead_letter(stores, [range(1, 11)])
+    assert await stores.store.trim(TOPIC, 6) == 6
+    assert in_file(stores, "SELECT seq FROM message") == [1]
+
+    assert await stores.store.trim(TOPIC, 11) == 11
+
+    assert in_file(stores, "SELECT seq FROM message") == [DEAD]
+    found = await shard.row(DEAD)
+    assert found is not None
+    assert found.message.attributes == message(DEAD).attributes
+    await purge(stores)
+    assert in_file(stores, "SELECT seq FROM message") == [DEAD]
+    await shard.commit(Changes(drop=[DEAD]), soon=True)
+    await purge(stores)
+    assert in_file(stores, "SELECT seq FROM message") == []
+
+
+async def test_page_goes_on_where_it_begins_before_the_log(stores: Stores) -> None:
+    await with_a_dead_letter(stores, [range(each, each + 1) for each in range(1, 41)])
+    await stores.store.trim(TOPIC, 11)
+    topic = stores.store._topics[TOPIC]
+
+    # As for a reader who knew nothing of the trim when it asked.
+    scan = stores.store._reading._scan
+    found, following = scan(topic.id, 4, 8, None, None, 1e9, None)
+
+    assert [each.seq for each in found] == list(range(11, 19))
+    assert following == 18
+
+
+async def test_what_is_taken_out_is_looked_at_once_it_is_there(stores: Stores) -> None:
+    shard = await with_a_dead_letter(stores, [range(1, 11)])
+    store = stores.store
+    store._group.writing.acquire()  # as a checkpoint holds it
+    trimming = asyncio.create_task(store.trim(TOPIC, 11))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+        await store._purge._purge_kept()
+    store._group.writing.release()
+    await trimming
+
+    await shard.commit(Changes(drop=[DEAD]), soon=True)
+    await purge(stores)
+
+    assert in_file(stores, "SELECT seq FROM message") == []
+
+
+async def test_attempts_go_with_the_block_of_what_was_dead_in_it(stores: Stores) -> None:
+    shard = await with_a_dead_letter(stores, [range(1, 11)])
+    await stores.store.trim(TOPIC, 6)
+    await purge(stores)
+    await shard.commit(Changes(drop=[DEAD]), soon=True)
+    await purge(stores)
+
+    await stores.store.trim(TOPIC, 11)
+    await purge(stores)
+
+    assert in_file(stores, "SELECT seq FROM attempt") == []
+
+
+def test_batch_of_a_removal_has_room_for_any_block() -> None:
+    assert retention.BATCH_ROWS >= MOST_MESSAGES
+    assert retention.BATCH_BYTES >= MOST_BYTES
