@@ -442,13 +442,16 @@ async def test_regrouping_frees_nothing_of_a_key_that_is_leased(store: Store, sh
 
 async def test_leased_rows_are_found_among_seqs(store: Store, shard: Shard) -> None:
     await publish_keys(store, "a", None, "b", None, None)
+    await publish_keys(store, "alone")
     await fetch_all(shard)
     await put(shard, row(1, "leased", "a", attempts=2, due_at=9.0), row(2, "retry"))
+    await put(shard, row(6, "leased", "alone", due_at=9.0))
     await shard.commit(Changes(put=[row(4, "leased", due_at=inf), row(5, "leased")]))
 
-    found = await shard.leased_among([2, 1, 4, 99])
+    found = await shard.leased_among([2, 1, 4, 6, 99])
 
-    assert sorted(found) == [1, 4]
+    assert sorted(found) == [1, 4, 6]
+    assert (found[6].message.seq, found[6].message.key) == (6, "alone")
     assert (found[1].row.attempts, found[1].row.due_at, found[4].row.due_at) == (2, 9.0, inf)
     message = found[1].message
     assert (message.seq, message.key, message.stored_at > 0) == (1, "a", True)

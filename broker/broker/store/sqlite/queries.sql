@@ -100,7 +100,7 @@ WHERE topic = ?1 AND seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND se
 
 -- name: block_at
 -- The one that has a seq, else the next.
-SELECT seq, NULL, x'', x'', stored_at, parts FROM message
+SELECT seq, key, x'', NULL, stored_at, parts FROM message
 WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
     AND seq + coalesce(json_array_length(parts), 1) > ?2
 ORDER BY seq LIMIT 1
