@@ -571,13 +571,14 @@ def structured_batch(messages: Sequence[Message]) -> bytes:
     """Render messages of the log as a JSON array, each as `structured` does."""
     events: list[bytes] = []
     if _are_plain(b"".join([message.attributes for message in messages])):
-        with suppress(TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             for message in messages:
-                data = message.data
-                _decode_raw(data)  # type: ignore[arg-type]
-                events.append(
-                    b'%s,"sequence":%d,"data":%s}' % (message.attributes[:-1], message.seq, data)
-                )
+                attributes, data = message.attributes[:-1], message.data
+                if data is None:
+                    events.append(b'%s,"sequence":%d}' % (attributes, message.seq))
+                    continue
+                _decode_raw(data)  # raises for what is no JSON
+                events.append(b'%s,"sequence":%d,"data":%s}' % (attributes, message.seq, data))
             rendered = b"[%s]" % b",".join(events)
             rendered.decode()
             return rendered

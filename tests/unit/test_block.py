@@ -102,6 +102,16 @@ def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Mes
     assert [Message(*row[1:]) for row in found] == log
 
 
+def test_row_that_is_there_already_fails(file: sqlite3.Connection) -> None:
+    rows = list(rows_of(TOPIC, [Message(seq, None, b"{}", b"1", 0.0) for seq in range(1, 400)]))
+    file.execute("BEGIN")
+    try:
+        with pytest.raises(sqlite3.IntegrityError):
+            file.executemany(SQL["insert_block"], [*rows, rows[-1]])
+    finally:
+        file.rollback()
+
+
 @settings(deadline=None)
 @given(logs())
 def test_no_row_is_larger_than_it_may_be(log: list[Message]) -> None:

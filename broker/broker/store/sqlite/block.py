@@ -99,13 +99,20 @@ def message_in(row: Sequence[Any], seq: int) -> Message:
         return Message(first, key, attributes, data, stored_at)
     known = parts_in(parts)
     place = seq - first
-    begin, data_begin = known[place - 1][1:3] if place else (0, 0)
+    before = known[place - 1] if place else (None, 0, 0)
     key, end, data_end = known[place][:3]
     content = None
     if data is not None and data_end >= 0:
-        content = data[max(data_begin, ~data_begin) : data_end]
+        content = data[data_end_of(before) : data_end]
     times = [part[3] for part in known[: place + 1] if len(part) > 3 and part[3] is not None]
-    return Message(seq, key, attributes[begin:end], content, times[-1] if times else stored_at)
+    return Message(
+        seq, key, attributes[before[1] : end], content, times[-1] if times else stored_at
+    )
+
+
+def stored_at(row: Sequence[Any], seq: int) -> float:
+    """Return when the message with a seq was stored, or the row's first if that comes later."""
+    return message_in(row, max(seq, row[0])).stored_at
 
 
 def taken_out(

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from broker.model import RowState
 from broker.store.port import ShardStats, Standing, Unavailable
-from broker.store.sqlite.block import message_in
+from broker.store.sqlite.block import stored_at
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.shard import SqliteShard
@@ -118,7 +118,7 @@ class Counting:
 
     def _stored_at(self, topic: int, seq: int) -> float | None:
         row = self._connection.execute(SQL["block_at"], (topic, seq)).fetchone()
-        return None if row is None else message_in(row, max(seq, row[0])).stored_at
+        return None if row is None else stored_at(row, seq)
 
 
 def _together(arriving: Mapping[RowState, int], counted: Mapping[str, int]) -> dict[str, int]:

@@ -297,17 +297,16 @@ class Purge:
     async def _purge_attempts(self) -> bool:
         removed = False
         begun_at, self._trim.begun_at = self._trim.begun_at, {}
-        for shard in self._shards.values():
-            if (first := begun_at.get(shard.topic_id)) is not None:
-                # The block that was removed may have begun before: what was a dead letter in it
-                # when that was looked at may be none by now.
-                self._look_for_attempts_from(max(0, first - MOST_MESSAGES), shard)
         counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
         if counting:
             self._attempts_counted_at = time.monotonic()
         for shard in list(self._shards.values()):
             if not (shard.has_rows or shard.id in self._with_attempts):
                 continue
+            if (trimmed := begun_at.get(shard.topic_id)) is not None:
+                # The block that was removed may have begun before: what was a dead letter in it
+                # when that was looked at may be none by now.
+                self._look_for_attempts_from(max(0, trimmed - MOST_MESSAGES), shard)
             topic = self._topics.get(shard.topic)
             first = below = 0 if topic is None else topic.first_seq
             if counting:

@@ -27,7 +27,7 @@ from broker.store.port import (
     TopicStats,
     Waiter,
 )
-from broker.store.sqlite.block import message_in
+from broker.store.sqlite.block import stored_at
 from broker.store.sqlite.block_reader import BlockReader
 from broker.store.sqlite.checkpoint import Checkpointer
 from broker.store.sqlite.commit_place import CommitPlace
@@ -261,7 +261,7 @@ class SqliteStore:
         while low < high:
             middle = (low + high) // 2
             rows = await self._query("block_at", (held.id, middle))
-            if rows and message_in(rows[0], max(middle, rows[0][0])).stored_at < at:
+            if rows and stored_at(rows[0], middle) < at:
                 low = middle + 1
             else:
                 high = middle
