@@ -12,9 +12,32 @@ QUICK_S = QUICK_COMMIT_S / 10
 SLOW_S = QUICK_COMMIT_S * 10
 
 
-def after(commits: int, waiters: Callable[[bool], int], took_s: float = QUICK_S) -> list[bool]:
+class Loop:
+    """A place for commits, and how a loop spends the time of each: at work, or at rest."""
+
+    def __init__(self, works_s: float = QUICK_S, rests_s: float = 0.0) -> None:
+        self.works_s, self.rests_s = works_s, rests_s
+        self.now_s = self.cpu_s = 0.0
+        self.place = CommitPlace(lambda: self.now_s, lambda: self.cpu_s)
+
+    def on_loop(self) -> bool:
+        return self.place.on_loop()
+
+    def observe(self, took_s: float, waiters: int) -> None:
+        """Have a commit take so long; in the thread, the loop works meanwhile."""
+        self.now_s += took_s + self.works_s + self.rests_s
+        self.cpu_s += self.works_s if self.on_loop() else self.works_s + took_s
+        self.place.observe(took_s, waiters)
+
+
+def after(
+    commits: int,
+    waiters: Callable[[bool], int],
+    took_s: float = QUICK_S,
+    loop: Loop | None = None,
+) -> list[bool]:
     """Return which of so many commits ran on the loop."""
-    place = CommitPlace()
+    place = loop or Loop()
     ran = []
     for _ in range(commits):
         ran.append(place.on_loop())
@@ -32,13 +55,38 @@ def test_commit_for_one_runs_in_the_thread_but_for_trials() -> None:
     assert ran == 3 * ([True] * TRIAL + [False] * AWAY)
 
 
+def test_loop_that_rests_commits_for_one_itself() -> None:
+    loop = Loop(works_s=QUICK_S, rests_s=QUICK_S)  # a third of the time
+    assert all(after(3 * (TRIAL + AWAY), lambda on_loop: 1, loop=loop))
+
+
+def test_loop_that_hardly_rests_has_the_thread_commit_for_one() -> None:
+    loop = Loop(works_s=QUICK_S, rests_s=QUICK_S / 4)  # a ninth of the time
+    assert not all(after(TRIAL + 1, lambda on_loop: 1, loop=loop))
+
+
+def test_rest_before_a_trial_is_none_of_it() -> None:
+    loop = Loop()
+    assert not all(after(TRIAL + 1, lambda on_loop: 1, loop=loop))
+    loop.rests_s = 1.0  # of the thread's commits
+    while not loop.on_loop():
+        loop.observe(QUICK_S, 1)
+    loop.rests_s = 0.0
+    assert after(TRIAL + 1, lambda on_loop: 1, loop=loop)[-1] is False
+
+
+def test_loop_at_rest_leaves_a_slow_disk_to_the_thread() -> None:
+    ran = after(10_000, lambda on_loop: 1, SLOW_S, Loop(rests_s=10 * SLOW_S))
+    assert sum(ran) / len(ran) < 0.04
+
+
 def test_what_gathers_in_the_thread_only_stays_there() -> None:
     ran = after(3 * (TRIAL + AWAY), lambda on_loop: 1 if on_loop else 5)
     assert ran == 3 * ([True] * TRIAL + [False] * AWAY)
 
 
 def test_trial_brings_back_what_gathers_on_the_loop() -> None:
-    place = CommitPlace()
+    place = Loop()
     for _ in range(TRIAL):
         place.observe(QUICK_S, 1)
     assert not place.on_loop()
@@ -52,7 +100,7 @@ def test_commits_that_nobody_waits_for_tell_nothing() -> None:
 
 
 def test_burst_after_a_quiet_time_is_soon_on_the_loop() -> None:
-    place = CommitPlace()
+    place = Loop()
     for _ in range(TRIAL):
         place.observe(QUICK_S, 1)
     commits = 0
@@ -72,14 +120,14 @@ def test_slow_disk_is_waited_for_in_the_thread() -> None:
 
 
 def test_disk_that_is_slow_once_stays_on_the_loop() -> None:
-    place = CommitPlace()
+    place = Loop()
     for commit in range(20 * TRIAL):
         place.observe(QUICK_S if commit % (2 * TRIAL) else SLOW_S, 64)
         assert place.on_loop()
 
 
 def test_disk_that_is_quick_again_is_found_out() -> None:
-    place = CommitPlace()
+    place = Loop()
     for _ in range(2):
         place.observe(SLOW_S, 64)
     assert not place.on_loop()
