@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from itertools import count
 
 import pytest
 
 from broker.store.port import IdTaken
-from broker.store.sqlite import recent_ids
+from broker.store.sqlite import recent_ids, retention
 from unit.sqlite_stores import NOW, TOPIC, WINDOW_S, Stores, message, outcomes
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +38,36 @@ async def test_id_is_forgotten_where_nothing_else_happens(stores: Stores) -> Non
     await publish(stores, "a")
     stores.clock.now = NOW + WINDOW_S
     assert await publish(stores, "a") == (2, False)
+
+
+async def test_ids_that_expire_during_a_removal_wait_for_the_next(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Falling, so that they are no run.
+    await stores.store.append(TOPIC, [message(f"{n}") for n in range(900, 600, -1)])
+    stores.clock.now += WINDOW_S / 2
+    await stores.store.append(TOPIC, [message(f"{n}") for n in range(10, 0, -1)])
+    stores.clock.now = NOW + WINDOW_S
+    turns, ended = count(), asyncio.Event()
+    turn = retention.Purge.turn
+
+    async def turn_that_takes_long(purge: retention.Purge) -> bool:
+        next(turns)
+        more = await turn(purge)
+        stores.clock.now += WINDOW_S
+        if not more:
+            ended.set()
+        return more
+
+    monkeypatch.setattr(retention, "IDLE_S", 3600.0)
+    monkeypatch.setattr(retention.Purge, "turn", turn_that_takes_long)
+    await stores.reopen()
+    await asyncio.wait_for(ended.wait(), 30)
+
+    assert next(turns) > 300 / retention.BATCH_IDS, "it took more than one batch"
+    with closing(sqlite3.connect(stores.store._path)) as connection:
+        ((left,),) = connection.execute("SELECT count(*) FROM publish_key")
+    assert left == 10
 
 
 async def test_window_begins_with_the_first_and_a_repeat_does_not_renew_it(stores: Stores) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.sweeper import GLANCES, STRETCH, Sweeper
+from broker.dispatch.sweeper import GLANCES, PAGE, STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
 from broker.store.port import Changes
 from broker.store.sqlite import SqliteStore
@@ -105,6 +105,62 @@ async def test_no_topic_waits_for_another_that_has_much_to_lose(world: World) ->
     while more:
         more = [chore for chore in more if await chore()]
     assert {name: world.count_of(name) for name in "abc"} == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_log_is_looked_at_once_where_one_batch_is_all_there_is_to_remove(
+    world: World,
+) -> None:
+    await world.create("t", Retention(max_messages=3), 20)
+
+    assert await world.sweeper.sweep() == []
+
+    assert world.count_of("t") == 3
+    assert (world.looks("oldest"), world.looks("trim")) == (1, 1)
+
+
+async def test_full_page_that_is_removed_is_looked_behind(world: World) -> None:
+    await world.create("t", Retention(max_messages=1), PAGE + 1)
+
+    (more,) = await world.sweeper.sweep()
+
+    assert world.count_of("t") == 1
+    assert not await more()
+
+
+async def test_what_becomes_too_old_during_a_sweep_waits_for_the_next(world: World) -> None:
+    await world.create("t", Retention(max_age_s=5), PAGE + 500)
+    world.clock.now += 3
+    await world.publish("t", 10)
+    world.clock.now += 3
+    more = await world.sweeper.sweep()
+    world.clock.now += 3
+    while more:
+        more = [chore for chore in more if await chore()]
+    assert world.count_of("t") == 10
+
+    await world.sweeper.sweep()
+    assert world.count_of("t") == 0
+
+
+async def test_backlog_and_dead_letters_are_as_old_as_when_the_sweep_began(world: World) -> None:
+    await world.create("t", Retention(), 3)
+    await world.subscribe("t", max_backlog_age_s=10.0, dead_letter_retention_s=10.0)
+    shard = await anext(world.store.claim())
+    await shard.fetch(2)
+    dead = [ExceptionRow(seq, None, "dead", since=world.clock.now + seq) for seq in (1, 2)]
+    await shard.commit(Changes(put=dead), soon=True)
+    world.clock.now += 11.5
+    world.owner.counts = [1, 1]
+
+    more = await world.sweeper.sweep()
+    world.clock.now += 60
+    for chore in more:
+        await chore()
+
+    began = world.clock.now - 60
+    assert [since for *_, since in world.owner.asked] == [began - 10.0] * 2
+    left = await world.store.rows("t", "s", ("dead",), 0, 10)
+    assert [due.row.seq for due in left] == [2]
 
 
 async def test_young_log_is_left_alone_until_its_first_message_is_too_old(world: World) -> None:

@@ -60,7 +60,12 @@ class GivingUp(Protocol):
 
 
 class Sweeper:
-    """A task that looks at every topic and subscription, again and again."""
+    """A task that looks at every topic and subscription, again and again.
+
+    A sweep removes what is too old when it begins. What becomes so meanwhile waits for the next
+    one: where messages come all the time, there would be a batch of two or three every few
+    milliseconds, each with a search and a commit of its own.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class Sweeper:
         self._owner = owner
         self._failed = failed
         self._now = now
+        self._as_of = 0.0  # when this sweep began
         self._task: asyncio.Task[None] | None = None
         self._log_rests: dict[str, LogRest] = {}
         self._rests: dict[tuple[str, str], Rest] = {}
@@ -110,6 +116,7 @@ class Sweeper:
 
     async def sweep(self) -> list[Chore]:
         """Look at everything once, and remove a batch of each; return where there may be more."""
+        self._as_of = self._now()
         self._forget_what_is_gone()
         more: list[Chore] = []
         glances = 0
@@ -171,13 +178,14 @@ class Sweeper:
         rest = self._log_rests[name]
         stats, retention = self._store.topic_stats(name), rest.retention
         oldest = await self._store.oldest(name, PAGE)
-        before = surplus(oldest, stats, retention, self._now())
+        before = surplus(oldest, stats, retention, self._as_of)
         if before is None:
             if oldest and retention.max_age_s is not None:
                 rest.young_until = oldest[0].stored_at + retention.max_age_s
             return False
-        if await self._store.trim(name, before) > stats.first_sequence:
-            return True
+        first = await self._store.trim(name, before)
+        if first > stats.first_sequence:
+            return first < before or before > oldest[-1].seq
         rest.young_until = rest.owed_until = self._now() + OWED_S
         return False
 
@@ -188,7 +196,7 @@ class Sweeper:
         if age_s is None:
             rest.backlog_until = inf
             return False
-        topic, since = name[0], self._now() - age_s
+        topic, since = name[0], self._as_of - age_s
         owed = await self._store.first_owed(*name)
         if owed is not None and topic in self._topics:
             before = await self._store.locate(topic, since)
@@ -202,7 +210,7 @@ class Sweeper:
         if self._subscriptions.get(name) is not rest.subscription:
             return False
         age_s = rest.subscription.dead_letter_retention_s
-        if await self._store.drop_dead(*name, self._now() - age_s):
+        if await self._store.drop_dead(*name, self._as_of - age_s):
             return True
         rest.dead_until = self._now() + look_again_s(age_s)
         return False

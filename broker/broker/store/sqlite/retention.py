@@ -68,9 +68,11 @@ class Trim:
     ) -> int:
         """Remove one batch of messages below a seq; return the first that is left."""
         first = topic.first_seq
+        if before <= first:
+            return first
         as_of = _state_of(topic, shards())
         ((owed,),) = await self._query("first_owed", (topic.id, first))
-        entries = await self.oldest(topic, BATCH_ROWS)
+        entries = await self.oldest(topic, min(BATCH_ROWS, before - first))
         last = entries[-1].seq if entries else first
         kept = [seq for (seq,) in await self._query("seqs_with_rows", (topic.id, first, last))]
         blocks = await self._query("blocks_among", (topic.id, json.dumps(kept))) if kept else ()
@@ -134,6 +136,8 @@ class Purge:
         self._shards = shards
         self._trim = trim
         self._now = now
+        # What becomes too old while there is something to remove waits until there is nothing.
+        self._as_of = now()
         self._dropped: dict[int, None] = {}
         self._expired: list[tuple[int, str, str, float]] = []
         self._expired_runs: list[tuple[int, str, str]] = []
@@ -162,7 +166,10 @@ class Purge:
         for topic, oldest in await self._query("oldest_ids", ()):
             self._oldest_id[topic] = now if oldest is None else oldest
         with contextlib.suppress(Unavailable):  # the next life goes on with it
+            more = False
             while True:
+                if not more:
+                    self._as_of = self._now()
                 more = await self.turn()
                 await asyncio.sleep(PAUSE_S if more else IDLE_S)
 
@@ -227,11 +234,11 @@ class Purge:
     # -- ids past their window ---------------------------------------------------------------------
 
     async def _purge_ids(self) -> bool:
-        now, removed = self._now(), False
+        as_of, removed = self._as_of, False
         for topic in list(self._topics.values()):
-            if self._oldest_id.get(topic.id, 0.0) + topic.window_s > now:
+            if self._oldest_id.get(topic.id, 0.0) + topic.window_s > as_of:
                 continue
-            until = now - topic.window_s
+            until = as_of - topic.window_s
             ids = await self._query("expired_ids", (topic.id, until, BATCH_IDS))
             runs = await self._query("expired_id_runs", (topic.id, until, BATCH_RUNS))
             if ids or runs:
@@ -239,7 +246,7 @@ class Purge:
                 removed = True
             else:
                 ((oldest,),) = await self._query("oldest_id", (topic.id,))
-                self._oldest_id[topic.id] = now if oldest is None else oldest
+                self._oldest_id[topic.id] = as_of if oldest is None else oldest
         return removed
 
     async def _forget_ids(
