@@ -35,6 +35,8 @@ from broker.dispatch.plain import PlainRequests
 from broker.dispatch.transfers import Transfers
 from broker.targets import parse_allowed_targets
 
+PIECE_BYTES = 256 * 1024
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,6 +49,8 @@ class Courier:
         self._waiting: list[Job | Ask] = []
         self._endpoints: dict[int, Endpoint] = {}
         self._buffer = bytearray()
+        # Kept: memory for the most that there may be costs more than it takes to read a little.
+        self._piece = memoryview(bytearray(PIECE_BYTES))
         self._epoll = select.epoll()
         self._epoll.register(peer.fileno(), select.EPOLLIN)
         self._connections = Connections(self._epoll)
@@ -80,8 +84,8 @@ class Courier:
                 self._peer.sendall(framed(outcomes))
 
     def _receive(self) -> bool:
-        data = self._peer.recv(1 << 20)
-        self._buffer += data
+        count = self._peer.recv_into(self._piece)
+        self._buffer += self._piece[:count]
         for body in split(self._buffer):
             frame = decode_for_courier(body)
             if isinstance(frame, Endpoint):
@@ -100,7 +104,7 @@ class Courier:
                 self._start_all([frame])
             else:
                 self._start_all(frame.jobs)
-        return bool(data)
+        return count > 0
 
     def _start_all(self, jobs: Sequence[Job | Ask]) -> None:
         """Start jobs, or keep them until the worker may send again."""
