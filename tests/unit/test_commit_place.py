@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from broker.store.sqlite.commit_place import AWAY, QUICK_COMMIT_S, TRIAL, CommitPlace
+from broker.store.sqlite.commit_place import (
+    AWAY,
+    QUICK_COMMIT_S,
+    STALL_S,
+    TRIAL,
+    CommitPlace,
+)
 
 QUICK_S = QUICK_COMMIT_S / 10
-SLOW_S = QUICK_COMMIT_S * 10
+SLOW_S = STALL_S
 
 
 class Loop:
@@ -17,8 +25,8 @@ class Loop:
 
     def __init__(self, works_s: float = QUICK_S, rests_s: float = 0.0) -> None:
         self.works_s, self.rests_s = works_s, rests_s
-        self.now_s = self.cpu_s = 0.0
-        self.place = CommitPlace(lambda: self.now_s, lambda: self.cpu_s)
+        self.now_s = self.claimed_s = 0.0
+        self.place = CommitPlace(lambda: self.now_s, lambda: self.claimed_s)
 
     def on_loop(self) -> bool:
         return self.place.on_loop()
@@ -26,7 +34,7 @@ class Loop:
     def observe(self, took_s: float, waiters: int) -> None:
         """Have a commit take so long; in the thread, the loop works meanwhile."""
         self.now_s += took_s + self.works_s + self.rests_s
-        self.cpu_s += self.works_s if self.on_loop() else self.works_s + took_s
+        self.claimed_s += self.works_s if self.on_loop() else self.works_s + took_s
         self.place.observe(took_s, waiters)
 
 
@@ -78,6 +86,32 @@ def test_rest_before_a_trial_is_none_of_it() -> None:
 def test_loop_at_rest_leaves_a_slow_disk_to_the_thread() -> None:
     ran = after(10_000, lambda on_loop: 1, SLOW_S, Loop(rests_s=10 * SLOW_S))
     assert sum(ran) / len(ran) < 0.04
+
+
+def test_stall_of_the_disk_stops_the_loop_once() -> None:
+    place = Loop(rests_s=1.0)
+    place.observe(STALL_S * 1.01, 1)
+    assert not place.on_loop()
+
+
+def test_time_that_a_thread_waits_for_a_processor_is_claimed() -> None:
+    code = """
+import os, subprocess, sys, time
+from broker.store.sqlite.commit_place import claimed_s
+
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+try:
+    began, claimed, worked = time.monotonic(), claimed_s(), time.thread_time()
+    while time.monotonic() < began + 1:
+        pass
+    print(claimed_s() - claimed, time.thread_time() - worked)
+finally:
+    rival.kill()
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    claimed, worked = map(float, told.stdout.split())
+    assert claimed > 1.2 * worked
 
 
 def test_what_gathers_in_the_thread_only_stays_there() -> None:

@@ -21,6 +21,13 @@ async def publish(stores: Stores, id_: str, **fields: str) -> tuple[int | None, 
     return outcomes(await stores.store.append(TOPIC, [message(id_, **fields)]))[0]
 
 
+def ids_in_file(stores: Stores) -> int:
+    """Count the ids that have a row."""
+    with closing(sqlite3.connect(stores.store._path)) as connection:
+        ((found,),) = connection.execute("SELECT count(*) FROM publish_key")
+    return int(found)
+
+
 async def set_window(stores: Stores, window_s: float) -> None:
     """Change how long the topic remembers."""
     await stores.store.put_document(f"topic/{TOPIC}", {"dedup_window_s": window_s}, None)
@@ -65,9 +72,26 @@ async def test_ids_that_expire_during_a_removal_wait_for_the_next(
     await asyncio.wait_for(ended.wait(), 30)
 
     assert next(turns) > 300 / retention.BATCH_IDS, "it took more than one batch"
-    with closing(sqlite3.connect(stores.store._path)) as connection:
-        ((left,),) = connection.execute("SELECT count(*) FROM publish_key")
-    assert left == 10
+    assert ids_in_file(stores) == 10
+    while await turn(stores.store._purge):
+        pass
+    assert ids_in_file(stores) == 0
+
+
+async def test_ids_go_beside_whatever_else_there_is_to_remove(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def there_is_more(_: retention.Purge) -> bool:
+        return True
+
+    monkeypatch.setattr(retention.Purge, "_purge_subscription", there_is_more)
+    for round_ in range(2):
+        await publish(stores, f"{round_}")
+        await publish(stores, f"{round_}")
+        stores.clock.now += WINDOW_S
+        for _ in range(4):
+            await stores.store._purge.turn()
+        assert ids_in_file(stores) == 0
 
 
 async def test_window_begins_with_the_first_and_a_repeat_does_not_renew_it(stores: Stores) -> None:

@@ -13,7 +13,7 @@ import pytest
 from broker.dispatch.sweeper import GLANCES, PAGE, STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
 from broker.store.port import Changes
-from broker.store.sqlite import SqliteStore
+from broker.store.sqlite import SqliteStore, retention
 from broker.subscription import Subscription
 from broker.topic import Retention, Topic
 from unit.sqlite_stores import Clock
@@ -125,6 +125,20 @@ async def test_full_page_that_is_removed_is_looked_behind(world: World) -> None:
 
     assert world.count_of("t") == 1
     assert not await more()
+
+
+async def test_batch_that_is_smaller_than_asked_for_is_not_all_there_is_to_remove(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH_ROWS", 10)
+    await world.create("t", Retention(max_messages=3), 30)
+    more = await world.sweeper.sweep()
+    assert world.count_of("t") == 20
+
+    while more:
+        more = [chore for chore in more if await chore()]
+
+    assert world.count_of("t") == 3
 
 
 async def test_what_becomes_too_old_during_a_sweep_waits_for_the_next(world: World) -> None:

@@ -35,7 +35,7 @@ from broker.dispatch.plain import PlainRequests
 from broker.dispatch.transfers import Transfers
 from broker.targets import parse_allowed_targets
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 256 * 1024  # larger ones are read no faster
 
 _PR_SET_PDEATHSIG = 1
 
@@ -49,7 +49,7 @@ class Courier:
         self._waiting: list[Job | Ask] = []
         self._endpoints: dict[int, Endpoint] = {}
         self._buffer = bytearray()
-        # Kept: memory for the most that there may be costs more than it takes to read a little.
+        # Used again and again: room for the most that may come is dearer than reading a little.
         self._piece = memoryview(bytearray(PIECE_BYTES))
         self._epoll = select.epoll()
         self._epoll.register(peer.fileno(), select.EPOLLIN)

@@ -62,9 +62,10 @@ class GivingUp(Protocol):
 class Sweeper:
     """A task that looks at every topic and subscription, again and again.
 
-    A sweep removes what is too old when it begins. What becomes so meanwhile waits for the next
-    one: where messages come all the time, there would be a batch of two or three every few
-    milliseconds, each with a search and a commit of its own.
+    A sweep removes what is too old when it begins, and looks at numbers and sizes once for each
+    batch. What comes to be too much meanwhile waits for the next sweep. Otherwise, where messages
+    come all the time, there would be a batch of two or three every few milliseconds, each with a
+    search and a commit of its own.
     """
 
     def __init__(

@@ -2,13 +2,27 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 QUICK_COMMIT_S = 0.003
-TRIAL = 8
-AWAY = 64
-FEW = 1.25
-MANY = 4
-RESTING = 0.2
+STALL_S = 10 * QUICK_COMMIT_S
+TRIAL = 8  # commits on the loop, after which the place is chosen anew
+AWAY = 64  # commits in the thread, before the next trial
+FEW = 1.25  # waiters a commit, up to which hardly any gathers
+MANY = 4  # waiters that count as much as a commit towards the next trial
+RESTING = 0.2  # of the time
+
+
+def claimed_s() -> float:
+    """Return for how many seconds the calling thread has run, or been ready to.
+
+    On other systems than Linux, for how many it has run.
+    """
+    try:
+        _, waited_ns, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return time.thread_time() + int(waited_ns) / 1e9
 
 
 class CommitPlace:
@@ -18,20 +32,20 @@ class CommitPlace:
     sockets, to be read at once and written by one commit. That is best where the disk is quick. But
     some doors take in one request after the other, however many there are (gRPC's does): there each
     gets a commit of its own, unless the loop goes on while one runs. So commits are tried on the
-    loop, and run in the thread for a while where the disk is slow, or where hardly any was waited
-    for by two although the loop had no rest. What one takes in the thread tells nothing: it is over
-    when the loop has time to hear of it.
+    loop, and run in the thread for a while where the disk is slow, or where the loop is busy and
+    hardly any commit had two waiters. A time taken in the thread tells nothing of the disk: it
+    includes how late a busy loop hears that the commit is over.
 
-    `cpu` is the time that the loop's thread has worked, in seconds.
+    `claimed` is called on the loop's thread.
     """
 
     def __init__(
         self,
         monotonic: Callable[[], float] = time.monotonic,
-        cpu: Callable[[], float] = time.thread_time,
+        claimed: Callable[[], float] = claimed_s,
     ) -> None:
         self._monotonic = monotonic
-        self._cpu = cpu
+        self._claimed = claimed
         self._go(trial=True)
 
     def on_loop(self) -> bool:
@@ -44,7 +58,7 @@ class CommitPlace:
             self._took_s += took_s
             if took_s > QUICK_COMMIT_S:
                 self._slow += 1
-                if self._slow > 1:  # one may have met a checkpoint
+                if self._slow > 1 or took_s > STALL_S:  # one may have met a checkpoint
                     self._go(trial=False)
                     return
         if not waiters:
@@ -57,9 +71,12 @@ class CommitPlace:
             self._go(trial=not self._trial or gathers or self._rested() > RESTING)
 
     def _rested(self) -> float:
-        """Return for which part of the trial the loop neither worked nor waited for the disk."""
+        """Return for which part of the trial the loop had nothing to do, or somewhat less.
+
+        What a commit takes of the processor counts twice.
+        """
         passed_s = self._monotonic() - self._began_at
-        busy_s = self._cpu() - self._cpu_before_s + self._took_s
+        busy_s = self._claimed() - self._claimed_before_s + self._took_s
         return 1 - busy_s / passed_s if passed_s > 0 else 0.0
 
     def _go(self, *, trial: bool) -> None:
@@ -68,4 +85,4 @@ class CommitPlace:
         self._waiters = self._slow = 0
         self._took_s = 0.0
         self._began_at = self._monotonic()
-        self._cpu_before_s = self._cpu()
+        self._claimed_before_s = self._claimed() if trial else 0.0

@@ -136,8 +136,8 @@ class Purge:
         self._shards = shards
         self._trim = trim
         self._now = now
-        # What becomes too old while there is something to remove waits until there is nothing.
-        self._as_of = now()
+        self._ids_as_of = now()
+        self._removing_ids = False
         self._dropped: dict[int, None] = {}
         self._expired: list[tuple[int, str, str, float]] = []
         self._expired_runs: list[tuple[int, str, str]] = []
@@ -166,10 +166,7 @@ class Purge:
         for topic, oldest in await self._query("oldest_ids", ()):
             self._oldest_id[topic] = now if oldest is None else oldest
         with contextlib.suppress(Unavailable):  # the next life goes on with it
-            more = False
             while True:
-                if not more:
-                    self._as_of = self._now()
                 more = await self.turn()
                 await asyncio.sleep(PAUSE_S if more else IDLE_S)
 
@@ -234,7 +231,11 @@ class Purge:
     # -- ids past their window ---------------------------------------------------------------------
 
     async def _purge_ids(self) -> bool:
-        as_of, removed = self._as_of, False
+        # Ids that become too old while others are removed wait for the next round, or there would
+        # be a few in every turn, for good.
+        if not self._removing_ids:
+            self._ids_as_of = self._now()
+        as_of, removed = self._ids_as_of, False
         for topic in list(self._topics.values()):
             if self._oldest_id.get(topic.id, 0.0) + topic.window_s > as_of:
                 continue
@@ -247,6 +248,7 @@ class Purge:
             else:
                 ((oldest,),) = await self._query("oldest_id", (topic.id,))
                 self._oldest_id[topic.id] = as_of if oldest is None else oldest
+        self._removing_ids = removed
         return removed
 
     async def _forget_ids(
