@@ -12,13 +12,15 @@ from bench.topic import Subscription, Topic
 
 # The messages of the first second are sent, but not counted.
 WARM_UP_S = 1
+# Messages leave the log about as fast as they come, from the first seconds on.
+KEPT_S = 2
 
 
 def measure_latency(folder: Path, seconds: float, rate: int) -> Result:
     """Publish by the clock, and compare the times with those of the arrivals."""
     schedule = Schedule(count=round((seconds + WARM_UP_S) * rate), rate=rate)
     with running_broker(folder) as server, running_stopwatch(folder) as stopwatch:
-        topic = Topic.created(server.process)
+        topic = Topic.created(server.process, retention={"max_age_s": KEPT_S})
         subscription = Subscription.created(topic, stopwatch, {"ordering": "none"})
         cpu_s = server.cpu_seconds()
         times = Publisher(server.process.port, topic.messages_path).run(schedule)

@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.finding import Finding, Say
-from bench.latency import WARM_UP_S, latency_of
+from bench.latency import KEPT_S, WARM_UP_S, latency_of
 from bench.result import CountsDiffer, Latency
 from bench.scale import Scale
 from bench.schedule import NS_PER_S, Publisher, Schedule
@@ -14,8 +14,6 @@ from bench.table import Table
 from bench.topic import Subscription, Topic
 
 RATE = 500
-# Messages leave the log about as fast as they come, from the first seconds on.
-KEPT_S = 2
 NS_PER_MS = 1e6
 
 
