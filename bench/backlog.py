@@ -1,12 +1,13 @@
 """What a backlog costs: while it stands, at a start, and while it drains.
 
 The endpoint of one subscription refuses connections, so that all its messages wait. Then the broker
-is stopped, the endpoint comes up, and the broker is started again.
+is stopped, the endpoint comes up, and the broker is started again. Each rate is taken in turn with
+that of another broker, of which nobody is owed anything.
 """
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -17,13 +18,13 @@ from bench.end_to_end import SINGLE
 from bench.fill import fill
 from bench.finding import Chart, Curve, Finding, LeftOut, Say
 from bench.messages import BATCH_EVENTS
-from bench.nginx import running_nginx
+from bench.nginx import Nginx, running_nginx
 from bench.passage import Passage
 from bench.process_tree import Memory
 from bench.publishing import load_of, publish_to
 from bench.refusing import refusing_port
-from bench.repeats import Median, repeated
-from bench.result import CountsDiffer
+from bench.repeats import Median, in_turn
+from bench.result import CountsDiffer, Result
 from bench.scale import Scale
 from bench.server_process import HOST
 from bench.servers import ServerUnderTest, running_broker
@@ -45,12 +46,35 @@ MB = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Rates while a backlog stands: publishing to its topic, and end to end on another one."""
+    """Rates while a backlog stands: publishing to its topic, and end to end on another one.
+
+    Those of a broker without one are taken at the same time.
+    """
 
     backlog: int
     publish: Median
+    publish_empty: Median
     end_to_end: Median
+    end_to_end_empty: Median
     memory: Memory
+
+    @property
+    def publish_ratio(self) -> float:
+        """Compare publishing with that of the empty broker."""
+        return self.publish.per_second / self.publish_empty.per_second
+
+    @property
+    def end_to_end_ratio(self) -> float:
+        """Compare end to end with that of the empty broker."""
+        return self.end_to_end.per_second / self.end_to_end_empty.per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A broker whose rates are taken."""
+
+    publish: Callable[[], Result]
+    end_to_end: Callable[[], Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +112,29 @@ def check_room(folder: Path, messages: int) -> None:
 
 
 def _stand(folder: Path, scale: Scale, port: int, say: Say) -> list[Standing]:
-    with running_broker(folder) as server, running_nginx(folder) as nginx:
+    other = folder / "empty"
+    other.mkdir()
+    with (
+        running_broker(folder) as server,
+        running_nginx(folder) as nginx,
+        running_broker(other) as empty,
+        running_nginx(other) as nginx_of_empty,
+    ):
         topic = Topic.created(server.process, "backlog")
         batches = SINGLE | {"format": "batch", "max_batch": BATCH_EVENTS}
         topic.subscribe(WAITING, batches | {"endpoint": f"http://{HOST}:{port}/webhook"})
-        beside = Topic.created(server.process, "beside")
-        receiver = Subscription.created(beside, nginx, SINGLE)
-        passage = Passage(server, [beside], nginx, watched=[receiver])
-        load = load_of(topic.messages_url, folder, scale.step_s, CONNECTIONS)
-        load_beside = replace(load, url=beside.messages_url)
+        measured = (
+            _measured(folder, server, topic, nginx, scale),
+            _measured(other, empty, Topic.created(empty.process), nginx_of_empty, scale),
+        )
 
         def standing() -> Standing:
             backlog = topic.count()
             say(f"rates at {backlog:,}")
             return Standing(
                 backlog,
-                repeated(partial(publish_to, server, [topic], load), scale.steps),
-                repeated(partial(passage.measure, load_beside), scale.steps),
+                *in_turn([each.publish for each in measured], scale.steps),
+                *in_turn([each.end_to_end for each in measured], scale.steps),
                 server.memory(),
             )
 
@@ -119,6 +149,19 @@ def _stand(folder: Path, scale: Scale, port: int, say: Say) -> list[Standing]:
         if backlog != stored:
             raise CountsDiffer(f"{stored:,} messages are stored, the backlog is {backlog:,}")
     return found
+
+
+def _measured(
+    folder: Path, server: ServerUnderTest, topic: Topic, nginx: Nginx, scale: Scale
+) -> Measured:
+    beside = Topic.created(server.process, "beside")
+    receiver = Subscription.created(beside, nginx, SINGLE)
+    passage = Passage(server, [beside], nginx, watched=[receiver])
+    load = load_of(topic.messages_url, folder, scale.step_s, CONNECTIONS)
+    return Measured(
+        partial(publish_to, server, [topic], load),
+        partial(passage.measure, replace(load, url=beside.messages_url)),
+    )
 
 
 def _drain(folder: Path, stopwatch: Stopwatch, say: Say) -> Drained:
@@ -194,7 +237,6 @@ def _shown(memory: Memory) -> str:
 
 def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
     """Word what was measured."""
-    empty = standing[0]
     rates = Table(
         (
             "backlog",
@@ -210,10 +252,10 @@ def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
             (
                 f"{each.backlog:,}",
                 f"{each.publish.per_second:,.0f}",
-                f"{each.publish.per_second / empty.publish.per_second:.2f}",
+                f"{each.publish_ratio:.2f}",
                 f"{each.publish.cpu_us / 1000:.3f}",
                 f"{each.end_to_end.per_second:,.0f}",
-                f"{each.end_to_end.per_second / empty.end_to_end.per_second:.2f}",
+                f"{each.end_to_end_ratio:.2f}",
                 f"{each.end_to_end.cpu_us / 1000:.3f}",
                 _shown(each.memory),
             )
@@ -265,8 +307,8 @@ def finding_of(standing: Sequence[Standing], drained: Drained) -> Finding:
         figures={
             "ready_s": drained.ready_s,
             "first_delivery_s": drained.first_delivery_s,
-            "publish_ratio": standing[-1].publish.per_second / empty.publish.per_second,
-            "end_to_end_ratio": standing[-1].end_to_end.per_second / empty.end_to_end.per_second,
+            "publish_ratio": standing[-1].publish_ratio,
+            "end_to_end_ratio": standing[-1].end_to_end_ratio,
             "second_half_to_first": slope,
             "pss_bytes": float(max(each.memory.pss_bytes for each in standing)),
             "peak_pss_bytes": float(drained.peak.pss_bytes),

@@ -26,3 +26,13 @@ def median_of(results: Sequence[Result]) -> Median:
 def repeated(measure: Callable[[], Result], times: int) -> Median:
     """Measure so many times."""
     return median_of([measure() for _ in range(times)])
+
+
+def in_turn(measures: Sequence[Callable[[], Result]], times: int) -> list[Median]:
+    """Measure each so many times, in turn and back: a machine that changes, changes all of them."""
+    results: list[list[Result]] = [[] for _ in measures]
+    pairs = list(zip(measures, results, strict=True))
+    for round_ in range(times):
+        for measure, found in pairs if round_ % 2 == 0 else reversed(pairs):
+            found.append(measure())
+    return [median_of(found) for found in results]

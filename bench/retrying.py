@@ -1,4 +1,7 @@
-"""What a hundred failing endpoints, with very much waiting for them, take from healthy traffic."""
+"""What a hundred failing endpoints, with very much waiting for them, take from healthy traffic.
+
+Its rate is taken in turn with that of another broker, which has no failing endpoints.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +18,8 @@ from bench.finding import Finding, Say
 from bench.nginx import Nginx, running_nginx
 from bench.passage import Passage
 from bench.publishing import load_of
-from bench.repeats import Median, repeated
-from bench.result import CountsDiffer
+from bench.repeats import Median, in_turn
+from bench.result import CountsDiffer, Result
 from bench.scale import Scale
 from bench.servers import ServerUnderTest, running_broker
 from bench.table import Table
@@ -43,7 +46,7 @@ class Beside:
 
     @property
     def ratio(self) -> float:
-        """Compare the rate with the one without them."""
+        """Compare the rate with that of a broker without them."""
         return self.beside.per_second / self.alone.per_second
 
 
@@ -74,22 +77,35 @@ def _beside(
     messages: int,
     prepare: Callable[[Topic, Nginx, int, Say], int],
 ) -> Beside:
-    folder.mkdir()
-    with running_broker(folder) as server, running_nginx(folder) as nginx:
-        passage = _healthy(server, nginx)
-        load = load_of(passage.topics[0].messages_url, folder, scale.step_s, CONNECTIONS)
-        say("healthy traffic alone")
-        alone = repeated(partial(passage.measure, load), scale.steps)
+    other = folder / "alone"
+    other.mkdir(parents=True)
+    with (
+        running_broker(folder) as server,
+        running_nginx(folder) as nginx,
+        running_broker(other) as without,
+        running_nginx(other) as nginx_of_other,
+    ):
         say(f"{ENDPOINTS} endpoints that {title}")
         waiting = prepare(Topic.created(server.process, "failing"), nginx, messages, say)
-        say(f"healthy traffic beside {waiting:,} waiting deliveries")
-        beside = repeated(partial(passage.measure, load), scale.steps)
+        say(f"healthy traffic alone, and beside {waiting:,} waiting deliveries")
+        alone, beside = in_turn(
+            [
+                _healthy(other, without, nginx_of_other, scale),
+                _healthy(folder, server, nginx, scale),
+            ],
+            scale.steps,
+        )
     return Beside(title, waiting, alone, beside)
 
 
-def _healthy(server: ServerUnderTest, nginx: Nginx) -> Passage:
+def _healthy(
+    folder: Path, server: ServerUnderTest, nginx: Nginx, scale: Scale
+) -> Callable[[], Result]:
     topic = Topic.created(server.process)
-    return Passage(server, [topic], nginx, watched=[Subscription.created(topic, nginx, SINGLE)])
+    receiver = Subscription.created(topic, nginx, SINGLE)
+    passage = Passage(server, [topic], nginx, watched=[receiver])
+    load = load_of(topic.messages_url, folder, scale.step_s, CONNECTIONS)
+    return partial(passage.measure, load)
 
 
 def _fail_all(topic: Topic, nginx: Nginx, messages: int, say: Say) -> int:

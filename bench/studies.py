@@ -20,8 +20,9 @@ STUDIES = (
         "A large backlog",
         "One subscription's endpoint refuses connections, so that all its messages wait. At several"
         " sizes of its backlog, messages are published to the same topic, and go end to end on"
-        " another one. Then the broker is stopped; the endpoint comes up; the broker starts and"
-        " delivers everything, 100 messages a webhook.",
+        " another one; in turn with another broker, of which nobody is owed anything. Then the"
+        " broker is stopped; the endpoint comes up; the broker starts and delivers everything, 100"
+        " messages a webhook.",
         measure_backlog,
     ),
     Study(
@@ -38,7 +39,7 @@ STUDIES = (
         "A hundred subscriptions of another topic fail: in the first row their endpoint is down and"
         " nearly all deliveries wait in the log; in the second it takes nothing, and each delivery"
         " has failed once and waits for up to ten minutes. Meanwhile messages go end to end on a"
-        " healthy topic.",
+        " healthy topic, in turn with another broker that has no failing endpoints.",
         measure_retrying,
     ),
     Study(
