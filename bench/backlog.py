@@ -14,12 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.deliveries import STUCK_S
-from bench.end_to_end import SINGLE
+from bench.end_to_end import SINGLE, end_to_end_on
 from bench.fill import fill
 from bench.finding import Chart, Curve, Finding, LeftOut, Say
 from bench.messages import BATCH_EVENTS
 from bench.nginx import Nginx, running_nginx
-from bench.passage import Passage
 from bench.process_tree import Memory
 from bench.publishing import load_of, publish_to
 from bench.refusing import refusing_port
@@ -155,12 +154,10 @@ def _measured(
     folder: Path, server: ServerUnderTest, topic: Topic, nginx: Nginx, scale: Scale
 ) -> Measured:
     beside = Topic.created(server.process, "beside")
-    receiver = Subscription.created(beside, nginx, SINGLE)
-    passage = Passage(server, [beside], nginx, watched=[receiver])
     load = load_of(topic.messages_url, folder, scale.step_s, CONNECTIONS)
     return Measured(
         partial(publish_to, server, [topic], load),
-        partial(passage.measure, replace(load, url=beside.messages_url)),
+        end_to_end_on(beside, server, nginx, replace(load, url=beside.messages_url)),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,12 +11,12 @@ from bench.crowd import subscribe_all
 from bench.deliveries import Receiver
 from bench.loader import Load
 from bench.messages import BATCH, BATCH_EVENTS, JSON, batch, order
-from bench.nginx import running_nginx
+from bench.nginx import Nginx, running_nginx
 from bench.passage import Passage
 from bench.refusing import refusing_port
 from bench.result import Result
 from bench.server_process import HOST
-from bench.servers import Running, running_broker
+from bench.servers import Running, ServerUnderTest, running_broker
 from bench.stopwatch import running_stopwatch
 from bench.topic import Subscription, Topic
 
@@ -77,6 +78,14 @@ def measure_end_to_end(
         )
         passage = Passage(server, [topic], receiver, watched=[subscription])
         return passage.measure(load, flow.events)
+
+
+def end_to_end_on(
+    topic: Topic, server: ServerUnderTest, nginx: Nginx, load: Load
+) -> Callable[[], Result]:
+    """Give a topic a subscription of its own, and return what measures a load on it."""
+    receiver = Subscription.created(topic, nginx, SINGLE)
+    return partial(Passage(server, [topic], nginx, watched=[receiver]).measure, load)
 
 
 def measure_fan_out(folder: Path, seconds: float, connections: int, subscriptions: int) -> Result:

@@ -6,24 +6,22 @@ Its rate is taken in turn with that of another broker, which has no failing endp
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.crowd import subscribe_all
 from bench.deliveries import POLL_S, STUCK_S
-from bench.end_to_end import SINGLE
+from bench.end_to_end import SINGLE, end_to_end_on
 from bench.fill import fill
 from bench.finding import Finding, Say
 from bench.nginx import Nginx, running_nginx
-from bench.passage import Passage
 from bench.publishing import load_of
 from bench.repeats import Median, in_turn
 from bench.result import CountsDiffer, Result
 from bench.scale import Scale
 from bench.servers import ServerUnderTest, running_broker
 from bench.table import Table
-from bench.topic import Subscription, Topic
+from bench.topic import Topic
 
 ENDPOINTS = 100
 CONNECTIONS = 64
@@ -102,10 +100,8 @@ def _healthy(
     folder: Path, server: ServerUnderTest, nginx: Nginx, scale: Scale
 ) -> Callable[[], Result]:
     topic = Topic.created(server.process)
-    receiver = Subscription.created(topic, nginx, SINGLE)
-    passage = Passage(server, [topic], nginx, watched=[receiver])
     load = load_of(topic.messages_url, folder, scale.step_s, CONNECTIONS)
-    return partial(passage.measure, load)
+    return end_to_end_on(topic, server, nginx, load)
 
 
 def _fail_all(topic: Topic, nginx: Nginx, messages: int, say: Say) -> int:

@@ -136,8 +136,7 @@ class Purge:
         self._shards = shards
         self._trim = trim
         self._now = now
-        self._ids_as_of = now()
-        self._removing_ids = False
+        self._ids_as_of: float | None = None  # while there are ids to remove
         self._dropped: dict[int, None] = {}
         self._expired: list[tuple[int, str, str, float]] = []
         self._expired_runs: list[tuple[int, str, str]] = []
@@ -233,9 +232,8 @@ class Purge:
     async def _purge_ids(self) -> bool:
         # Ids that become too old while others are removed wait for the next round, or there would
         # be a few in every turn, for good.
-        if not self._removing_ids:
-            self._ids_as_of = self._now()
-        as_of, removed = self._ids_as_of, False
+        as_of = self._now() if self._ids_as_of is None else self._ids_as_of
+        removed = False
         for topic in list(self._topics.values()):
             if self._oldest_id.get(topic.id, 0.0) + topic.window_s > as_of:
                 continue
@@ -248,7 +246,7 @@ class Purge:
             else:
                 ((oldest,),) = await self._query("oldest_id", (topic.id,))
                 self._oldest_id[topic.id] = as_of if oldest is None else oldest
-        self._removing_ids = removed
+        self._ids_as_of = as_of if removed else None
         return removed
 
     async def _forget_ids(
