@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha256
 from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -23,6 +22,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedContent
+from broker.fingerprint import fingerprint
 from broker.model import Message, NewMessage
 
 Attributes: TypeAlias = dict[str, str | int | bool]
@@ -71,7 +71,6 @@ _JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
-_pack = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -223,7 +222,7 @@ def _messages_of(events: Sequence[Event]) -> list[NewMessage]:
             event.partitionkey,
             attributes,
             content,
-            _fingerprint(
+            fingerprint(
                 event.type,
                 event.subject,
                 event.partitionkey,
@@ -303,8 +302,8 @@ def _careful_message(
 def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMessage:
     when, key = _text("deliverat", attributes), _text("partitionkey", attributes)
     deliver_at = None if when is None else parse_time(when)
-    fingerprint = (
-        _fingerprint(
+    made = (
+        fingerprint(
             str(attributes["type"]),
             _text("subject", attributes),
             key,
@@ -321,7 +320,7 @@ def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMes
         key,
         _encode(attributes),
         data,
-        fingerprint,
+        made,
         deliver_at,
     )
 
@@ -329,18 +328,6 @@ def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMes
 def _text(name: str, attributes: Attributes) -> str | None:
     value = attributes.get(name)
     return None if value is None else str(value)
-
-
-def _fingerprint(
-    type_: str,
-    subject: str | None,
-    key: str | None,
-    deliver_at: str | None,
-    content_type: str | None,
-    data: bytes | None,
-) -> bytes:
-    """Digest what makes two events with one identity different."""
-    return sha256(_pack((type_, subject, key, deliver_at, content_type, data))).digest()
 
 
 def _attributes_in_headers(headers: HeaderList) -> tuple[Attributes, list[Fault]]:

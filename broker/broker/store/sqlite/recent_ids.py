@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from broker.fingerprint import is_of
 from broker.model import NewMessage
 from broker.store.port import IdTaken
 from broker.store.sqlite.id_run import SHORTEST, IdRun, OpenRun, rise
@@ -121,7 +122,7 @@ class RecentIds:
         """Return, by position, the seq that a repeat already has, NOT_YET if that one waits.
 
         What was stored at or before `since` counts no more. For the repeat of a message in this
-        same sequence it is ~ the position of the first. Raises IdTaken where fingerprints differ.
+        same sequence it is ~ the position of the first. Raises IdTaken where a fingerprint is not its own.
         """
         highest: dict[str, str] = {}
         suspects: dict[int, Identity] = {}
@@ -161,7 +162,7 @@ class RecentIds:
                 if before is None or (before[0] != NOT_YET and before[2] <= since):
                     continue
                 first = before[:2]
-            if first[1] and first[1] != messages[position].fingerprint:  # empty: of an older rule
+            if first[1] and not is_of(first[1], messages[position]):  # empty: of an older rule
                 raise IdTaken(*identity[1:])
             found[position] = first[0]
         return found
