@@ -82,15 +82,17 @@ NO_CONSENT = ("awaited", "refused")
 class Placed(Struct, frozen=True):
     """Messages that have their places in a topic's log, and are about to be on disk.
 
-    `size` is of their data; the publish began at `began_ns`, where that is to be traced.
+    Little is kept of them: what is freed at once is freed while the processor has it in its cache.
+    So many are `new` and so many `repeated`, `size` is of their data. Where they are `traced`, the
+    publish began at `began_ns`.
     """
 
     topic: str
-    messages: Sequence[NewMessage]
-    batch: bool
-    appended: Sequence[Appended]
+    new: int
+    repeated: int
     size: int
-    began_ns: int
+    traced: Sequence[NewMessage] = ()
+    began_ns: int = 0
 
 
 class Broker:
@@ -261,20 +263,21 @@ class Broker:
         if topic not in self.topics:
             await self._ensure_topic(topic)
         durable = asyncio.get_running_loop().create_future()
-        placed = self.place(topic, messages, durable, batch=batch)
+        placed, appended = self.place(topic, messages, durable, batch=batch)
         failure = None
         try:
             await durable
         except BaseException as error:
             failure = error
-        return self.stored(placed, failure)
+        self.stored(placed, failure)
+        return appended
 
     def place(
         self, topic: str, messages: Sequence[NewMessage], waiter: Waiter, *, batch: bool = False
-    ) -> Placed:
-        """Begin to store messages, all or none, in a topic that exists.
+    ) -> tuple[Placed, Sequence[Appended]]:
+        """Begin to store messages, all or none, in a topic that exists; tell where they stand.
 
-        Whoever begins it calls `stored` once the waiter has been told.
+        Whoever begins it calls `stored` once the waiter has been told, and only then may say so.
         """
         found = self.topics[topic]
         if found.schema is not None:
@@ -296,24 +299,23 @@ class Broker:
         except Exception:
             self._room.written(size)
             raise
-        return Placed(topic, messages, batch, appended, size, began_ns)
-
-    def stored(self, placed: Placed, failure: BaseException | None) -> Sequence[Appended]:
-        """Count what has been stored, and tell where it stands; raise what a failure comes to."""
-        self._room.written(placed.size)
-        if failure is not None:
-            raise OutcomeUnknown if isinstance(failure, Unavailable) else failure from None
-        topic, appended = placed.topic, placed.appended
         repeated = 0
         for each in appended:
             if each.duplicate:
                 repeated += 1
-        self._published[topic] += len(appended) - repeated
-        if repeated:
-            self._repeated[topic] += repeated
+        traced = () if self._tracing is None else messages
+        return Placed(topic, len(appended) - repeated, repeated, size, traced, began_ns), appended
+
+    def stored(self, placed: Placed, failure: BaseException | None) -> None:
+        """Count what has been stored; raise what a failure comes to."""
+        self._room.written(placed.size)
+        if failure is not None:
+            raise OutcomeUnknown if isinstance(failure, Unavailable) else failure from None
+        self._published[placed.topic] += placed.new
+        if placed.repeated:
+            self._repeated[placed.topic] += placed.repeated
         if self._tracing is not None:
-            self._tracing.published(topic, placed.messages, placed.began_ns)
-        return appended
+            self._tracing.published(placed.topic, placed.traced, placed.began_ns)
 
     def _schema_of(self, topic: Topic, schema: Schema) -> DataSchema:
         """Return a topic's schema, compiled at the first message."""

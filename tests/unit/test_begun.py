@@ -250,7 +250,7 @@ async def test_what_a_failed_commit_leaves_open_is_told(
 
         def hold(topic: str, messages: Sequence[NewMessage], waiter: Waiter) -> Sequence[Appended]:
             held.append(waiter)
-            return []
+            return [Appended(messages[0].id, 1, duplicate=False)]
 
         monkeypatch.setattr(served.broker._store, "append_soon", hold)
         answering = asyncio.create_task(answers_to(served, b""))

@@ -53,9 +53,7 @@ def read_in_every_way(event: Json) -> list[NewMessage]:
 def of_another_process(event: Json) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(broker.fingerprint, "_OWN_SEED", b"12345678")
-        patch.setattr(
-            broker.fingerprint, "_OWN_SEED_NUMBER", int.from_bytes(b"12345678", "little")
-        )
+        patch.setattr(broker.fingerprint, "_OWN_SEED_NUMBER", int.from_bytes(b"12345678", "little"))
         found = read(event).fingerprint
     assert found is not None
     return found

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from broker.api.answers import refusal
-from broker.api.publish import Answer, Headers, place, stored
+from broker.api.publish import Answer, Headers, place
 from broker.api.served import Served
 from broker.api.under_way import UnderWay
 from broker.auth import Caller
@@ -28,10 +28,11 @@ class Begun:
     """
 
     __slots__ = (
+        "_answer",
         "_failure",
         "_held",
-        "_outcome",
         "_over",
+        "_placed",
         "_served",
         "_told",
         "_under_way",
@@ -52,7 +53,8 @@ class Begun:
         self._served = served
         self._under_way = under_way
         self._held = 0
-        self._outcome: Placed | Answer
+        self._answer: Answer
+        self._placed: Placed | None = None
         served.under_way += 1
 
     def hold(self, size: int) -> None:
@@ -62,11 +64,13 @@ class Begun:
 
     def place(self, caller: Caller, topic: str, headers: Headers, body: bytes) -> None:
         """Place what it brings; raises what is refused, and is over once it is durable."""
-        self._outcome = place(self._served.broker, caller, topic, headers, body, self)
+        broker = self._served.broker
+        self._placed, self._answer = place(broker, caller, topic, headers, body, self)
 
     def refuse(self, fault: Exception) -> None:
         """Be over soon, with what is answered for a fault."""
-        self._outcome = self._answer_for(fault)
+        self._told = True
+        self._answer = self._answer_for(fault)
         asyncio.get_running_loop().call_soon(self._over, self)
 
     def done(self) -> bool:
@@ -88,12 +92,12 @@ class Begun:
         """Count it no more, and answer for it."""
         self._under_way.bytes -= self._held
         self._served.under_way -= 1
-        if not isinstance(self._outcome, Placed):
-            return self._outcome
         try:
-            return stored(self._served.broker, self._outcome, self._failure)
+            if self._placed is not None:
+                self._served.broker.stored(self._placed, self._failure)
         except Exception as fault:
             return self._answer_for(fault)
+        return self._answer
 
     def _answer_for(self, fault: Exception) -> Answer:
         return failure(fault, self._served.broker.refused, self.request_id)

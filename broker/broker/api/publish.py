@@ -52,21 +52,19 @@ async def publish(
 
 def place(
     broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes, waiter: Waiter
-) -> Placed:
-    """Begin what `publish` does, with a body that has come and a topic that exists."""
+) -> tuple[Placed, Answer]:
+    """Begin what `publish` does, with a body that has come and a topic that exists.
+
+    The answer holds once all of it is durable.
+    """
     content_type, idempotency_key = _told_in(headers)
     limit = broker.body_limit(content_type)
     if len(body) > limit:
         raise _too_large(len(body), limit)
     batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
     caller.spend(len(messages))
-    return broker.place(topic, messages, waiter, batch=batch)
-
-
-def stored(broker: Broker, placed: Placed, failure: Exception | None) -> Answer:
-    """Answer for what has been placed, once it is durable or known not to be."""
-    appended = broker.stored(placed, failure)
-    return _created(placed.topic, placed.messages, appended, batch=placed.batch)
+    placed, appended = broker.place(topic, messages, waiter, batch=batch)
+    return placed, _created(topic, messages, appended, batch=batch)
 
 
 def _told_in(headers: Headers) -> tuple[str, str | None]:

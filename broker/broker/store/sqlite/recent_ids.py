@@ -122,7 +122,7 @@ class RecentIds:
         """Return, by position, the seq that a repeat already has, NOT_YET if that one waits.
 
         What was stored at or before `since` counts no more. For the repeat of a message in this
-        same sequence it is ~ the position of the first. Raises IdTaken where a fingerprint is not its own.
+        same sequence it is ~ the position of the first. Raises IdTaken where it names another.
         """
         highest: dict[str, str] = {}
         suspects: dict[int, Identity] = {}
