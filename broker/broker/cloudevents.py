@@ -24,12 +24,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from broker.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedContent
 from broker.fingerprint import fingerprint
 from broker.model import Message, NewMessage
+from broker.new_batch import NewBatch
 
 Attributes: TypeAlias = dict[str, str | int | bool]
 HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 EXPIRYTIME = b'"expirytime"'
 """Is in the stored attributes of every event that expires."""
+_DELIVERAT = b'"deliverat"'
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -172,7 +174,7 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
     return message
 
 
-def read_batch(body: bytes) -> list[NewMessage]:
+def read_batch(body: bytes) -> Sequence[NewMessage]:
     """Read a batch of events: a JSON array of 1 to 1,000 structured ones."""
     _require_utf8(body)
     try:
@@ -204,50 +206,64 @@ def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     return "binary"
 
 
-def _messages_of(events: Sequence[Event]) -> list[NewMessage]:
-    if not all(map(_is_uri_reference, {event.source for event in events})):
+def _messages_of(events: Sequence[Event]) -> Sequence[NewMessage]:
+    sources = {event.source for event in events}
+    if not all(map(_is_uri_reference, sources)):
         raise msgspec.ValidationError("a source that only the careful reader judges")
-    contents = [_content_of(event) for event in events]
+    contents = _contents_of(events)
     for event in events:
         event.data = UNSET
-        if event.expirytime is not None:
-            _checked_time(event.expirytime)
     rendered = _encode_lines(events)
     if not rendered.isascii() or b"\\" in rendered or b"\x7f" in rendered:
         raise msgspec.ValidationError("text that only the careful reader judges")
-    return [
-        NewMessage(
-            event.id,
-            event.source,
+    if EXPIRYTIME in rendered:
+        for event in events:
+            _checked_time(event.expirytime)
+    ids = [event.id for event in events]
+    keys = [event.partitionkey for event in events]
+    attributes = rendered.splitlines()
+    fingerprints = [
+        fingerprint(
+            event.type,
+            event.subject,
             event.partitionkey,
-            attributes,
+            event.deliverat,
+            event.datacontenttype,
             content,
-            fingerprint(
-                event.type,
-                event.subject,
-                event.partitionkey,
-                event.deliverat,
-                event.datacontenttype,
-                content,
-            ),
-            None if event.deliverat is None else _checked_time(event.deliverat),
         )
-        for event, attributes, content in zip(events, rendered.splitlines(), contents, strict=True)
+        for event, content in zip(events, contents, strict=True)
     ]
+    if len(sources) == 1 and _DELIVERAT not in rendered:
+        return NewBatch(events[0].source, ids, keys, attributes, contents, fingerprints)
+    return list(
+        map(
+            NewMessage,
+            ids,
+            [event.source for event in events],
+            keys,
+            attributes,
+            contents,
+            fingerprints,
+            [_checked_time(event.deliverat) for event in events],
+        )
+    )
+
+
+def _contents_of(events: Sequence[Event]) -> list[bytes | None]:
+    if all(map(is_json, {event.datacontenttype for event in events})):
+        return [None if event.data is UNSET else bytes(event.data) for event in events]
+    return [_content_of(event) for event in events]
 
 
 def _content_of(event: Event) -> bytes | None:
-    data = event.data
-    if data is UNSET:
+    if event.data is UNSET:
         return None
-    if event.datacontenttype is None or is_json(event.datacontenttype):
-        return bytes(data)
-    return _content(data)
+    return bytes(event.data) if is_json(event.datacontenttype) else _content(event.data)
 
 
-def _checked_time(text: str) -> float:
-    at = parse_time(text)
-    if at is None:
+def _checked_time(text: str | None) -> float | None:
+    at = None if text is None else parse_time(text)
+    if at is None and text is not None:
         raise msgspec.ValidationError("a time that only the careful reader judges")
     return at
 

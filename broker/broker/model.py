@@ -4,6 +4,7 @@ They are msgspec structs rather than dataclasses because one is made for every m
 costs a tenth, and the same definition is the wire format between worker and courier.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -66,6 +67,11 @@ class Scheduled(Struct, frozen=True, gc=False):
 def size_of(message: NewMessage | Message | Scheduled) -> int:
     """Return how many bytes of a message count."""
     return len(message.attributes) + (len(message.data) if message.data is not None else 0)
+
+
+def sizes_of(messages: Sequence[NewMessage | Message]) -> list[int]:
+    """Return the `size_of` each message, without a call for each."""
+    return [len(message.attributes) + len(message.data or b"") for message in messages]
 
 
 class Appended(Struct, frozen=True, gc=False):

@@ -56,6 +56,7 @@ from broker.message_id import made_at_of
 from broker.metrics import Measures, SubscriptionMeasures
 from broker.model import Appended, Message, NewMessage, Scheduled, Turn
 from broker.names import checked_name
+from broker.new_batch import data_in, longest_in
 from broker.pulls import Pulls
 from broker.room import Room
 from broker.schema import DataSchema
@@ -173,14 +174,14 @@ class Broker:
         headers: HeaderList,
         body: bytes,
         idempotency_key: str | None,
-    ) -> tuple[bool, list[NewMessage]]:
+    ) -> tuple[bool, Sequence[NewMessage]]:
         """Read a publish request: whether it is a batch, and its messages."""
         mode = mode_of(content_type)
         if mode == "batch":
             if idempotency_key is not None:
                 rule = "cannot be used with a batch: give each event its own id"
                 raise InvalidRequest([Fault("Idempotency-Key", rule)])
-            messages = read_batch(body)
+            messages: Sequence[NewMessage] = read_batch(body)
         elif mode == "structured":
             messages = [read_structured(body, idempotency_key)]
         else:
@@ -206,17 +207,15 @@ class Broker:
         return messages
 
     def _require_sizes(self, messages: Sequence[NewMessage]) -> None:
+        attributes, data = longest_in(messages)
         limit = self._settings.max_message_bytes
-        for message in messages:
-            if message.data is not None and len(message.data) > limit:
-                raise MessageTooLarge(
-                    f"A message may have {limit} bytes of data; this one has {len(message.data)}."
-                )
-            if len(message.attributes) > MAX_ATTRIBUTES_BYTES:
-                raise MessageTooLarge(
-                    f"A message may have {MAX_ATTRIBUTES_BYTES} bytes of attributes; "
-                    f"this one has {len(message.attributes)}."
-                )
+        if data > limit:
+            raise MessageTooLarge(f"A message may have {limit} bytes of data; this one has {data}.")
+        if attributes > MAX_ATTRIBUTES_BYTES:
+            raise MessageTooLarge(
+                f"A message may have {MAX_ATTRIBUTES_BYTES} bytes of attributes; "
+                f"this one has {attributes}."
+            )
 
     async def measures(self) -> Measures:
         """Tell of everything, for a scrape."""
@@ -282,10 +281,7 @@ class Broker:
         found = self.topics[topic]
         if found.schema is not None:
             self._schema_of(found, found.schema).check(messages, batch=batch)
-        size = 0
-        for message in messages:
-            if message.data is not None:
-                size += len(message.data)
+        size = data_in(messages)
         began_ns = 0 if self._tracing is None else time.time_ns()
         self._room.take(size)
         try:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.model import Message, size_of
+from broker.model import Message, size_of, sizes_of
 from broker.store.port import LogEntry
 from broker.store.sqlite.block import (
     MOST_BYTES,
@@ -57,7 +57,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
 @settings(deadline=None)
 @given(logs())
 def test_messages_come_out_as_they_went_in(log: list[Message]) -> None:
-    rows = [row[1:] for row in rows_of(TOPIC, log)]
+    rows = [row[1:] for row in rows_of(TOPIC, log, sizes_of(log))]
 
     assert list(messages_in(rows, 0)) == log
     for row in rows:
@@ -68,7 +68,7 @@ def test_messages_come_out_as_they_went_in(log: list[Message]) -> None:
 @settings(deadline=None)
 @given(logs(), st.data())
 def test_what_comes_after_a_seq_is_what_follows_it(log: list[Message], data: st.DataObject) -> None:
-    rows = [row[1:] for row in rows_of(TOPIC, log)]
+    rows = [row[1:] for row in rows_of(TOPIC, log, sizes_of(log))]
     after = data.draw(st.integers(log[0].seq - 1, log[-1].seq))
 
     assert list(messages_in(rows, after)) == [each for each in log if each.seq > after]
@@ -79,7 +79,7 @@ def test_what_comes_after_a_seq_is_what_follows_it(log: list[Message], data: st.
 def test_entries_are_of_each_message(log: list[Message], data: st.DataObject) -> None:
     rows = [
         (seq, at, len(attributes) + len(content or b""), parts)
-        for _, seq, _, attributes, content, at, parts in rows_of(TOPIC, log)
+        for _, seq, _, attributes, content, at, parts in rows_of(TOPIC, log, sizes_of(log))
     ]
     first = data.draw(st.integers(log[0].seq, log[-1].seq + 1))
 
@@ -93,7 +93,7 @@ def test_entries_are_of_each_message(log: list[Message], data: st.DataObject) ->
 def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Message]) -> None:
     file.execute("BEGIN")
     try:
-        file.executemany(SQL["insert_block"], list(rows_of(TOPIC, log)))
+        file.executemany(SQL["insert_block"], list(rows_of(TOPIC, log, sizes_of(log))))
         found = file.execute("SELECT * FROM each_message ORDER BY seq").fetchall()
     finally:
         file.rollback()
@@ -103,7 +103,8 @@ def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Mes
 
 
 def test_row_that_is_there_already_fails(file: sqlite3.Connection) -> None:
-    rows = list(rows_of(TOPIC, [Message(seq, None, b"{}", b"1", 0.0) for seq in range(1, 400)]))
+    log = [Message(seq, None, b"{}", b"1", 0.0) for seq in range(1, 400)]
+    rows = list(rows_of(TOPIC, log, sizes_of(log)))
     file.execute("BEGIN")
     try:
         with pytest.raises(sqlite3.IntegrityError):
@@ -116,7 +117,7 @@ def test_row_that_is_there_already_fails(file: sqlite3.Connection) -> None:
 @given(logs())
 def test_no_row_is_larger_than_it_may_be(log: list[Message]) -> None:
     by_seq = {each.seq: each for each in log}
-    for row in rows_of(TOPIC, log):
+    for row in rows_of(TOPIC, log, sizes_of(log)):
         inside = list(messages_in([row[1:]], 0))
         together = sum(map(size_of, inside))
         assert len(inside) == 1 or (together <= MOST_BYTES and len(inside) <= MOST_MESSAGES)
@@ -133,7 +134,7 @@ def test_no_row_is_larger_than_it_may_be(log: list[Message]) -> None:
 def test_only_blocks_that_end_before_have_messages_taken_out(
     log: list[Message], data: st.DataObject
 ) -> None:
-    rows = list(rows_of(TOPIC, log))
+    rows = list(rows_of(TOPIC, log, sizes_of(log)))
     end = data.draw(st.integers(log[0].seq, log[-1].seq + 1))
     seqs = data.draw(st.sets(st.sampled_from([each.seq for each in log])))
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.model import Message, size_of
+from broker.model import Message, size_of, sizes_of
 from broker.store.sqlite.block import rows_of
 from broker.store.sqlite.block_check import (
     bytes_from,
@@ -60,7 +60,7 @@ parts = (
 @given(logs())
 def test_what_was_written_has_no_faults(log: list[Message]) -> None:
     by_seq = {each.seq: each for each in log}
-    for topic, first, key, attributes, data, _, told in rows_of(TOPIC, log):
+    for topic, first, key, attributes, data, _, told in rows_of(TOPIC, log, sizes_of(log)):
         count = messages_of(told)
         inside = [by_seq[seq] for seq in range(first, first + count)]
         size = sum(map(size_of, inside))
@@ -85,7 +85,7 @@ def test_ids_of_others_are_told(log: list[Message], data: st.DataObject) -> None
     kept_from = data.draw(st.integers(log[0].seq, log[-1].seq))
 
     found: list[Any] = []
-    for _, first, _, attributes, _, _, told in rows_of(TOPIC, log):
+    for _, first, _, attributes, _, _, told in rows_of(TOPIC, log, sizes_of(log)):
         others = others_among(json.dumps(ids), "/s", log[0].seq, kept_from, first, attributes, told)
         found += json.loads(others)
 

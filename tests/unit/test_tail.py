@@ -29,7 +29,7 @@ def test_tail_has_what_came_last(
     for step, count in steps:
         if step == "add":
             new = range(last + 1, last + 1 + count)
-            tail.add([message(seq) for seq in new])
+            tail.add([message(seq) for seq in new], new)
             left += new
             last += count
         elif step == "forget":
@@ -46,12 +46,13 @@ def test_tail_has_what_came_last(
             assert page is None
         else:
             assert page is not None
-            assert [each.seq for each in page] == [seq for seq in left if seq > after][:limit]
+            expected = [seq for seq in left if seq > after][:limit]
+            assert [each.seq for each in page.messages] == list(page.sizes) == expected
 
 
 def test_place_of_what_was_forgotten_is_given_up_in_time() -> None:
     tail = Tail()
     for start in range(0, 100_000, 10):
-        tail.add([message(seq) for seq in range(start, start + 10)])
+        tail.add([message(seq) for seq in range(start, start + 10)], [2] * 10)
         tail.forget(max(0, len(tail) - 1000))
-        assert len(tail._messages) < 1200
+        assert len(tail._messages) == len(tail._sizes) < 1200

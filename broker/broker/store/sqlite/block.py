@@ -30,16 +30,15 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[tuple[Any, ...]]).decode
 
 
-def rows_of(topic: int, messages: Sequence[Message]) -> Iterator[BlockRow]:
+def rows_of(topic: int, messages: Sequence[Message], sizes: Sequence[int]) -> Iterator[BlockRow]:
     """Make rows of what a group appends to a topic."""
     begin, room = 0, 0
-    for place, message in enumerate(messages):
-        size = len(message.attributes) + len(message.data or b"") + _PART_BYTES
-        room -= size
+    for place, size in enumerate(sizes):
+        room -= size + _PART_BYTES
         if room < 0 or place - begin == MOST_MESSAGES:
             if place > begin:
                 yield _row_of(topic, messages[begin:place])
-            begin, room = place, MOST_BYTES - size
+            begin, room = place, MOST_BYTES - size - _PART_BYTES
     if begin < len(messages):
         yield _row_of(topic, messages[begin:])
 

@@ -2,11 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import lt
 from typing import NamedTuple
 
 import msgspec
 
-from broker.model import NewMessage
+from broker.new_batch import NewBatch
 
 # A row for fewer is no cheaper than a row for each. One for more is dear for whoever looks for one
 # of them: a run is read as a whole.
@@ -58,43 +59,26 @@ class OpenRun:
         return run.seq + place, fingerprint, run.stored_at
 
 
-def runs_of(topic: int, messages: Sequence[NewMessage], first: int, now: float) -> Iterator[IdRun]:
-    """Make runs of messages that `rise`; `first` is the seq of the first."""
-    for start in range(0, len(messages), LONGEST):
-        yield _run_of(topic, messages[start : start + LONGEST], first + start, now)
+def runs_of(topic: int, batch: NewBatch, first: int, now: float) -> Iterator[IdRun]:
+    """Make runs of messages whose ids `rise`; `first` is the seq of the first."""
+    for start in range(0, len(batch), LONGEST):
+        ids = batch.ids[start : start + LONGEST]
+        yield IdRun(
+            topic,
+            batch.source,
+            ids[0],
+            ids[-1],
+            first + start,
+            now,
+            _encode(ids).decode(),
+            b"".join(batch.fingerprints[start : start + LONGEST]),
+        )
 
 
-def _run_of(topic: int, messages: Sequence[NewMessage], seq: int, now: float) -> IdRun:
-    ids = [message.id for message in messages]
-    return IdRun(
-        topic,
-        messages[0].source,
-        ids[0],
-        ids[-1],
-        seq,
-        now,
-        _encode(ids).decode(),
-        b"".join([message.fingerprint or b"" for message in messages]),
+def rise(ids: Sequence[str], above: str) -> bool:
+    """Say whether ids rise from message to message, all above one, and are of common length."""
+    return (
+        ids[0] > above
+        and all(map(lt, ids, ids[1:]))
+        and sum(map(len, ids)) <= MOST_CHARACTERS * len(ids)
     )
-
-
-def rise(messages: Sequence[NewMessage], above: str) -> bool:
-    """Say whether ids that publishers chose rise from message to message, all above one.
-
-    They are of one source, their fingerprints of one length, and none waits for its time.
-    """
-    source, length = messages[0].source, len(messages[0].fingerprint or b"")
-    room = MOST_CHARACTERS * len(messages)
-    for message in messages:
-        id_, fingerprint = message.id, message.fingerprint
-        if (
-            id_ <= above
-            or message.source != source
-            or fingerprint is None
-            or len(fingerprint) != length
-            or message.deliver_at is not None
-        ):
-            return False
-        above = id_
-        room -= len(id_)
-    return room >= 0

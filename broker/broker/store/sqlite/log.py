@@ -5,9 +5,11 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from broker.model import Appended, Message, NewMessage, size_of
+from broker.model import Appended, Message, NewMessage, size_of, sizes_of
+from broker.new_batch import NewBatch
 from broker.store.port import PAGE_BYTES, Waiter
 from broker.store.sqlite.block import messages_in, rows_of
 from broker.store.sqlite.group import GroupCommit
@@ -15,7 +17,7 @@ from broker.store.sqlite.id_run import runs_of
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
-from broker.store.sqlite.tail import Tail
+from broker.store.sqlite.tail import Page, Tail
 
 TAIL_BYTES = 16 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
@@ -96,20 +98,22 @@ class TopicLog:
 
 
 class Stretch:
-    """Messages that one group appends to a topic.
+    """Messages that one group appends to a topic, and their sizes.
 
     `pieces` are how many there are and what they take up in memory, part by part.
     """
 
-    __slots__ = ("messages", "pieces")
+    __slots__ = ("messages", "pieces", "sizes")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.sizes: list[int] = []
         self.pieces = [(0, PIECE_OVERHEAD_BYTES)]
 
-    def add(self, messages: Sequence[Message], size: int) -> None:
-        """Add what a request brought, and so many bytes of it."""
+    def add(self, messages: Sequence[Message], sizes: Sequence[int], size: int) -> None:
+        """Add what a request brought: of these sizes, and of so many bytes in all."""
         self.messages += messages
+        self.sizes += sizes
         count, held = self.pieces[-1]
         if held > PIECE_BYTES:
             count, held = 0, PIECE_OVERHEAD_BYTES
@@ -152,9 +156,11 @@ class Log:
     ) -> list[Appended]:
         """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
-        if self._ids.are_new_runs(topic.id, messages):
-            appended = self._place_runs(topic, messages, now)
+        batch = self._ids.as_new_runs(topic.id, messages)
+        if batch is not None:
+            appended = self._place_runs(topic, batch, now)
         else:
+            messages = list(messages)
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
             appended = self._place(topic, messages, first_seen, now)
         self._write_with_next()
@@ -171,20 +177,14 @@ class Log:
         writers = self._group.open.writers
         writers[self] = writers[self._ids] = None
 
-    def _place_runs(
-        self, topic: TopicLog, messages: Sequence[NewMessage], now: float
-    ) -> list[Appended]:
+    def _place_runs(self, topic: TopicLog, batch: NewBatch, now: float) -> list[Appended]:
         """Give each message its sequence: none is a repeat, and their ids are runs."""
         first = topic.last_seq + 1
-        self._ids.add_runs(runs_of(topic.id, messages, first, now))
-        self._store(
-            topic,
-            [
-                Message(seq, m.key, m.attributes, m.data, now)
-                for seq, m in enumerate(messages, first)
-            ],
-        )
-        return [Appended(m.id, seq, False) for seq, m in enumerate(messages, first)]
+        seqs = range(first, first + len(batch))
+        self._ids.add_runs(runs_of(topic.id, batch, first, now))
+        columns = batch.keys, batch.attributes, batch.contents
+        self._store(topic, list(map(Message, seqs, *columns, repeat(now))), batch.sizes())
+        return list(map(Appended, batch.ids, seqs, repeat(False)))
 
     def _place(
         self,
@@ -214,20 +214,18 @@ class Log:
                 keys.append((topic_id, message.source, message.id, seq, message.fingerprint, now))
             appended.append(Appended(message.id, seq, False))
         if stored:
-            self._store(topic, stored)
+            self._store(topic, stored, sizes_of(stored))
         if keys:
             self._ids.add(keys)
         return appended
 
-    def _store(self, topic: TopicLog, messages: Sequence[Message]) -> None:
+    def _store(self, topic: TopicLog, messages: Sequence[Message], sizes: Sequence[int]) -> None:
         """Add messages to the open group, and to the topic's counts."""
         stretch = self._open.get(topic)
         if stretch is None:
             stretch = self._open[topic] = Stretch()
-        size = 0
-        for message in messages:
-            size += len(message.attributes) + len(message.data or b"")
-        stretch.add(messages, size)
+        size = sum(sizes)
+        stretch.add(messages, sizes, size)
         topic.bytes += size
         topic.message_count += len(messages)
         topic.last_seq = messages[-1].seq
@@ -253,7 +251,7 @@ class Log:
             [
                 row
                 for topic, stretch in self._writing.items()
-                for row in rows_of(topic.id, stretch.messages)
+                for row in rows_of(topic.id, stretch.messages, stretch.sizes)
             ],
         )
         connection.executemany(
@@ -270,7 +268,7 @@ class Log:
         for topic, stretch in grown.items():
             topic.durable_seq = stretch.messages[-1].seq
             if topic.followers:
-                topic.tail.add(stretch.messages)
+                topic.tail.add(stretch.messages, stretch.sizes)
                 for count, size in stretch.pieces:
                     self._tails.append(Piece(topic, count, size))
                     self._tail_bytes += size
@@ -293,28 +291,31 @@ class Log:
         self._tail_bytes -= sum(each.size for each in self._tails if each.topic is topic)
         self._tails = deque(each for each in self._tails if each.topic is not topic)
 
-    def newest(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message] | None:
+    def newest(self, topic: TopicLog, after: int, limit: int) -> Page | None:
         """Return what `page` does if that is something and in memory, else None."""
         limit = min(limit, topic.durable_seq - after)
         return topic.tail.page(after, limit) if limit > 0 else None
 
-    def page(self, topic: TopicLog, after: int, limit: int) -> Sequence[Message]:
-        """Return up to `limit` durable messages after a seq, from memory where they are there.
+    def page(self, topic: TopicLog, after: int, limit: int) -> Page | None:
+        """Return up to `limit` durable messages after a seq, None where there are none.
 
-        What comes from the file ends with the message that brings it to PAGE_BYTES.
+        They come from memory where they are there. What comes from the file ends with the message
+        that brings it to PAGE_BYTES.
         """
         limit = min(limit, topic.durable_seq - after)
         if limit <= 0:
-            return ()
+            return None
         newest = topic.tail.page(after, limit)
         if newest is not None:
             return newest
-        page: list[Message] = []
+        messages: list[Message] = []
+        sizes: list[int] = []
         room = PAGE_BYTES
         with closing(self._reader.execute(SQL["read_blocks"], (topic.id, after, limit))) as rows:
             for message in messages_in(rows, after):
-                page.append(message)
-                room -= size_of(message)
-                if room <= 0 or len(page) == limit:
+                messages.append(message)
+                sizes.append(size_of(message))
+                room -= sizes[-1]
+                if room <= 0 or len(messages) == limit:
                     break
-        return page
+        return Page(messages, sizes) if messages else None

@@ -11,6 +11,7 @@ import msgspec
 
 from broker.fingerprint import is_of
 from broker.model import NewMessage
+from broker.new_batch import NewBatch, side_by_side
 from broker.store.port import IdTaken
 from broker.store.sqlite.id_run import SHORTEST, IdRun, OpenRun, rise
 from broker.store.sqlite.journal import Executes
@@ -89,14 +90,17 @@ class RecentIds:
         """Remember ids, asked for with `find` before, that are about to be written."""
         self._open.rows += rows
 
-    def are_new_runs(self, topic: int, messages: Sequence[NewMessage]) -> bool:
-        """Say whether none is a repeat, and the ids may be remembered as runs."""
+    def as_new_runs(self, topic: int, messages: Sequence[NewMessage]) -> NewBatch | None:
+        """Return messages of which none is a repeat, if their ids may be remembered as runs."""
         if len(messages) < SHORTEST:
-            return False
-        return rise(messages, self._highest_of((topic, messages[0].source)))
+            return None
+        batch = side_by_side(messages)
+        if batch is None or not rise(batch.ids, self._highest_of((topic, batch.source))):
+            return None
+        return batch
 
     def add_runs(self, runs: Iterable[IdRun]) -> None:
-        """Remember ids, asked for with `are_new_runs` before, that are about to be written."""
+        """Remember ids, asked for with `as_new_runs` before, that are about to be written."""
         for run in runs:
             self._open.add_run(run)
             source = run.topic, run.source

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 
-from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of
+from broker.model import ExceptionRow, FailedAttempt, Message, RowState, size_of, sizes_of
 from broker.store.port import PAGE_BYTES, Changes, Due, Lease, LeaseLost, Wants
 from broker.store.sqlite.batches import Batches
 from broker.store.sqlite.block_reader import BlockReader
@@ -20,6 +20,7 @@ from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL, Query
+from broker.store.sqlite.tail import Page
 
 WINDOW = 8192
 PASSED_S = 1.0  # until a move over what is not wanted is written, if nothing else is before
@@ -114,17 +115,17 @@ class SqliteShard:
         if self._wants is not None:
             return await self._fetch_wanted(limit, self._wants)
         while page := self._log.page(self._topic, self.fetched, min(limit, self.room())):
-            sizes = _sizes_of(page)
-            if sum(sizes) > PAGE_BYTES:
-                page, sizes = _beginning(page, sizes)
-            self.fetched = page[-1].seq
+            if sum(page.sizes) > PAGE_BYTES:
+                page = _beginning(page)
+            messages, sizes = page
+            self.fetched = messages[-1].seq
             if self._covered:
-                page, covered = self._part(page)
+                messages, covered = self._part(messages)
                 self._covered -= covered
-                sizes = _sizes_of(page)
-            if page:
-                self._hand_out(page, sizes)
-                return page
+                sizes = sizes_of(messages)
+            if messages:
+                self._hand_out(messages, sizes)
+                return messages
         return ()
 
     def _hand_out(self, page: Sequence[Message], sizes: Sequence[int]) -> None:
@@ -137,11 +138,11 @@ class SqliteShard:
             # Where hardly anything is wanted, more is read at once than can be handed out.
             most = max(limit, self._reach) if limit > 0 else 0
             page = self._log.page(self._topic, self.fetched, most)
-            if not page:
+            if page is None:
                 return ()
-            found, slow = self._judge(page, limit, wants)
-            self._reach = 1 if found else min(2 * len(page), MOST_PASSED_AT_ONCE)
-            self._hand_out(found, _sizes_of(found))
+            found, slow = self._judge(page.messages, limit, wants)
+            self._reach = 1 if found else min(2 * len(page.messages), MOST_PASSED_AT_ONCE)
+            self._hand_out(found, sizes_of(found))
             if slow or not found:
                 await asyncio.sleep(0)
                 self._require_owned()
@@ -329,8 +330,9 @@ class SqliteShard:
         """Return the seqs of what is wanted among messages that were not fetched yet."""
         wanted: list[int] = []
         while page := self._log.page(self._topic, first - 1, max(end - first, 0)):
-            wanted += [message.seq for message in page if wants(message.attributes)]
-            first = page[-1].seq + 1
+            messages = page.messages
+            wanted += [message.seq for message in messages if wants(message.attributes)]
+            first = messages[-1].seq + 1
         return wanted
 
     def commit(self, changes: Changes, *, soon: bool = False) -> Awaitable[None]:
@@ -476,19 +478,14 @@ class _Lazily:
 _LAZILY = _Lazily()
 
 
-def _sizes_of(page: Sequence[Message]) -> list[int]:
-    # As size_of has it, without a call for each.
-    return [len(message.attributes) + len(message.data or b"") for message in page]
-
-
-def _beginning(page: Sequence[Message], sizes: list[int]) -> tuple[Sequence[Message], list[int]]:
+def _beginning(page: Page) -> Page:
     """Cut off what comes when there are PAGE_BYTES."""
     room = PAGE_BYTES
     count = 0
     while room > 0:
-        room -= sizes[count]
+        room -= page.sizes[count]
         count += 1
-    return page[:count], sizes[:count]
+    return Page(page.messages[:count], page.sizes[:count])
 
 
 def _page_of(found: Iterable[Due], limit: int) -> list[Due]:

@@ -1,6 +1,7 @@
 """The newest part of a topic's log, in memory."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from broker.model import Message
 
@@ -9,36 +10,49 @@ from broker.model import Message
 _GONE_SHARE = 32
 
 
-class Tail:
-    """Messages that follow one another in the log."""
+class Page(NamedTuple):
+    """Messages of the log, in order, and the size of each in bytes."""
 
-    __slots__ = ("_gone", "_messages")
+    messages: Sequence[Message]
+    sizes: Sequence[int]
+
+
+class Tail:
+    """Messages that follow one another in the log, and their sizes."""
+
+    __slots__ = ("_gone", "_messages", "_sizes")
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
+        self._sizes: list[int] = []
         self._gone = 0  # of the first of these
 
     def __len__(self) -> int:
         return len(self._messages) - self._gone
 
-    def add(self, messages: Sequence[Message]) -> None:
+    def add(self, messages: Sequence[Message], sizes: Sequence[int]) -> None:
         """Add what follows the last."""
         self._messages += messages
+        self._sizes += sizes
 
     def forget(self, count: int) -> None:
         """Forget the first messages."""
         self._gone += count
         if self._gone * _GONE_SHARE >= len(self._messages):
             del self._messages[: self._gone]
+            del self._sizes[: self._gone]
             self._gone = 0
 
     def clear(self) -> None:
         """Forget all of them."""
         self.forget(len(self))
 
-    def page(self, after: int, limit: int) -> Sequence[Message] | None:
+    def page(self, after: int, limit: int) -> Page | None:
         """Return up to `limit` messages after a seq, None where the first of those is not here."""
         if not self:
             return None
         start = self._gone + after + 1 - self._messages[self._gone].seq
-        return self._messages[start : start + limit] if start >= self._gone else None
+        if start < self._gone:
+            return None
+        end = start + limit
+        return Page(self._messages[start:end], self._sizes[start:end])
