@@ -19,7 +19,8 @@ from broker.store.sqlite.queries import SQL
 from broker.store.sqlite.recent_ids import NOT_YET, KeyRow, RecentIds
 from broker.store.sqlite.tail import Page, Tail
 
-TAIL_BYTES = 16 * 1024 * 1024
+# More than the processor's caches hold would have to be fetched from memory again to be freed.
+TAIL_BYTES = 4 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
 PIECE_BYTES = 256 * 1024
 PIECE_OVERHEAD_BYTES = 200
