@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -22,7 +23,6 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from broker.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedContent
-from broker.fingerprint import fingerprint
 from broker.model import Message, NewMessage
 from broker.new_batch import NewBatch
 
@@ -73,6 +73,7 @@ _JSON_TYPE = re.compile(r"\A\s*[^\s/;]+/(?:json|[^\s/;]+\+json)\s*(?:;|\Z)", re.
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
+_pack = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -156,7 +157,7 @@ def read_structured(body: bytes, idempotency_key: str | None) -> NewMessage:
     """Read one event in structured mode."""
     _require_utf8(body)
     try:
-        return _messages_of([_decode_event(body)])[0]
+        return _message_of(_decode_event(body))
     except msgspec.ValidationError:
         pass
     except (msgspec.DecodeError, RecursionError) as error:
@@ -206,6 +207,23 @@ def mode_of(content_type: str) -> Literal["batch", "structured", "binary"]:
     return "binary"
 
 
+def _message_of(event: Event) -> NewMessage:
+    if not _is_uri_reference(event.source):
+        raise msgspec.ValidationError("a source that only the careful reader judges")
+    content = _content_of(event)
+    event.data = UNSET
+    _checked_time(event.expirytime)
+    return NewMessage(
+        event.id,
+        event.source,
+        event.partitionkey,
+        _plain(_encode(event)),
+        content,
+        _fingerprint_of(event, content),
+        _checked_time(event.deliverat),
+    )
+
+
 def _messages_of(events: Sequence[Event]) -> Sequence[NewMessage]:
     sources = {event.source for event in events}
     if not all(map(_is_uri_reference, sources)):
@@ -213,26 +231,14 @@ def _messages_of(events: Sequence[Event]) -> Sequence[NewMessage]:
     contents = _contents_of(events)
     for event in events:
         event.data = UNSET
-    rendered = _encode_lines(events)
-    if not rendered.isascii() or b"\\" in rendered or b"\x7f" in rendered:
-        raise msgspec.ValidationError("text that only the careful reader judges")
+    rendered = _plain(_encode_lines(events))
     if EXPIRYTIME in rendered:
         for event in events:
             _checked_time(event.expirytime)
     ids = [event.id for event in events]
     keys = [event.partitionkey for event in events]
     attributes = rendered.splitlines()
-    fingerprints = [
-        fingerprint(
-            event.type,
-            event.subject,
-            event.partitionkey,
-            event.deliverat,
-            event.datacontenttype,
-            content,
-        )
-        for event, content in zip(events, contents, strict=True)
-    ]
+    fingerprints = list(map(_fingerprint_of, events, contents))
     if len(sources) == 1 and _DELIVERAT not in rendered:
         return NewBatch(events[0].source, ids, keys, attributes, contents, fingerprints)
     return list(
@@ -246,6 +252,23 @@ def _messages_of(events: Sequence[Event]) -> Sequence[NewMessage]:
             fingerprints,
             [_checked_time(event.deliverat) for event in events],
         )
+    )
+
+
+def _plain(rendered: bytes) -> bytes:
+    if not rendered.isascii() or b"\\" in rendered or b"\x7f" in rendered:
+        raise msgspec.ValidationError("text that only the careful reader judges")
+    return rendered
+
+
+def _fingerprint_of(event: Event, content: bytes | None) -> bytes:
+    return _fingerprint(
+        event.type,
+        event.subject,
+        event.partitionkey,
+        event.deliverat,
+        event.datacontenttype,
+        content,
     )
 
 
@@ -318,8 +341,8 @@ def _careful_message(
 def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMessage:
     when, key = _text("deliverat", attributes), _text("partitionkey", attributes)
     deliver_at = None if when is None else parse_time(when)
-    made = (
-        fingerprint(
+    fingerprint = (
+        _fingerprint(
             str(attributes["type"]),
             _text("subject", attributes),
             key,
@@ -336,7 +359,7 @@ def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMes
         key,
         _encode(attributes),
         data,
-        made,
+        fingerprint,
         deliver_at,
     )
 
@@ -344,6 +367,18 @@ def _message(attributes: Attributes, data: bytes | None, chosen: bool) -> NewMes
 def _text(name: str, attributes: Attributes) -> str | None:
     value = attributes.get(name)
     return None if value is None else str(value)
+
+
+def _fingerprint(
+    type_: str,
+    subject: str | None,
+    key: str | None,
+    deliver_at: str | None,
+    content_type: str | None,
+    data: bytes | None,
+) -> bytes:
+    """Digest what makes two events with one identity different."""
+    return sha256(_pack((type_, subject, key, deliver_at, content_type, data))).digest()
 
 
 def _attributes_in_headers(headers: HeaderList) -> tuple[Attributes, list[Fault]]:

@@ -375,6 +375,27 @@ def test_fingerprint_tells_no_data_from_empty_data() -> None:
     assert without.fingerprint != with_some.fingerprint
 
 
+def test_fingerprint_is_the_one_that_stands_in_files() -> None:
+    attributes = {
+        "type": "t",
+        "subject": "s",
+        "partitionkey": "k",
+        "deliverat": "2026-01-31T12:00:00Z",
+    }
+    event = {**MINIMAL, **attributes, "datacontenttype": "text/plain", "data": "d"}
+    body = json.dumps(event).encode()
+    headers = [(f"ce-{name}", value) for name, value in attributes.items()]
+    messages = [
+        read_structured(body, None),
+        read_batch(b"[%s]" % body)[0],
+        read_batch(b"[%s]" % json.dumps({**event, "own": 1}).encode())[0],
+        binary(("ce-id", "1"), ("content-type", "text/plain"), *headers, body=b"d"),
+    ]
+    assert {message.fingerprint for message in messages} == {
+        bytes.fromhex("3e5b1b9275596c1f8e99aecdbfedc78c7e6e587c40c7f5e14661d6b6c6212b72")
+    }
+
+
 def test_id_that_the_broker_made_has_no_fingerprint() -> None:
     assert binary().fingerprint is None
     assert binary(("ce-id", "1")).fingerprint is not None

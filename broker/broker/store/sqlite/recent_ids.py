@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from broker.fingerprint import is_of
 from broker.model import NewMessage
 from broker.new_batch import NewBatch, side_by_side
 from broker.store.port import IdTaken
@@ -126,7 +125,7 @@ class RecentIds:
         """Return, by position, the seq that a repeat already has, NOT_YET if that one waits.
 
         What was stored at or before `since` counts no more. For the repeat of a message in this
-        same sequence it is ~ the position of the first. Raises IdTaken where it names another.
+        same sequence it is ~ the position of the first. Raises IdTaken where fingerprints differ.
         """
         highest: dict[str, str] = {}
         suspects: dict[int, Identity] = {}
@@ -166,7 +165,7 @@ class RecentIds:
                 if before is None or (before[0] != NOT_YET and before[2] <= since):
                     continue
                 first = before[:2]
-            if first[1] and not is_of(first[1], messages[position]):  # empty: of an older rule
+            if first[1] and first[1] != messages[position].fingerprint:  # empty: of an older rule
                 raise IdTaken(*identity[1:])
             found[position] = first[0]
         return found
