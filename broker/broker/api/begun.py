@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from broker.api.answers import refusal
-from broker.api.publish import Answer, Headers, place
+from broker.api.publish import Answer, Headers, created, read
 from broker.api.served import Served
 from broker.api.under_way import UnderWay
 from broker.auth import Caller
@@ -65,11 +65,13 @@ class Begun:
     def place(self, caller: Caller, topic: str, headers: Headers, body: bytes) -> None:
         """Place what it brings; raises what is refused, and is over once it is durable."""
         broker = self._served.broker
-        self._placed, self._answer = place(broker, caller, topic, headers, body, self)
+        batch, messages = read(broker, caller, topic, headers, body)
+        self._placed, appended = broker.place(topic, messages, self, batch=batch)
+        self._answer = created(topic, messages, appended, batch=batch)
 
     def refuse(self, fault: Exception) -> None:
         """Be over soon, with what is answered for a fault."""
-        self._told = True
+        self._told = True  # the store tells it no more, which may have what it is refused for
         self._answer = self._answer_for(fault)
         asyncio.get_running_loop().call_soon(self._over, self)
 

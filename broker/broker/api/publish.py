@@ -12,8 +12,7 @@ from broker.auth import Caller
 from broker.errors import Fault, InvalidRequest, MalformedRequest, MessageTooLarge, RequestTooSlow
 from broker.model import Appended, NewMessage
 from broker.names import path_segment
-from broker.service import Broker, Placed
-from broker.store.port import Waiter
+from broker.service import Broker
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,29 +41,24 @@ async def publish(
 ) -> Answer:
     """Append one message or a batch; answer once it is durable."""
     headers = scope["headers"]
-    content_type, idempotency_key = _told_in(headers)
+    content_type, _ = _told_in(headers)
     body = await read_body(receive, length_in(scope), broker.body_limit(content_type))
-    batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
-    caller.spend(len(messages))
+    batch, messages = read(broker, caller, topic, headers, body)
     appended = await broker.publish(topic, messages, batch=batch)
-    return _created(topic, messages, appended, batch=batch)
+    return created(topic, messages, appended, batch=batch)
 
 
-def place(
-    broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes, waiter: Waiter
-) -> tuple[Placed, Answer]:
-    """Begin what `publish` does, with a body that has come and a topic that exists.
-
-    The answer holds once all of it is durable.
-    """
+def read(
+    broker: Broker, caller: Caller, topic: str, headers: Headers, body: bytes
+) -> tuple[bool, Sequence[NewMessage]]:
+    """Read a request that has come: whether it is a batch, and its messages. Spends the rate."""
     content_type, idempotency_key = _told_in(headers)
     limit = broker.body_limit(content_type)
     if len(body) > limit:
         raise _too_large(len(body), limit)
     batch, messages = broker.read(topic, content_type, headers, body, idempotency_key)
     caller.spend(len(messages))
-    placed, appended = broker.place(topic, messages, waiter, batch=batch)
-    return placed, _created(topic, messages, appended, batch=batch)
+    return batch, messages
 
 
 def _told_in(headers: Headers) -> tuple[str, str | None]:
@@ -78,9 +72,10 @@ def _told_in(headers: Headers) -> tuple[str, str | None]:
     return content_type, idempotency_key
 
 
-def _created(
+def created(
     topic: str, messages: Sequence[NewMessage], appended: Sequence[Appended], *, batch: bool
 ) -> Answer:
+    """Answer where messages stand; it holds once they are durable."""
     if batch:
         return 201, [_JSON], _encode(Batch(appended))
     location = _location(topic, messages[0], appended[0]).encode()

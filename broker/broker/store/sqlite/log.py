@@ -21,7 +21,7 @@ from broker.store.sqlite.tail import Page, Tail
 
 # More than the processor's caches hold would have to be fetched from memory again to be freed.
 TAIL_BYTES = 4 * 1024 * 1024
-MESSAGE_OVERHEAD_BYTES = 200
+MESSAGE_OVERHEAD_BYTES = 250
 PIECE_BYTES = 256 * 1024
 PIECE_OVERHEAD_BYTES = 200
 
@@ -161,7 +161,8 @@ class Log:
         if batch is not None:
             appended = self._place_runs(topic, batch, now)
         else:
-            messages = list(messages)
+            if isinstance(messages, NewBatch):
+                messages = list(messages)  # each is asked for again and again
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
             appended = self._place(topic, messages, first_seen, now)
         self._write_with_next()

@@ -52,7 +52,7 @@ class Tail:
         if not self:
             return None
         start = self._gone + after + 1 - self._messages[self._gone].seq
-        if start < self._gone:
+        if not self._gone <= start < len(self._messages):
             return None
         end = start + limit
         return Page(self._messages[start:end], self._sizes[start:end])
