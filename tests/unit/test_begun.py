@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from broker.api.asgi import Front
+from broker.api.publish import Answer, created
 from broker.api.under_way import UnderWay
 from broker.auth import ApiKey, Keys, digest_of
 from broker.cli import protocol
@@ -264,6 +265,25 @@ async def test_what_a_failed_commit_leaves_open_is_told(
         refused, published, _ = served.counts()
         assert refused["outcome_unknown"] == 1
         assert not published.total()
+
+
+async def test_publish_whose_answer_cannot_be_rendered_is_counted_and_answered_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with serving(tmp_path) as served:
+        render, failures = created, [ArithmeticError()]
+
+        def failing(*arguments: Any, batch: bool) -> Answer:
+            for failure in failures:
+                failures.clear()
+                raise failure
+            return render(*arguments, batch=batch)
+
+        monkeypatch.setattr("broker.api.begun.created", failing)
+        answers = await answers_to(served, request(b"1"))
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"500", b"201"]
+        _, published, _ = served.counts()
+        assert published["order"] == 2
 
 
 async def test_publish_is_answered_once_also_where_the_store_is_lost_after_it(

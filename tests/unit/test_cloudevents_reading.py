@@ -22,6 +22,7 @@ from broker.cloudevents import (
 )
 from broker.errors import BrokerError, InvalidRequest, MalformedRequest, UnsupportedContent
 from broker.model import NewMessage
+from broker.new_batch import NewBatch
 from unit.events import (
     Json,
     attributes,
@@ -113,6 +114,22 @@ def test_any_batch_is_read_or_refused_alike_by_both_readers(batch: list[Json]) -
 def test_batch_is_its_events_in_order(batch: list[Json]) -> None:
     alone = [structured_outcome(json.dumps(event).encode()) for event in batch]
     assert batch_outcome(json.dumps(batch).encode()) == alone
+
+
+@pytest.mark.parametrize(
+    ("changed", "together"),
+    [
+        ({}, True),
+        ({"expirytime": "2026-01-31T12:00:00Z"}, True),
+        ({"source": "/other"}, False),
+        ({"deliverat": "2026-01-31T12:00:00Z"}, False),
+        ({"own": 1}, False),
+    ],
+    ids=["alike", "expires", "source", "waits", "careful"],
+)
+def test_events_that_are_alike_are_read_side_by_side(changed: Json, together: bool) -> None:
+    body = json.dumps([MINIMAL, {**MINIMAL, "id": "2", **changed}]).encode()
+    assert isinstance(read_batch(body), NewBatch) == together
 
 
 # -- malformed -----------------------------------------------------------------------------------
