@@ -132,8 +132,8 @@ def _stand(folder: Path, scale: Scale, port: int, say: Say) -> list[Standing]:
             say(f"rates at {backlog:,}")
             return Standing(
                 backlog,
-                *in_turn([each.publish for each in measured], scale.steps),
-                *in_turn([each.end_to_end for each in measured], scale.steps),
+                *in_turn([each.publish for each in measured], scale.turns),
+                *in_turn([each.end_to_end for each in measured], scale.turns),
                 server.memory(),
             )
 

@@ -91,7 +91,7 @@ def _beside(
                 _healthy(other, without, nginx_of_other, scale),
                 _healthy(folder, server, nginx, scale),
             ],
-            scale.steps,
+            scale.turns,
         )
     return Beside(title, waiting, alone, beside)
 

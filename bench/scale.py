@@ -16,6 +16,8 @@ class Scale:
     step_s: int
     steps: int
     """How often a study repeats a measurement to take the median."""
+    turns: int
+    """The same where two are measured in turn, to be compared."""
     backlog: int
     pause_s: int
     orders_s: int
@@ -34,6 +36,7 @@ QUICK = Scale(
     case_s=2,
     step_s=1,
     steps=1,
+    turns=1,
     backlog=50_000,
     pause_s=5,
     orders_s=5,
@@ -48,6 +51,7 @@ USUAL = Scale(
     case_s=8,
     step_s=2,
     steps=3,
+    turns=8,
     backlog=2_000_000,
     pause_s=60,
     orders_s=20,
