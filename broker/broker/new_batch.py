@@ -9,6 +9,8 @@ from typing import overload
 from broker.model import NewMessage
 
 
+# Asked for by its type: isinstance takes half a microsecond where a class is abstract, as one that
+# is a Sequence is, and every publish is asked.
 @dataclass(slots=True, eq=False)
 class NewBatch(Sequence[NewMessage]):
     """New messages of one source, with ids of the publisher's own, that wait for no time.
@@ -64,7 +66,7 @@ class NewBatch(Sequence[NewMessage]):
 
 def side_by_side(messages: Sequence[NewMessage]) -> NewBatch | None:
     """Put messages side by side; None where they are not alike enough for that."""
-    if isinstance(messages, NewBatch):
+    if type(messages) is NewBatch:
         return messages
     fingerprints = [message.fingerprint for message in messages if message.fingerprint is not None]
     source = messages[0].source
@@ -86,19 +88,18 @@ def side_by_side(messages: Sequence[NewMessage]) -> NewBatch | None:
 
 def longest_in(messages: Sequence[NewMessage]) -> tuple[int, int]:
     """Return how long the longest attributes are, and the longest data."""
-    if isinstance(messages, NewBatch):
+    if type(messages) is NewBatch:
         return max(map(len, messages.attributes)), max(messages.lengths)
-    attributes = data = 0
-    for message in messages:
-        attributes = max(attributes, len(message.attributes))
-        if message.data is not None:
-            data = max(data, len(message.data))
-    return attributes, data
+    if len(messages) == 1:
+        (message,) = messages
+        return len(message.attributes), len(message.data or b"")
+    attributes = [len(message.attributes) for message in messages]
+    return max(attributes), max(len(message.data or b"") for message in messages)
 
 
 def data_in(messages: Sequence[NewMessage]) -> int:
     """Return how many bytes of data messages have."""
-    if isinstance(messages, NewBatch):
+    if type(messages) is NewBatch:
         return sum(messages.lengths)
     size = 0
     for message in messages:

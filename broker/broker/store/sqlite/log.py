@@ -161,7 +161,7 @@ class Log:
         if batch is not None:
             appended = self._place_runs(topic, batch, now)
         else:
-            if isinstance(messages, NewBatch):
+            if type(messages) is NewBatch:
                 messages = list(messages)  # each is asked for again and again
             first_seen = self._ids.find(topic.id, messages, now - topic.window_s)
             appended = self._place(topic, messages, first_seen, now)
