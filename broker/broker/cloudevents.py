@@ -285,8 +285,10 @@ def _content_of(event: Event) -> bytes | None:
 
 
 def _checked_time(text: str | None) -> float | None:
-    at = None if text is None else parse_time(text)
-    if at is None and text is not None:
+    if text is None:
+        return None
+    at = parse_time(text)
+    if at is None:
         raise msgspec.ValidationError("a time that only the careful reader judges")
     return at
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.model import Message
-from broker.store.sqlite.tail import Tail
+from broker.store.sqlite.tail import Page, Tail
 
 steps = st.lists(
     st.tuples(st.just("add"), st.integers(1, 20))
@@ -56,3 +56,11 @@ def test_place_of_what_was_forgotten_is_given_up_in_time() -> None:
         tail.add([message(seq) for seq in range(start, start + 10)], [2] * 10)
         tail.forget(max(0, len(tail) - 1000))
         assert len(tail._messages) == len(tail._sizes) < 1200
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 60))
+def test_beginning_ends_with_the_message_that_fills_the_room(sizes: list[int], room: int) -> None:
+    page = Page([message(seq) for seq in range(len(sizes))], sizes)
+
+    count = next((n for n in range(1, len(sizes)) if sum(sizes[:n]) >= room), len(sizes))
+    assert page.beginning(room) == Page(page.messages[:count], sizes[:count])

@@ -14,7 +14,6 @@ from broker.model import Message, size_of
 from broker.store.sqlite.block import messages_in
 from broker.store.sqlite.log import Log, TopicLog, Watcher
 from broker.store.sqlite.queries import SQL
-from broker.store.sqlite.tail import Page
 
 SCAN_ROWS = 10_000
 WATCH_PAGE = 256
@@ -108,22 +107,13 @@ class Reading:
         """Return what is wanted of the next page, and how far that goes."""
         page = self._log.newest(topic, seq, WATCH_PAGE)
         if page is not None:
-            messages = _beginning(page, WATCH_BYTES)
+            messages = page.beginning(WATCH_BYTES).messages
             return [each for each in messages if _is_wanted(each, key, type_)], messages[-1].seq
         end = topic.durable_seq
         found, following = await self.read(topic, seq, WATCH_PAGE, key, type_, WATCH_BYTES)
         if following is None:
             following = max([end, *(each.seq for each in found)])
         return found, following
-
-
-def _beginning(page: Page, room: int) -> Sequence[Message]:
-    """Cut off what comes behind the message that fills the room, in bytes."""
-    for count, size in enumerate(page.sizes, 1):
-        room -= size
-        if room <= 0:
-            return page.messages[:count]
-    return page.messages
 
 
 def _is_wanted(

@@ -20,7 +20,6 @@ from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import Log, TopicLog
 from broker.store.sqlite.queries import SQL, Query
-from broker.store.sqlite.tail import Page
 
 WINDOW = 8192
 PASSED_S = 1.0  # until a move over what is not wanted is written, if nothing else is before
@@ -115,9 +114,7 @@ class SqliteShard:
         if self._wants is not None:
             return await self._fetch_wanted(limit, self._wants)
         while page := self._log.page(self._topic, self.fetched, min(limit, self.room())):
-            if sum(page.sizes) > PAGE_BYTES:
-                page = _beginning(page)
-            messages, sizes = page
+            messages, sizes = page.beginning(PAGE_BYTES)
             self.fetched = messages[-1].seq
             if self._covered:
                 messages, covered = self._part(messages)
@@ -476,16 +473,6 @@ class _Lazily:
 
 
 _LAZILY = _Lazily()
-
-
-def _beginning(page: Page) -> Page:
-    """Cut off what comes when there are PAGE_BYTES."""
-    room = PAGE_BYTES
-    count = 0
-    while room > 0:
-        room -= page.sizes[count]
-        count += 1
-    return Page(page.messages[:count], page.sizes[:count])
 
 
 def _page_of(found: Iterable[Due], limit: int) -> list[Due]:

@@ -16,6 +16,16 @@ class Page(NamedTuple):
     messages: Sequence[Message]
     sizes: Sequence[int]
 
+    def beginning(self, room: int) -> "Page":
+        """Cut off what comes behind the message that fills the room, in bytes."""
+        if sum(self.sizes) <= room:
+            return self
+        count = 0
+        while room > 0:
+            room -= self.sizes[count]
+            count += 1
+        return Page(self.messages[:count], self.sizes[:count])
+
 
 class Tail:
     """Messages that follow one another in the log, and their sizes."""
