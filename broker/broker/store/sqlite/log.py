@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import repeat
 from typing import NamedTuple, Protocol
@@ -99,28 +99,24 @@ class TopicLog:
 
 
 class Stretch:
-    """Messages that one group appends to a topic, and their sizes.
+    """Messages that one group appends to a topic, and their sizes."""
 
-    `pieces` are how many there are and what they take up in memory, part by part.
-    """
-
-    __slots__ = ("messages", "pieces", "sizes")
+    __slots__ = ("messages", "sizes")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.sizes: list[int] = []
-        self.pieces = [(0, PIECE_OVERHEAD_BYTES)]
 
-    def add(self, messages: Sequence[Message], sizes: Sequence[int], size: int) -> None:
-        """Add what a request brought: of these sizes, and of so many bytes in all."""
-        self.messages += messages
-        self.sizes += sizes
-        count, held = self.pieces[-1]
-        if held > PIECE_BYTES:
-            count, held = 0, PIECE_OVERHEAD_BYTES
-            self.pieces.append((count, held))
-        held += size + len(messages) * MESSAGE_OVERHEAD_BYTES
-        self.pieces[-1] = (count + len(messages), held)
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield how many messages there are and what they take up in memory, part by part."""
+        count, held = 0, PIECE_OVERHEAD_BYTES
+        for size in self.sizes:
+            if held > PIECE_BYTES:
+                yield count, held
+                count, held = 0, PIECE_OVERHEAD_BYTES
+            count += 1
+            held += size + MESSAGE_OVERHEAD_BYTES
+        yield count, held
 
 
 class Piece(NamedTuple):
@@ -157,8 +153,9 @@ class Log:
     ) -> list[Appended]:
         """Queue messages for the next group; the waiter is told once they are on disk."""
         now = self._now()
-        batch = self._ids.as_new_runs(topic.id, messages)
-        if batch is not None:
+        if len(messages) == 1 and _can_be_no_repeat(message := messages[0]):
+            appended = [self._place_one(topic, message, now)]
+        elif (batch := self._ids.as_new_runs(topic.id, messages)) is not None:
             appended = self._place_runs(topic, batch, now)
         else:
             if type(messages) is NewBatch:
@@ -178,6 +175,17 @@ class Log:
     def _write_with_next(self) -> None:
         writers = self._group.open.writers
         writers[self] = writers[self._ids] = None
+
+    def _place_one(self, topic: TopicLog, message: NewMessage, now: float) -> Appended:
+        """Give a message its sequence that can be no repeat, as most requests bring one."""
+        seq = topic.last_seq + 1
+        stretch, size = self._stretch_of(topic), size_of(message)
+        stretch.messages.append(Message(seq, message.key, message.attributes, message.data, now))
+        stretch.sizes.append(size)
+        topic.bytes += size
+        topic.message_count += 1
+        topic.last_seq = seq
+        return Appended(message.id, seq, False)
 
     def _place_runs(self, topic: TopicLog, batch: NewBatch, now: float) -> list[Appended]:
         """Give each message its sequence: none is a repeat, and their ids are runs."""
@@ -223,14 +231,18 @@ class Log:
 
     def _store(self, topic: TopicLog, messages: Sequence[Message], sizes: Sequence[int]) -> None:
         """Add messages to the open group, and to the topic's counts."""
+        stretch = self._stretch_of(topic)
+        stretch.messages += messages
+        stretch.sizes += sizes
+        topic.bytes += sum(sizes)
+        topic.message_count += len(messages)
+        topic.last_seq = messages[-1].seq
+
+    def _stretch_of(self, topic: TopicLog) -> Stretch:
         stretch = self._open.get(topic)
         if stretch is None:
             stretch = self._open[topic] = Stretch()
-        size = sum(sizes)
-        stretch.add(messages, sizes, size)
-        topic.bytes += size
-        topic.message_count += len(messages)
-        topic.last_seq = messages[-1].seq
+        return stretch
 
     def _delay(self, topic: TopicLog, message: NewMessage, now: float) -> None:
         """Have a message wait, its identity known from now on; the age of that begins when due."""
@@ -271,7 +283,7 @@ class Log:
             topic.durable_seq = stretch.messages[-1].seq
             if topic.followers:
                 topic.tail.add(stretch.messages, stretch.sizes)
-                for count, size in stretch.pieces:
+                for count, size in stretch.pieces():
                     self._tails.append(Piece(topic, count, size))
                     self._tail_bytes += size
             elif topic.tail:
@@ -321,3 +333,8 @@ class Log:
                 if room <= 0 or len(messages) == limit:
                     break
         return Page(messages, sizes) if messages else None
+
+
+def _can_be_no_repeat(message: NewMessage) -> bool:
+    """Say whether the broker made the id, and the message has not to wait for its time."""
+    return message.fingerprint is None and message.deliver_at is None
