@@ -15,7 +15,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -37,6 +36,8 @@ STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
+_MAX_PLAIN_EVENTS = 1000
+_MAX_PLAIN_TYPE = 100
 
 URI_CHARACTERS = r"\s<>\"{}|\\^`"  # are not in one
 URIS = frozenset(("source", "dataschema"))
@@ -112,7 +113,16 @@ def read_binary(
     new_id: Callable[[], str],
     now: float,
 ) -> NewMessage:
-    """Read an event in binary mode; what the headers leave out is filled in."""
+    """Read an event in binary mode; what the headers leave out is filled in.
+
+    `new_id` makes printable ASCII without quotes and backslashes.
+    """
+    content_type = _content_type_alone(headers)
+    if content_type is not None and idempotency_key is None:
+        source, before_id, before_time = _plain_event(topic, content_type)
+        id_ = new_id()
+        rendered = f'{before_id}{id_}{before_time}{rfc3339(now)}"}}'.encode()
+        return NewMessage(id_, source, None, rendered, body or None, None)
     attributes, faults = _attributes_in_headers(headers)
     if idempotency_key is not None:
         attributes.setdefault("id", idempotency_key)
@@ -381,6 +391,30 @@ def _fingerprint(
 ) -> bytes:
     """Digest what makes two events with one identity different."""
     return sha256(_pack((type_, subject, key, deliver_at, content_type, data))).digest()
+
+
+def _content_type_alone(headers: HeaderList) -> bytes | None:
+    """Return the Content-Type of an event of which the headers say nothing else, as most do."""
+    content_type = b""
+    for name, value in headers:
+        if name[:3] == b"ce-":
+            return None
+        if name == b"content-type":
+            content_type = value
+    return content_type if len(content_type) <= _MAX_PLAIN_TYPE else None
+
+
+@lru_cache(_MAX_PLAIN_EVENTS)
+def _plain_event(topic: str, content_type: bytes) -> tuple[str, str, str]:
+    """Render what such events have in common: their source, and the JSON before id and time."""
+    attributes, faults = _attributes_in_headers([(b"content-type", content_type)])
+    faults += _faults_of(attributes)
+    if faults:
+        raise InvalidRequest(faults)
+    message = _filled(topic, attributes, None, lambda: "", 0.0)
+    common = message.attributes.decode().removesuffix(f'{rfc3339(0.0)}"}}')
+    before_id, before_time = common.split('"id":""')
+    return message.source, f'{before_id}"id":"', f'"{before_time}'
 
 
 def _attributes_in_headers(headers: HeaderList) -> tuple[Attributes, list[Fault]]:
@@ -662,10 +696,7 @@ def _is_json_text(data: bytes) -> bool:
 
 def rfc3339(at: float) -> str:
     """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
-    second = floor(at)
-    microsecond = round((at - second) * 1e6)
-    if microsecond == 1_000_000:
-        second, microsecond = second + 1, 0
+    second, microsecond = divmod(round(at * 1e6), 1_000_000)
     return f"{_to_the_second(second)}.{microsecond:06}Z"
 
 

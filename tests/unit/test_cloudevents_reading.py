@@ -168,6 +168,28 @@ def test_headers_are_read_or_refused(
     outcome(lambda: read_binary("orders", headers, body, key, lambda: "made", NOW))
 
 
+@given(
+    st.sampled_from(["orders", "a.b-c_9"]),
+    st.none()
+    | st.sampled_from(["application/json", ' text/plain;a="id":"" ', '"\\""', "é", "\x00"])
+    | st.text(st.characters(max_codepoint=255), max_size=120),
+    st.binary(max_size=9),
+    st.floats(0, 4e9),
+)
+def test_event_that_is_data_alone_is_read_as_any_other(
+    topic: str, content_type: str | None, body: bytes, now: float
+) -> None:
+    headers = [(b"host", b"a"), (b"accept", b"*/*")]
+    if content_type is not None:
+        headers.insert(1, (b"content-type", content_type.encode("latin-1")))
+
+    def read(*more: tuple[bytes, bytes]) -> object:
+        lines = [*headers, *more]
+        return outcome(lambda: told(read_binary(topic, lines, body, None, lambda: "made", now)))
+
+    assert read() == read((b"ce-type", topic.encode()))
+
+
 @pytest.mark.parametrize(
     "body",
     [
