@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.store.sqlite.connection import migrate, newest_schema, open_writer, schema_of
+from broker.store.sqlite.connection import open_writer
 from broker.store.sqlite.queries import SQL
 
-# How the log is found, in the table of before as well, which files keep that have messages in it.
-BY_SEQ = {7: "INDEX message_seq", 6: "PRIMARY KEY"}
 BY_KEY = "INDEX exception_key (subscription=? AND key=?"
 BY_STATE = BY_KEY + " AND state=?"
 
@@ -71,28 +69,6 @@ def test_chosen_leases_are_found_by_their_seqs(writer: sqlite3.Connection) -> No
     assert of_row == "SEARCH e USING PRIMARY KEY (subscription=? AND seq=?)"
 
 
-def with_messages_of(path: Path, schema: int) -> sqlite3.Connection:
-    """Open a store that has had messages since a schema."""
-    with closing(sqlite3.connect(path)) as connection:
-        migrate(connection, schema)
-        rows = [(1, seq, None, b"{}", None, 0.0, None) for seq in (1, 2, 3)]
-        connection.executemany(SQL["insert_block"], rows)
-        connection.commit()
-    return open_writer(path)
-
-
-@pytest.mark.parametrize("schema", BY_SEQ)
-def test_file_keeps_its_messages_and_their_table(tmp_path: Path, schema: int) -> None:
-    with closing(with_messages_of(tmp_path / "broker.db", schema)) as writer:
-        assert schema_of(writer) == newest_schema()
-        (plan,) = plan_of(writer, "kept", (1, 0, 9, 9))
-        assert plan == f"SEARCH message USING {BY_SEQ[schema]} (topic=? AND seq>? AND seq<?)"
-        assert [row[0] for row in writer.execute(SQL["kept"], (1, 0, 9, 9))] == [1, 2, 3]
-        with pytest.raises(sqlite3.IntegrityError):
-            writer.execute(SQL["insert_block"], (1, 3, None, b"{}", None, 0.0, None))
-
-
-@pytest.mark.parametrize("schema", BY_SEQ)
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -105,15 +81,14 @@ def test_file_keeps_its_messages_and_their_table(tmp_path: Path, schema: int) ->
     ],
 )
 def test_log_is_read_from_the_block_with_a_seq(
-    tmp_path: Path, name: str, parameters: tuple[object, ...], schema: int
+    writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]
 ) -> None:
-    with closing(with_messages_of(tmp_path / "broker.db", schema)) as writer:
-        plan = plan_of(writer, name, parameters)
+    plan = plan_of(writer, name, parameters)
 
     of_messages = [step for step in plan if re.match("(SEARCH|SCAN) (m|message) ?", step)]
     assert len(of_messages) == 2
     for step in of_messages:
-        assert f"USING {BY_SEQ[schema]} (topic=? AND seq" in step, plan
+        assert "USING PRIMARY KEY (topic=? AND seq" in step, plan
 
 
 def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -> None:

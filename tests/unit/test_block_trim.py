@@ -116,14 +116,3 @@ async def test_attempts_go_with_the_block_of_what_was_dead_in_it(stores: Stores)
 def test_batch_of_a_removal_has_room_for_any_block() -> None:
     assert retention.BATCH_ROWS >= MOST_MESSAGES
     assert retention.BATCH_BYTES >= MOST_BYTES
-
-
-async def test_batch_has_few_rows(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "BATCH_BLOCKS", 3)
-    for group in (range(1, 2), range(2, 3), range(3, 13), range(13, 14), range(14, 15)):
-        await stores.store.append(TOPIC, [message(each) for each in group])
-
-    assert await stores.store.trim(TOPIC, 15) == 13
-    assert in_file(stores, "SELECT seq FROM message") == [13, 14]
-    assert await stores.store.trim(TOPIC, 15) == 15
-    assert in_file(stores, "SELECT seq FROM message") == []

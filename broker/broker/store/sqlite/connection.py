@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 import sqlite3
 import time
@@ -15,7 +14,6 @@ from broker.store.sqlite.queries import SQL, migrations
 
 PAGE_BYTES = 8192
 _LOCK_WAIT_S = 5.0
-_CONDITION = re.compile("-- only if: (.+)\n")  # of a migration, its first line
 # No checkpointer runs while a broker stands by, and it may do so for months.
 _REPLICA_PRAGMAS = (
     "synchronous=NORMAL",  # consistent, if not the newest
@@ -176,7 +174,4 @@ def migrate(connection: sqlite3.Connection, schema: int) -> None:
     version = schema_of(connection)
     for number, script in migrations():
         if version < number <= schema:
-            condition = _CONDITION.match(script)
-            if condition is not None and not connection.execute(condition[1]).fetchone()[0]:
-                script = ""
             connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

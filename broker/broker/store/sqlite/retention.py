@@ -1,8 +1,7 @@
 """Removing what is no longer needed, a little at a time, through the group commit.
 
-A batch is small because it runs on the event loop: 1,000 messages of 200 bytes in blocks take half
-a millisecond, 2 MiB in large ones about three, as do as many rows as it may have where others'
-messages lie between them.
+A batch is small because it runs on the event loop: 1,000 messages of 200 bytes take half a
+millisecond, 2 MiB in large ones about three.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.store.port import LogEntry, Unavailable
@@ -25,7 +24,6 @@ from broker.store.sqlite.shard import SqliteShard
 Oldest: TypeAlias = Callable[[int, int, int], Awaitable[list[LogEntry]]]
 
 BATCH_ROWS = 1000
-BATCH_BLOCKS = 128  # rows of messages, of which each may lie on a page of its own
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_IDS = 200  # ids that are no times lie all over their table
 BATCH_RUNS = 20  # of 128 ids each, which lie side by side
@@ -279,7 +277,7 @@ class Purge:
         removed = False
         for topic in list(self._trim.with_kept.values()):
             after = self._looked_at.get(topic.id, 0)
-            place = (topic.id, after, topic.first_seq, BATCH_BLOCKS)
+            place = (topic.id, after, topic.first_seq, BATCH_ROWS)
             kept = [Kept(*row) for row in await self._query("kept", place)]
             if not kept:
                 self._looked_at.pop(topic.id, None)
@@ -350,7 +348,7 @@ def entries_of(rows: Iterable[Sequence[Any]], first: int, limit: int) -> list[Lo
     """Read blocks up to what a batch needs: SQLite reads each to its end."""
     entries: list[LogEntry] = []
     room = BATCH_BYTES
-    for entry in entries_in(islice(rows, BATCH_BLOCKS), first):
+    for entry in entries_in(rows, first):
         entries.append(entry)
         room -= entry.size
         if room < 0 or len(entries) == limit:
