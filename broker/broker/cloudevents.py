@@ -10,11 +10,12 @@ is wrong and names every fault. The careful one therefore also accepts all that 
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from math import floor
 from typing import Annotated, Literal, NoReturn, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -26,7 +27,7 @@ from broker.model import Message, NewMessage
 from broker.new_batch import NewBatch
 
 Attributes: TypeAlias = dict[str, str | int | bool]
-HeaderList: TypeAlias = Iterable[tuple[bytes, bytes]]
+HeaderList: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 EXPIRYTIME = b'"expirytime"'
 """Is in the stored attributes of every event that expires."""
@@ -37,7 +38,7 @@ BATCH = "application/cloudevents-batch+json"
 MAX_BATCH_EVENTS = 1000
 MAX_ATTRIBUTES = 100
 _MAX_PLAIN_EVENTS = 1000
-_MAX_PLAIN_TYPE = 100
+_MAX_PLAIN_TEXT = 128  # the longest name of a topic; nobody has looked at it yet
 
 URI_CHARACTERS = r"\s<>\"{}|\\^`"  # are not in one
 URIS = frozenset(("source", "dataschema"))
@@ -118,7 +119,7 @@ def read_binary(
     `new_id` makes printable ASCII without quotes and backslashes.
     """
     content_type = _content_type_alone(headers)
-    if content_type is not None and idempotency_key is None:
+    if content_type is not None and idempotency_key is None and len(topic) <= _MAX_PLAIN_TEXT:
         source, before_id, before_time = _plain_event(topic, content_type)
         id_ = new_id()
         rendered = f'{before_id}{id_}{before_time}{rfc3339(now)}"}}'.encode()
@@ -401,7 +402,7 @@ def _content_type_alone(headers: HeaderList) -> bytes | None:
             return None
         if name == b"content-type":
             content_type = value
-    return content_type if len(content_type) <= _MAX_PLAIN_TYPE else None
+    return content_type if len(content_type) <= _MAX_PLAIN_TEXT else None
 
 
 @lru_cache(_MAX_PLAIN_EVENTS)
@@ -696,7 +697,10 @@ def _is_json_text(data: bytes) -> bool:
 
 def rfc3339(at: float) -> str:
     """Render Unix seconds as an RFC 3339 time in UTC, to the microsecond."""
-    second, microsecond = divmod(round(at * 1e6), 1_000_000)
+    second = floor(at)
+    microsecond = round((at - second) * 1e6)
+    if microsecond == 1_000_000:
+        second, microsecond = second + 1, 0
     return f"{_to_the_second(second)}.{microsecond:06}Z"
 
 

@@ -94,7 +94,7 @@ async def test_group_is_not_taken_for_a_beat_of_unknown_fate(
         await asyncio.wait_for(publishing, 10)
     await store.close()
     with closing(sqlite3.connect(tmp_path / "replica.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM block").fetchone() == (0,)
     assert len(failures) == 1
 
 

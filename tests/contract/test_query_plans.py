@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -69,26 +69,38 @@ def test_chosen_leases_are_found_by_their_seqs(writer: sqlite3.Connection) -> No
     assert of_row == "SEARCH e USING PRIMARY KEY (subscription=? AND seq=?)"
 
 
+BY_SEQ = {
+    "small_block": "PRIMARY KEY (topic=? AND seq",
+    "large_block": "INDEX large_block_seq (topic=? AND seq",
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "parameters", "tables"),
     [
-        ("read_blocks", (1, 5, 9)),
-        ("block_of", (1, 5)),
-        ("block_at", (1, 5)),
-        ("oldest", (1, 5, 9)),
-        ("delete_messages", (1, 5, 9, "[]")),
-        ("give_up_new", (1, "", 0.0, 1, 5, 9, "null")),
+        ("read_blocks", (1, 5, 9), BY_SEQ),
+        ("block_of", (1, 5), BY_SEQ),
+        ("block_at", (1, 5), BY_SEQ),
+        ("oldest", (1, 5, 9), BY_SEQ),
+        ("blocks_among", (1, "[5]"), BY_SEQ),
+        ("seqs_with_rows", (1, 5, 9), BY_SEQ),
+        ("delete_small_blocks", (1, 5, 9, "[]"), ["small_block"]),
+        ("delete_large_blocks", (1, 5, 9, "[]"), ["large_block"]),
+        ("give_up_new", (1, "", 0.0, 1, 5, 9, "null"), BY_SEQ),
     ],
 )
 def test_log_is_read_from_the_block_with_a_seq(
-    writer: sqlite3.Connection, name: str, parameters: tuple[object, ...]
+    writer: sqlite3.Connection, name: str, parameters: tuple[object, ...], tables: Sequence[str]
 ) -> None:
     plan = plan_of(writer, name, parameters)
 
-    of_messages = [step for step in plan if re.match("(SEARCH|SCAN) (m|message) ?", step)]
-    assert len(of_messages) == 2
-    for step in of_messages:
-        assert "USING PRIMARY KEY (topic=? AND seq" in step, plan
+    assert not any(re.match("SCAN (m|block|small_block|large_block)", step) for step in plan), plan
+    assert not any("TEMP B-TREE FOR ORDER" in step for step in plan), plan
+    for table in tables:
+        steps = [step for step in plan if step.startswith(f"SEARCH {table}")]
+        assert len(steps) >= (1 if name == "seqs_with_rows" else 2)
+        for step in steps:
+            assert step.startswith(f"SEARCH {table} USING {BY_SEQ[table]}"), plan
 
 
 def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -> None:
@@ -107,7 +119,7 @@ def test_what_is_held_of_a_key_is_read_in_one_pass(writer: sqlite3.Connection) -
         return steps
 
     writer.executemany(
-        SQL["insert_block"], [(1, seq, "a", b"{}", None, 0.0, None) for seq in range(1, 401)]
+        SQL["insert_small_block"], [(1, seq, "a", b"{}", None, 0.0, None) for seq in range(1, 401)]
     )
     writer.executemany(
         SQL["put_exception"],

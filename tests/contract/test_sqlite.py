@@ -400,7 +400,7 @@ async def test_write_ahead_log_that_had_to_grow_is_cut_once_nothing_is_written_a
     log = home.path.with_name(home.path.name + "-wal")
     with contextlib.closing(sqlite3.connect(home.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM message").fetchone()
+        reader.execute("SELECT count(*) FROM block").fetchone()
         for _ in range(4):
             await publish(store, *[new_message(data=bytes(64 * 1024))] * 16)
         grown = log.stat().st_size

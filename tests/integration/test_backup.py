@@ -142,7 +142,7 @@ def test_publishing_goes_on_beside_a_long_reader(start_broker: StartBroker) -> N
     worker = broker.worker().pid
     reader = sqlite3.connect(broker.folder / "broker.db", isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM message").fetchone()
+    reader.execute("SELECT count(*) FROM block").fetchone()
     log = broker.folder / "broker.db-wal"
     limit = 34 * 1024 * 1024
 

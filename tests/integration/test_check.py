@@ -113,7 +113,7 @@ def test_store_of_a_broker_that_was_killed_is_in_order_and_left_alone(file: Path
 
     code, report = checked(file.parent)
 
-    assert (code, report["schema"]) == (0, 6)
+    assert (code, report["schema"]) == (0, 7)
     looked_at = {each["what"]: each["looked_at"] for each in report["checked"]}
     assert looked_at["topics"] in {2, 3}  # the deleted one may not have gone yet
     assert looked_at["subscriptions"] == looked_at["configurations"] - 2 == 4
@@ -160,20 +160,20 @@ CHANGES: list[tuple[str, str, str]] = [
     ("UPDATE topic SET message_count = message_count + 1 WHERE name = 't'", "topics", "topic t"),
     ("UPDATE topic SET bytes = bytes - 1 WHERE name = 't'", "topics", "bytes"),
     ("UPDATE topic SET scheduled_count = 7 WHERE name = 'u'", "topics", "wait for their time"),
-    ("DELETE FROM message WHERE topic = 1 AND seq = 41", "topics", "topic t"),
-    ("UPDATE message SET topic = 77 WHERE topic = 2", "messages", "77"),
-    ("UPDATE message SET attributes = x'7b' WHERE seq = 45", "messages", "message 45"),
-    ("UPDATE message SET key = 'other' WHERE seq = 43 AND topic = 1", "messages", "message 43"),
-    ("UPDATE message SET parts = '[' WHERE parts IS NOT NULL", "messages", "not what it says"),
-    ("UPDATE message SET parts = '[1, \"2\"]' WHERE parts IS NOT NULL", "messages", "says"),
-    ("UPDATE message SET parts = replace(parts, '[null,', '[\"x\",')", "messages", "a key"),
-    ("UPDATE message SET parts = '{\"a\":1}' WHERE parts IS NOT NULL", "messages", "says"),
-    ("UPDATE message SET parts = CAST(x'5bff' AS TEXT) WHERE topic = 2", "messages", "be read"),
+    ("DELETE FROM small_block WHERE topic = 1 AND seq = 41", "topics", "topic t"),
+    ("UPDATE small_block SET topic = 77 WHERE topic = 2", "messages", "77"),
+    ("UPDATE small_block SET attributes = x'7b' WHERE seq = 45", "messages", "message 45"),
+    ("UPDATE small_block SET key = 'other' WHERE seq = 43 AND topic = 1", "messages", "message 43"),
+    ("UPDATE small_block SET parts = '[' WHERE parts IS NOT NULL", "messages", "not what it says"),
+    ("UPDATE small_block SET parts = '[1, \"2\"]' WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE small_block SET parts = replace(parts, '[null,', '[\"x\",')", "messages", "a key"),
+    ("UPDATE small_block SET parts = '{\"a\":1}' WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE small_block SET parts = CAST(x'5bff' AS TEXT) WHERE topic = 2", "messages", "be read"),
     ("UPDATE publish_key SET id = CAST(x'ff' AS TEXT) WHERE id = '40'", "known ids", "be read"),
-    ("UPDATE message SET attributes = x'7bff' WHERE seq = 44", "messages", "message 44"),
-    ("UPDATE message SET seq = -50 WHERE topic = 2 AND seq = 1", "messages", "log's first"),
-    ("UPDATE message SET data = zeroblob(3) WHERE parts IS NOT NULL", "messages", "says"),
-    ("UPDATE message SET seq = 20 WHERE topic = 2 AND seq = 21", "messages", "overlap"),
+    ("UPDATE small_block SET attributes = x'7bff' WHERE seq = 44", "messages", "message 44"),
+    ("UPDATE small_block SET seq = -50 WHERE topic = 2 AND seq = 1", "messages", "log's first"),
+    ("UPDATE small_block SET data = zeroblob(3) WHERE parts IS NOT NULL", "messages", "says"),
+    ("UPDATE small_block SET seq = 20 WHERE topic = 2 AND seq = 21", "messages", "overlap"),
     ("UPDATE publish_key SET seq = 30 WHERE id = '40'", "known ids", "the id 40"),
     ("UPDATE publish_key SET seq = 1000 WHERE id = '40'", "known ids", "1000"),
     ("UPDATE id_run SET seq = seq + 1 WHERE first = '100'", "runs of ids", "the id 103"),
@@ -192,7 +192,7 @@ CHANGES: list[tuple[str, str, str]] = [
     ("UPDATE subscription SET position = 1000 WHERE name = 'pull'", "subscriptions", "u/pull"),
     ("UPDATE subscription SET topic = 50 WHERE name = 'pull'", "subscriptions", "pull"),
     (
-        "DELETE FROM message WHERE seq = "
+        "DELETE FROM small_block WHERE seq = "
         "(SELECT min(seq) FROM exception WHERE state = 'dead') AND topic = 1",
         "deliveries",
         "t/again",
@@ -236,7 +236,7 @@ def test_impossible_state_is_told(file: Path) -> None:
 
 
 def test_many_faults_are_counted_and_the_first_told(file: Path) -> None:
-    change(file, "UPDATE message SET key = 'other'")
+    change(file, "UPDATE small_block SET key = 'other'")
 
     _, report = checked(file)
 

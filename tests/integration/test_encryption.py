@@ -301,7 +301,7 @@ def test_reader_beside_the_start_puts_the_cleaning_off(
     broker.stop()
     reader = sqlite3.connect(broker.folder / "broker.db", isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM message").fetchone()
+    reader.execute("SELECT count(*) FROM block").fetchone()
 
     broker.set(BROKER_ENCRYPTION_KEY=KEY)
     require_as_before(broker.start().api, endpoint)

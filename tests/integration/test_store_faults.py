@@ -55,7 +55,7 @@ def killed(start_broker: StartBroker) -> BrokerProcess:
         f"{(broker.folder / 'broker.db').as_uri()}?mode=ro", uri=True, isolation_level=None
     )
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM message").fetchone()
+    reader.execute("SELECT count(*) FROM block").fetchone()
     broker.api.ok_publish("t", 19)
     broker.kill()
     reader.close()

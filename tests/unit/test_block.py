@@ -15,13 +15,14 @@ from broker.store.port import LogEntry
 from broker.store.sqlite.block import (
     MOST_BYTES,
     MOST_MESSAGES,
+    by_size,
     entries_in,
     message_in,
     messages_in,
     rows_of,
     taken_out,
 )
-from broker.store.sqlite.connection import open_writer
+from broker.store.sqlite.connection import PAGE_BYTES, migrate, newest_schema, open_writer
 from broker.store.sqlite.queries import SQL
 
 TOPIC = 7
@@ -93,7 +94,9 @@ def test_entries_are_of_each_message(log: list[Message], data: st.DataObject) ->
 def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Message]) -> None:
     file.execute("BEGIN")
     try:
-        file.executemany(SQL["insert_block"], list(rows_of(TOPIC, log, sizes_of(log))))
+        small, large = by_size(rows_of(TOPIC, log, sizes_of(log)))
+        file.executemany(SQL["insert_small_block"], small)
+        file.executemany(SQL["insert_large_block"], large)
         found = file.execute("SELECT * FROM each_message ORDER BY seq").fetchall()
     finally:
         file.rollback()
@@ -102,15 +105,32 @@ def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Mes
     assert [Message(*row[1:]) for row in found] == log
 
 
-def test_row_that_is_there_already_fails(file: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_row_that_is_there_already_fails(file: sqlite3.Connection, size: str) -> None:
     log = [Message(seq, None, b"{}", b"1", 0.0) for seq in range(1, 400)]
     rows = list(rows_of(TOPIC, log, sizes_of(log)))
     file.execute("BEGIN")
     try:
         with pytest.raises(sqlite3.IntegrityError):
-            file.executemany(SQL["insert_block"], [*rows, rows[-1]])
+            file.executemany(SQL[f"insert_{size}_block"], [*rows, rows[-1]])
     finally:
         file.rollback()
+
+
+@given(st.binary(max_size=1_000), st.none() | st.binary(max_size=1_000), st.integers(1, 200))
+def test_small_rows_lie_within_a_page(attributes: bytes, data: bytes | None, count: int) -> None:
+    log = [Message(seq, "k" * 9, attributes, data, 0.0) for seq in range(1, count + 1)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        migrate(connection, newest_schema())
+        small, large = by_size(rows_of(TOPIC, log, sizes_of(log)))
+        connection.executemany(SQL["insert_small_block"], small)
+        kinds = connection.execute(
+            "SELECT count(*) FROM dbstat WHERE name = 'small_block' AND pagetype = 'overflow'"
+        ).fetchone()
+
+    assert kinds == (0,)
+    assert len(small) + len(large) == len(list(rows_of(TOPIC, log, sizes_of(log))))
 
 
 @settings(deadline=None)

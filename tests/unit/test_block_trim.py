@@ -55,19 +55,19 @@ async def purge(stores: Stores) -> None:
 async def test_dead_letter_is_taken_out_of_its_block_and_goes_alone(stores: Stores) -> None:
     shard = await with_a_dead_letter(stores, [range(1, 11)])
     assert await stores.store.trim(TOPIC, 6) == 6
-    assert in_file(stores, "SELECT seq FROM message") == [1]
+    assert in_file(stores, "SELECT seq FROM block") == [1]
 
     assert await stores.store.trim(TOPIC, 11) == 11
 
-    assert in_file(stores, "SELECT seq FROM message") == [DEAD]
+    assert in_file(stores, "SELECT seq FROM block") == [DEAD]
     found = await shard.row(DEAD)
     assert found is not None
     assert found.message.attributes == message(DEAD).attributes
     await purge(stores)
-    assert in_file(stores, "SELECT seq FROM message") == [DEAD]
+    assert in_file(stores, "SELECT seq FROM block") == [DEAD]
     await shard.commit(Changes(drop=[DEAD]), soon=True)
     await purge(stores)
-    assert in_file(stores, "SELECT seq FROM message") == []
+    assert in_file(stores, "SELECT seq FROM block") == []
 
 
 async def test_page_goes_on_where_it_begins_before_the_log(stores: Stores) -> None:
@@ -97,7 +97,7 @@ async def test_what_is_taken_out_is_looked_at_once_it_is_there(stores: Stores) -
     await shard.commit(Changes(drop=[DEAD]), soon=True)
     await purge(stores)
 
-    assert in_file(stores, "SELECT seq FROM message") == []
+    assert in_file(stores, "SELECT seq FROM block") == []
 
 
 async def test_attempts_go_with_the_block_of_what_was_dead_in_it(stores: Stores) -> None:

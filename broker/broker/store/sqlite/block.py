@@ -19,6 +19,8 @@ from broker.store.port import LogEntry
 MOST_BYTES = 26_000
 MOST_MESSAGES = 128
 _PART_BYTES = 16  # of its place in `parts`
+# Up to which a row surely lies within a page of the tree: it may have 2,030 bytes there.
+_SMALL_BYTES = 1_900
 
 # topic, seq, key, attributes, data, stored_at, parts: as the table has them
 BlockRow: TypeAlias = tuple[int, int, str | None, bytes, bytes | None, float, str | None]
@@ -63,6 +65,17 @@ def _row_of(topic: int, messages: Sequence[Message]) -> BlockRow:
         parts = list(zip(*ends, _changes(times), strict=True))
     together = b"".join(attributes), b"".join(data)
     return topic, first.seq, None, *together, first.stored_at, _encode(parts).decode()
+
+
+def by_size(rows: Iterable[BlockRow]) -> tuple[list[BlockRow], list[BlockRow]]:
+    """Part rows into those that are small, and those that are kept apart."""
+    small: list[BlockRow] = []
+    large: list[BlockRow] = []
+    for row in rows:
+        _, _, key, attributes, data, _, parts = row
+        size = len(attributes) + len(data or b"") + len(key or "") + len(parts or "")
+        (small if size <= _SMALL_BYTES else large).append(row)
+    return small, large
 
 
 def _changes(times: Sequence[float]) -> Iterator[float | None]:

@@ -72,15 +72,15 @@ def is_message(
     id_: str,
     source: str,
     seq: int,
-    first: int | None,
-    attributes: bytes | None,
+    first: int,
+    attributes: bytes,
     parts: str | None,
 ) -> bool:
     """Say whether the message with a seq has this id and source, in the row that may have it.
 
     Of what cannot be read `faults_of` tells.
     """
-    if first is None or attributes is None or seq - first >= messages_of(parts):
+    if seq - first >= messages_of(parts):
         return False
     if parts is not None and not _parts_in(parts):
         return True
@@ -117,11 +117,9 @@ def others_among(
     return _encode(others).decode()
 
 
-def has_key(
-    wanted: str | None, seq: int, first: int | None, key: str | None, parts: str | None
-) -> bool:
+def has_key(wanted: str | None, seq: int, first: int, key: str | None, parts: str | None) -> bool:
     """Say whether the message with a seq has this key, in the row that may have it."""
-    if first is None or seq - first >= messages_of(parts):
+    if seq - first >= messages_of(parts):
         return False
     if parts is None:
         return key == wanted

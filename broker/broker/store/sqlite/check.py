@@ -72,7 +72,7 @@ _PARTS = (
     _Part("topics", "topic", ("topic_counts", "topic_scheduled", "topic_ids")),
     _Part(
         "messages",
-        "message",
+        "block",
         ("message_topic", "message_content", "message_place", "message_gone"),
         ("message_unneeded",),
         "coalesce(sum(messages_of(parts)), 0)",
@@ -157,7 +157,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _is_store(connection: sqlite3.Connection) -> bool:
-    query = "SELECT count(*) FROM sqlite_schema WHERE name IN ('topic', 'message', 'log')"
+    query = "SELECT count(*) FROM sqlite_schema WHERE name IN ('topic', 'publish_key', 'log')"
     return bool(connection.execute(query).fetchone()[0] == 3)
 
 

@@ -8,16 +8,18 @@ SELECT 'topic ' || name || ' says it has ' || message_count || ' messages of ' |
     || ' bytes from ' || first_seq || ' to ' || last_seq || ', and has ' || found || ' of ' || size
     || ' bytes from ' || coalesce(first, '-') || ' to ' || coalesce(last, '-')
 FROM (
-    SELECT topic.*,
-           coalesce(sum(following - max(message.seq, first_seq)), 0) AS found,
-           min(max(message.seq, first_seq)) AS first, max(following) - 1 AS last,
-           sum(iif(message.seq, bytes_from(first_seq, message.seq, message.size, message.parts), 0))
-               AS size
+    SELECT topic.*, coalesce(sum(held.found), 0) AS found, min(held.first) AS first,
+           max(held.last) AS last, coalesce(sum(held.size), 0) AS size
     FROM topic LEFT JOIN (
-        SELECT topic, seq, seq + messages_of(parts) AS following,
-               length(attributes) + coalesce(length(data), 0) AS size, parts
-        FROM message) AS message
-        ON message.topic = topic.id AND message.following > topic.first_seq
+        SELECT topic.id AS topic, following - max(seq, first_seq) AS found,
+               max(seq, first_seq) AS first, following - 1 AS last,
+               bytes_from(first_seq, seq, size, parts) AS size
+        FROM (
+            SELECT topic, seq, seq + messages_of(parts) AS following,
+                   length(attributes) + coalesce(length(data), 0) AS size, parts
+            FROM block) AS row
+        JOIN topic ON topic.id = row.topic AND row.following > topic.first_seq) AS held
+        ON held.topic = topic.id
     WHERE topic.name IS NOT NULL GROUP BY topic.id)
 WHERE found <> message_count OR size <> bytes OR found <> last_seq - first_seq + 1
     OR first <> first_seq OR last <> last_seq
@@ -39,30 +41,34 @@ WHERE id > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'topic'), 0)
 
 -- name: message_topic
 SELECT 'there are ' || count(*) || ' messages of a topic that does not exist, number ' || topic
-FROM message WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
+FROM block WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
 
 -- name: message_place
 SELECT 'the rows of topic number ' || topic || ' from messages ' || seq || ' and ' || following
     || ' on overlap'
 FROM (
-    SELECT topic, seq, parts, lead(seq) OVER (PARTITION BY topic ORDER BY seq) AS following
-    FROM message)
-WHERE seq + messages_of(parts) > following
+    SELECT topic, seq, messages, lead(seq) OVER (PARTITION BY topic ORDER BY seq) AS following
+    FROM (SELECT topic, seq, messages_of(parts) AS messages FROM block))
+WHERE seq + messages > following
 
 -- name: message_gone
 SELECT 'the row of topic number ' || topic || ' from message ' || seq || ' on is before the log''s first'
-FROM message JOIN topic ON topic.id = topic AND seq < first_seq
+FROM block AS message JOIN topic ON topic.id = topic AND seq < first_seq
 WHERE parts IS NOT NULL AND seq + messages_of(parts) <= first_seq
 
 -- name: message_content
-SELECT fault.value FROM message AS m
+SELECT fault.value FROM block AS m
 CROSS JOIN json_each(faults_of(m.topic, m.seq, m.key, m.attributes, m.data, m.parts)) AS fault
 
 -- name: message_unneeded
-SELECT count(*) FROM message JOIN topic ON topic.id = message.topic AND seq < topic.first_seq
-WHERE parts IS NULL AND NOT EXISTS (
+SELECT count(*) FROM (
+    SELECT id, seq FROM topic JOIN small_block ON topic = id AND seq < first_seq WHERE parts IS NULL
+    UNION ALL
+    SELECT id, seq FROM topic JOIN large_block ON topic = id AND seq < first_seq WHERE parts IS NULL
+) AS kept
+WHERE NOT EXISTS (
     SELECT 1 FROM subscription JOIN exception ON exception.subscription = subscription.id
-    WHERE subscription.topic = topic.id AND exception.seq = message.seq)
+    WHERE subscription.topic = kept.id AND exception.seq = kept.seq)
 
 -- name: id_topic
 SELECT 'there are ' || count(*) || ' ids of a topic that does not exist, number ' || topic
@@ -72,11 +78,11 @@ FROM publish_key WHERE topic NOT IN (SELECT id FROM topic) GROUP BY topic
 SELECT 'the id ' || publish_key.id || ' of source ' || source || ' in topic ' || topic.name
     || ' stands for message ' || publish_key.seq || ', which is another or missing'
 FROM publish_key JOIN topic ON topic.id = publish_key.topic AND topic.name IS NOT NULL
-LEFT JOIN message ON message.topic = publish_key.topic AND message.seq = (
-    SELECT max(seq) FROM message WHERE topic = publish_key.topic AND seq <= publish_key.seq)
-WHERE publish_key.seq > topic.last_seq OR (
-    publish_key.seq >= topic.first_seq AND NOT is_message(
-        publish_key.id, publish_key.source, publish_key.seq, message.seq, attributes, parts))
+WHERE publish_key.seq > topic.last_seq OR (publish_key.seq >= topic.first_seq AND NOT coalesce((
+    SELECT is_message(publish_key.id, publish_key.source, publish_key.seq, seq, attributes, parts)
+    FROM (
+        SELECT seq, attributes, parts FROM block
+        WHERE topic = publish_key.topic AND seq <= publish_key.seq ORDER BY seq DESC LIMIT 1)), 0))
 
 -- name: run_topic
 SELECT 'there are ' || count(*) || ' runs of ids of a topic that does not exist, number ' || topic
@@ -101,17 +107,26 @@ FROM (
 WHERE following <= last
 
 -- name: run_message
+-- From the two tables one after the other, because older SQLite joins a view of both as a whole.
+WITH run AS NOT MATERIALIZED (
+    SELECT id_run.topic, source, seq, ids, name, first_seq,
+           seq + iif(json_valid(ids), json_array_length(ids), 0) AS following,
+           coalesce((
+               SELECT block.seq FROM block
+               WHERE block.topic = id_run.topic AND block.seq <= id_run.seq
+               ORDER BY block.seq DESC LIMIT 1), seq) AS since
+    FROM id_run JOIN topic ON topic.id = id_run.topic AND name IS NOT NULL
+)
 SELECT 'the id ' || json_extract(other.value, '$[0]') || ' of source ' || source || ' in topic '
-    || topic.name || ' stands for message ' || json_extract(other.value, '$[1]')
-    || ', which is another'
-FROM id_run JOIN topic ON topic.id = id_run.topic AND topic.name IS NOT NULL
-JOIN message ON message.topic = id_run.topic
-    AND message.seq < id_run.seq + iif(json_valid(ids), json_array_length(ids), 0)
-    AND message.seq >= coalesce((
-        SELECT max(seq) FROM message WHERE topic = id_run.topic AND seq <= id_run.seq), id_run.seq)
+    || name || ' stands for message ' || json_extract(other.value, '$[1]') || ', which is another'
+FROM (
+    SELECT run.*, row.seq AS begin, attributes, parts FROM run JOIN small_block AS row
+        ON row.topic = run.topic AND row.seq >= since AND row.seq < following
+    UNION ALL
+    SELECT run.*, row.seq AS begin, attributes, parts FROM run JOIN large_block AS row
+        ON row.topic = run.topic AND row.seq >= since AND row.seq < following)
 CROSS JOIN json_each(
-    others_among(id_run.ids, source, id_run.seq, topic.first_seq, message.seq, attributes, parts)
-) AS other
+    others_among(ids, source, seq, first_seq, begin, attributes, parts)) AS other
 
 -- name: run_end
 SELECT 'the run of ids from ' || first || ' of source ' || source || ' in topic ' || topic.name
@@ -161,9 +176,11 @@ SELECT topic.name || '/' || subscription.name || ' has a ' || state || ' deliver
     || exception.seq || ', which is missing or has another key'
 FROM exception JOIN subscription ON subscription.id = exception.subscription
 JOIN topic ON topic.id = subscription.topic
-LEFT JOIN message ON message.topic = topic.id AND message.seq = (
-    SELECT max(seq) FROM message WHERE topic = topic.id AND seq <= exception.seq)
-WHERE NOT has_key(exception.key, exception.seq, message.seq, message.key, parts)
+WHERE NOT coalesce((
+    SELECT has_key(exception.key, exception.seq, seq, key, parts)
+    FROM (
+        SELECT seq, key, parts FROM block
+        WHERE topic = topic.id AND seq <= exception.seq ORDER BY seq DESC LIMIT 1)), 0)
 
 -- name: delivery_state
 SELECT topic.name || '/' || subscription.name || ' has a delivery of message ' || exception.seq

@@ -6,8 +6,11 @@ DELETE FROM topic WHERE cell_of(name) <> :cell
 -- name: part_subscriptions
 DELETE FROM subscription WHERE topic NOT IN (SELECT id FROM topic)
 
--- name: part_messages
-DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)
+-- name: part_small_blocks
+DELETE FROM small_block WHERE topic NOT IN (SELECT id FROM topic)
+
+-- name: part_large_blocks
+DELETE FROM large_block WHERE topic NOT IN (SELECT id FROM topic)
 
 -- name: part_publish_keys
 DELETE FROM publish_key WHERE topic NOT IN (SELECT id FROM topic)

@@ -1,5 +1,10 @@
--- name: insert_block
-INSERT INTO message (topic, seq, key, attributes, data, stored_at, parts) VALUES (?, ?, ?, ?, ?, ?, ?)
+-- name: insert_small_block
+INSERT INTO small_block (topic, seq, key, attributes, data, stored_at, parts)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_large_block
+INSERT INTO large_block (topic, seq, key, attributes, data, stored_at, parts)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_publish_key
 -- REPLACE, because an id whose window has passed may come again.
@@ -89,19 +94,22 @@ DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
 -- name: read_blocks
 -- From the row on that has the first message after a seq; one more, for the first may end before.
-SELECT seq, key, attributes, data, stored_at, parts FROM message
+SELECT seq, key, attributes, data, stored_at, parts FROM block
 WHERE topic = ?1 AND seq >= coalesce((
-    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2 + 1), ?2) ORDER BY seq LIMIT ?3 + 1
+        SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 + 1 ORDER BY seq DESC LIMIT 1), ?2)
+ORDER BY seq LIMIT ?3 + 1
 
 -- name: block_of
 -- The one that may have a seq.
-SELECT seq, key, attributes, data, stored_at, parts FROM message
-WHERE topic = ?1 AND seq = (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2)
+SELECT seq, key, attributes, data, stored_at, parts FROM block
+WHERE topic = ?1 AND seq = (
+    SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1)
 
 -- name: block_at
 -- The one that has a seq, else the next.
-SELECT seq, key, x'', NULL, stored_at, parts FROM message
-WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+SELECT seq, key, x'', NULL, stored_at, parts FROM block
+WHERE topic = ?1 AND seq >= coalesce((
+        SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1), ?2)
     AND seq + coalesce(json_array_length(parts), 1) > ?2
 ORDER BY seq LIMIT 1
 
@@ -391,8 +399,9 @@ SELECT id FROM log
 
 -- name: oldest
 -- From the row on that has a seq; one more, for the first may end before.
-SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0), parts FROM message
-WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+SELECT seq, stored_at, length(attributes) + coalesce(length(data), 0), parts FROM block
+WHERE topic = ?1 AND seq >= coalesce((
+        SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1), ?2)
 ORDER BY seq LIMIT ?3 + 1
 
 -- name: first_owed
@@ -416,20 +425,30 @@ SELECT min(seq) FROM (
 SELECT DISTINCT exception.seq
 FROM subscription JOIN exception ON exception.subscription = subscription.id
 WHERE subscription.topic = ?1 AND exception.seq <= ?3 AND exception.seq >= coalesce((
-    SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
+    SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1), ?2)
 
 -- name: blocks_among
 -- The rows with several messages that have these among them.
-SELECT seq, key, attributes, data, stored_at, parts FROM message
+SELECT seq, key, attributes, data, stored_at, parts FROM block
 WHERE topic = ?1 AND parts IS NOT NULL AND seq IN (
-    SELECT (SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= value) FROM json_each(?2))
+    SELECT (
+        SELECT seq FROM block WHERE topic = ?1 AND seq <= value ORDER BY seq DESC LIMIT 1)
+    FROM json_each(?2))
 ORDER BY seq
 
--- name: delete_messages
--- Of several messages, a row goes with the last, whichever are to stay.
-DELETE FROM message
-WHERE topic = ?1 AND seq >= coalesce((SELECT max(seq) FROM message WHERE topic = ?1 AND seq <= ?2), ?2)
-    AND seq < ?3 AND seq + coalesce(json_array_length(parts), 1) <= ?3
+-- name: delete_small_blocks
+-- Of several messages, a row goes with the last, whichever are to stay. What ends before stays.
+DELETE FROM small_block
+WHERE topic = ?1 AND seq >= coalesce((
+        SELECT max(seq) FROM small_block WHERE topic = ?1 AND seq <= ?2), ?2)
+    AND seq < ?3 AND seq + coalesce(json_array_length(parts), 1) BETWEEN ?2 + 1 AND ?3
+    AND (parts IS NOT NULL OR seq NOT IN (SELECT value FROM json_each(?4)))
+
+-- name: delete_large_blocks
+DELETE FROM large_block
+WHERE topic = ?1 AND seq >= coalesce((
+        SELECT max(seq) FROM large_block WHERE topic = ?1 AND seq <= ?2), ?2)
+    AND seq < ?3 AND seq + coalesce(json_array_length(parts), 1) BETWEEN ?2 + 1 AND ?3
     AND (parts IS NOT NULL OR seq NOT IN (SELECT value FROM json_each(?4)))
 
 -- name: update_topic_first
@@ -438,15 +457,18 @@ UPDATE topic SET first_seq = ?, message_count = ?, bytes = ? WHERE id = ?
 -- name: topics_with_kept
 SELECT id FROM topic WHERE name IS NOT NULL
     AND EXISTS (
-        SELECT 1 FROM message
+        SELECT 1 FROM block
         WHERE topic = topic.id AND seq < topic.first_seq AND parts IS NULL)
 
 -- name: kept
-SELECT seq, length(attributes) + coalesce(length(data), 0) FROM message
+SELECT seq, length(attributes) + coalesce(length(data), 0) FROM block
 WHERE topic = ? AND seq > ? AND seq < ? AND parts IS NULL ORDER BY seq LIMIT ?
 
--- name: delete_kept
-DELETE FROM message WHERE topic = ? AND seq IN (SELECT value FROM json_each(?))
+-- name: delete_small_kept
+DELETE FROM small_block WHERE topic = ? AND seq IN (SELECT value FROM json_each(?))
+
+-- name: delete_large_kept
+DELETE FROM large_block WHERE topic = ? AND seq IN (SELECT value FROM json_each(?))
 
 -- name: dead_since
 SELECT seq FROM exception
@@ -554,9 +576,9 @@ INSERT OR IGNORE INTO exception (subscription, seq, key, state, attempts, due_at
 SELECT ?1, seq, key, 'dead', 0, 0, ?2, ?3
 FROM (
     SELECT m.seq + coalesce(part.key, 0) AS seq, coalesce(json_extract(part.value, '$[0]'), m.key) AS key
-    FROM message AS m LEFT JOIN json_each(m.parts) AS part
+    FROM block AS m LEFT JOIN json_each(m.parts) AS part
     WHERE m.topic = ?4 AND m.seq < ?6 AND m.seq >= coalesce((
-        SELECT max(seq) FROM message WHERE topic = ?4 AND seq <= ?5), ?5))
+        SELECT seq FROM block WHERE topic = ?4 AND seq <= ?5 ORDER BY seq DESC LIMIT 1), ?5))
 WHERE seq >= ?5 AND seq < ?6 AND (?7 = 'null' OR seq IN (SELECT value FROM json_each(?7)))
 
 -- name: free_among

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.store.port import LogEntry, Unavailable
-from broker.store.sqlite.block import MOST_MESSAGES, entries_in, taken_out
+from broker.store.sqlite.block import MOST_MESSAGES, by_size, entries_in, taken_out
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
@@ -40,6 +40,7 @@ class Kept(NamedTuple):
     size: int
 
 
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 Sized = TypeVar("Sized", LogEntry, Kept)
 
 
@@ -88,9 +89,11 @@ class Trim:
             return first
         end = batch[-1].seq + 1
         spared = [seq for seq in kept if seq < end]
+        small, large = by_size(taken_out(topic.id, blocks, spared, end))
         self._group.open.statements += [
-            ("delete_messages", (topic.id, first, end, json.dumps(spared))),
-            *(("insert_block", row) for row in taken_out(topic.id, blocks, spared, end)),
+            *_deletion(topic.id, first, end, spared),
+            *(("insert_small_block", row) for row in small),
+            *(("insert_large_block", row) for row in large),
         ]
         topic.first_seq = end
         topic.message_count -= len(batch)
@@ -180,7 +183,7 @@ class Purge:
         )
         return any([await chore() for chore in chores])
 
-    async def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+    async def _write(self, *statements: Statement) -> None:
         self._group.open.statements += statements
         self._group.ring()
         await self._group.durable()
@@ -195,7 +198,7 @@ class Purge:
         entries = await self._oldest(topic, 0, BATCH_ROWS)
         if entries:
             end = _within_bytes(entries)[-1].seq + 1
-            await self._write(("delete_messages", (topic, 0, end, "[]")))
+            await self._write(*_deletion(topic, 0, end))
             return True
         ids = await self._query("ids_of_topic", (topic, BATCH_IDS))
         if ids:
@@ -292,7 +295,9 @@ class Purge:
             self._looked_at[topic.id] = last if batch == unneeded else batch[-1].seq
             if batch:
                 seqs = json.dumps([message.seq for message in batch])
-                await self._write(("delete_kept", (topic.id, seqs)))
+                await self._write(
+                    ("delete_small_kept", (topic.id, seqs)), ("delete_large_kept", (topic.id, seqs))
+                )
                 removed = True
                 for shard in self._shards.values():
                     if shard.topic_id == topic.id:
@@ -342,6 +347,12 @@ class Purge:
 def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
     """Return what changes with a seek, a new subscription, and another trim."""
     return topic.first_seq, [(shard.id, shard.generation) for shard in shards]
+
+
+def _deletion(topic: int, first: int, end: int, spared: Sequence[int] = ()) -> list[Statement]:
+    """Have the rows go that end between these seqs, but for single messages that are spared."""
+    wanted = (topic, first, end, json.dumps(spared))
+    return [("delete_small_blocks", wanted), ("delete_large_blocks", wanted)]
 
 
 def entries_of(rows: Iterable[Sequence[Any]], first: int, limit: int) -> list[LogEntry]:
