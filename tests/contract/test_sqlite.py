@@ -433,7 +433,7 @@ async def test_removal_writes_little_to_the_write_ahead_log(
 # -- what is dropped -------------------------------------------------------------------------------
 
 TABLES = (
-    *("topic", "message", "publish_key", "id_run"),
+    *("topic", "small_block", "large_block", "publish_key", "id_run"),
     *("subscription", "exception", "attempt", "document"),
 )
 
@@ -483,7 +483,7 @@ async def test_publishes_go_on_beside_a_purge(home: SqliteHome, store: Store) ->
     seqs: list[int] = []
 
     async def only_the_new() -> None:
-        while counts(home).get("message") != len(seqs) or counts(home)["topic"] != 1:
+        while counts(home).get("small_block") != len(seqs) or counts(home)["topic"] != 1:
             seqs.extend(await publish(store, new_message(f"id {len(seqs)}")))
 
     await asyncio.wait_for(only_the_new(), 60)
@@ -498,7 +498,7 @@ async def test_dropped_subscription_leaves_nothing_behind(home: SqliteHome, stor
     await store.drop_subscription(TOPIC, SUBSCRIPTION)
 
     assert "subscription" not in counts(home)
-    await until(lambda: set(counts(home)) == {"topic", "message", "publish_key", "document"})
+    await until(lambda: set(counts(home)) == {"topic", "small_block", "publish_key", "document"})
 
 
 async def test_rows_of_a_dropped_subscription_go_in_the_next_life(
@@ -509,7 +509,7 @@ async def test_rows_of_a_dropped_subscription_go_in_the_next_life(
 
     store = await home.crash()
 
-    await until(lambda: set(counts(home)) == {"topic", "message", "publish_key", "document"})
+    await until(lambda: set(counts(home)) == {"topic", "small_block", "publish_key", "document"})
 
 
 async def test_attempts_at_a_settled_delivery_stay_as_long_as_its_message(

@@ -537,7 +537,7 @@ def test_store_moves_from_its_file_into_the_cells(
 
     assert (moved.returncode, moved.stderr) == (0, "")
     assert again.returncode == 1, "there is something now"
-    rows = re.findall(r"^ (\d)  message +(\d+)", moved.stdout, re.MULTILINE)
+    rows = re.findall(r"^ (\d)  small_block +(\d+)", moved.stdout, re.MULTILINE)
     assert rows == [(str(cell), "2") for cell in range(CELLS)]
     endpoint.script = lambda request: Answer()
     nodes = [start_node(**keys), start_node(**keys)]

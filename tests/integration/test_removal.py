@@ -62,16 +62,16 @@ def test_message_goes_from_the_file_with_its_dead_letter(
     publish(broker.api, "t", 30)
     eventually(lambda: log_of(broker.api, "t") == [30])
     # They have one row, which stays as long as the log has the last of them.
-    assert (rows_in(broker, "message"), rows_in(broker, "attempt")) == (1, 30)
+    assert (rows_in(broker, "block"), rows_in(broker, "attempt")) == (1, 30)
     broker.api.ok_publish("t", "behind")
     eventually(lambda: log_of(broker.api, "t") == [31])
-    assert (rows_in(broker, "message"), rows_in(broker, "attempt")) == (31, 31)
+    assert (rows_in(broker, "block"), rows_in(broker, "attempt")) == (31, 31)
 
     for sequence in range(1, 21):
         answer = broker.api.http.delete(f"/v1/topics/t/subscriptions/s/dead-letters/{sequence}")
         assert answer.status_code == 204
 
-    eventually(lambda: rows_in(broker, "message") == 11)
+    eventually(lambda: rows_in(broker, "block") == 11)
     assert dead_letter(broker.api, "t", 21) is not None
     assert rows_in(broker, "exception") == 11
 

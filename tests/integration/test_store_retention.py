@@ -94,7 +94,9 @@ class LogMachine(RuleBasedStateMachine):
     def create(self) -> None:
         self.run(self.store.create_topic("t", {}))
 
-    @rule(sizes=st.lists(st.integers(2, 50), min_size=1, max_size=4))
+    @rule(
+        sizes=st.lists(st.integers(2, 50) | st.sampled_from([900, 2_500]), min_size=1, max_size=4)
+    )
     def publish(self, sizes: list[int]) -> None:
         for each in self.run(self.store.append("t", [message(size) for size in sizes])):
             assert each.sequence == self.last + 1
@@ -254,6 +256,8 @@ class LogMachine(RuleBasedStateMachine):
         connection = sqlite3.connect(self.path)
         try:
             messages: set[int] = set()
+            seqs = [seq for (seq,) in connection.execute("SELECT seq FROM block")]
+            assert len(seqs) == len(set(seqs))
             for seq, parts in connection.execute("SELECT seq, parts FROM block"):
                 if parts is None:
                     messages.add(seq)

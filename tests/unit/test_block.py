@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.model import Message, size_of, sizes_of
@@ -117,9 +117,19 @@ def test_row_that_is_there_already_fails(file: sqlite3.Connection, size: str) ->
         file.rollback()
 
 
-@given(st.binary(max_size=1_000), st.none() | st.binary(max_size=1_000), st.integers(1, 200))
-def test_small_rows_lie_within_a_page(attributes: bytes, data: bytes | None, count: int) -> None:
-    log = [Message(seq, "k" * 9, attributes, data, 0.0) for seq in range(1, count + 1)]
+@given(
+    st.none() | texts | st.text(st.characters(codec="utf-8"), min_size=100, max_size=600),
+    st.binary(max_size=1_000),
+    st.none() | st.binary(max_size=1_000),
+    st.integers(1, 200),
+)
+@example(None, bytes(1_900), None, 1)
+@example(None, bytes(1_000), bytes(901), 1)
+@example("\N{ROCKET}" * 128, bytes(1_700), None, 1)
+def test_small_rows_lie_within_a_page(
+    key: str | None, attributes: bytes, data: bytes | None, count: int
+) -> None:
+    log = [Message(seq, key, attributes, data, 0.0) for seq in range(1, count + 1)]
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         migrate(connection, newest_schema())

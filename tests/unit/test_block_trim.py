@@ -22,17 +22,19 @@ DEAD = 3
 pytestmark = pytest.mark.anyio
 
 
-def message(id_: int) -> NewMessage:
+def message(id_: int, data: bytes = b"1") -> NewMessage:
     attributes = b'{"id":"%d","source":"/s","type":"t"}' % id_
-    return NewMessage(f"{id_}", SOURCE, None, attributes, b"1", None)
+    return NewMessage(f"{id_}", SOURCE, None, attributes, data, None)
 
 
-async def with_a_dead_letter(stores: Stores, groups: Sequence[range]) -> SqliteShard:
+async def with_a_dead_letter(
+    stores: Stores, groups: Sequence[range], data: bytes = b"1"
+) -> SqliteShard:
     """Append messages, a block for each range, and settle all of the first but one that is dead."""
     await stores.store.create_subscription(TOPIC, "s", {}, 1)
     shard = await anext(stores.store.claim())
     for group in groups:
-        await stores.store.append(TOPIC, [message(each) for each in group])
+        await stores.store.append(TOPIC, [message(each, data) for each in group])
     taken = await shard.fetch(10)
     done = [each.seq for each in taken if each.seq != DEAD]
     failed = [FailedAttempt(DEAD, 1, 1.0, 500, "e", 1, "a")]
@@ -52,16 +54,22 @@ async def purge(stores: Stores) -> None:
         await stores.store._purge.turn()
 
 
-async def test_dead_letter_is_taken_out_of_its_block_and_goes_alone(stores: Stores) -> None:
-    shard = await with_a_dead_letter(stores, [range(1, 11)])
+@pytest.mark.parametrize("table", ["small_block", "large_block"])
+async def test_dead_letter_is_taken_out_of_its_block_and_goes_alone(
+    stores: Stores, table: str
+) -> None:
+    data = b"1" if table == "small_block" else bytes(2_000)
+    shard = await with_a_dead_letter(stores, [range(1, 11)], data)
     assert await stores.store.trim(TOPIC, 6) == 6
     assert in_file(stores, "SELECT seq FROM block") == [1]
 
     assert await stores.store.trim(TOPIC, 11) == 11
 
     assert in_file(stores, "SELECT seq FROM block") == [DEAD]
+    assert in_file(stores, f"SELECT seq FROM {table}") == [DEAD]
     found = await shard.row(DEAD)
     assert found is not None
+    assert found.message.data == data
     assert found.message.attributes == message(DEAD).attributes
     await purge(stores)
     assert in_file(stores, "SELECT seq FROM block") == [DEAD]
@@ -116,3 +124,26 @@ async def test_attempts_go_with_the_block_of_what_was_dead_in_it(stores: Stores)
 def test_batch_of_a_removal_has_room_for_any_block() -> None:
     assert retention.BATCH_ROWS >= MOST_MESSAGES
     assert retention.BATCH_BYTES >= MOST_BYTES
+
+
+async def test_large_rows_that_lie_among_the_small_are_read_and_go(stores: Stores) -> None:
+    shard = await with_a_dead_letter(stores, [range(1, 11)], bytes(2_000))
+    await stores.store.close()
+    with closing(sqlite3.connect(stores.store._path)) as connection:  # as before schema 7
+        connection.execute("INSERT INTO small_block SELECT * FROM large_block")
+        connection.execute("DELETE FROM large_block")
+        connection.commit()
+    store = await stores.open()
+    await store.append(TOPIC, [message(each, bytes(2_000)) for each in range(11, 21)])
+    await store.append(TOPIC, [message(21)])
+
+    found, _ = await store.read(TOPIC, 4, 100)
+    assert [each.seq for each in found] == list(range(5, 22))
+    assert {len(each.data or b"") for each in found[:-1]} == {2_000}
+    assert await store.trim(TOPIC, 11) == 11
+    assert in_file(stores, "SELECT seq FROM small_block ORDER BY seq") == [21]
+    assert in_file(stores, "SELECT seq FROM large_block ORDER BY seq") == [DEAD, 11]
+    shard = await anext(store.claim())
+    await shard.commit(Changes(drop=[DEAD]), soon=True)
+    await purge(stores)
+    assert in_file(stores, "SELECT seq FROM block ORDER BY seq") == [11, 21]

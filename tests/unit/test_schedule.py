@@ -102,7 +102,7 @@ async def test_what_a_dropped_topic_had_waiting_goes_nowhere(stores: Stores) -> 
         query = f"SELECT count(*) FROM {table} WHERE topic = ?"
         return int(stores.store._reader.execute(query, (dropped,)).fetchone()[0])
 
-    assert [left("scheduled"), left("message")] == [0, 0]
+    assert [left("scheduled"), left("block")] == [0, 0]
 
 
 async def test_what_is_being_stored_is_found(stores: Stores) -> None:

@@ -22,7 +22,7 @@ _PART_BYTES = 16  # of its place in `parts`
 # Up to which a row surely lies within a page of the tree: it may have 2,030 bytes there.
 _SMALL_BYTES = 1_900
 
-# topic, seq, key, attributes, data, stored_at, parts: as the table has them
+# topic, seq, key, attributes, data, stored_at, parts: as the tables have them
 BlockRow: TypeAlias = tuple[int, int, str | None, bytes, bytes | None, float, str | None]
 # its key, where its attributes end, where its data ends, ~ that if it has none; and its time where
 # that is another
@@ -68,14 +68,20 @@ def _row_of(topic: int, messages: Sequence[Message]) -> BlockRow:
 
 
 def by_size(rows: Iterable[BlockRow]) -> tuple[list[BlockRow], list[BlockRow]]:
-    """Part rows into those that are small, and those that are kept apart."""
+    """Part rows into those of small_block, and those of large_block."""
     small: list[BlockRow] = []
     large: list[BlockRow] = []
     for row in rows:
         _, _, key, attributes, data, _, parts = row
-        size = len(attributes) + len(data or b"") + len(key or "") + len(parts or "")
+        size = len(attributes) + len(data or b"") + _bytes_of(key) + _bytes_of(parts)
         (small if size <= _SMALL_BYTES else large).append(row)
     return small, large
+
+
+def _bytes_of(text: str | None) -> int:
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _changes(times: Sequence[float]) -> Iterator[float | None]:

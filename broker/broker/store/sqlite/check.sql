@@ -8,19 +8,20 @@ SELECT 'topic ' || name || ' says it has ' || message_count || ' messages of ' |
     || ' bytes from ' || first_seq || ' to ' || last_seq || ', and has ' || found || ' of ' || size
     || ' bytes from ' || coalesce(first, '-') || ' to ' || coalesce(last, '-')
 FROM (
-    SELECT topic.*, coalesce(sum(held.found), 0) AS found, min(held.first) AS first,
-           max(held.last) AS last, coalesce(sum(held.size), 0) AS size
+    SELECT topic.*, coalesce(held.found, 0) AS found, held.first, held.last,
+           coalesce(held.size, 0) AS size
     FROM topic LEFT JOIN (
-        SELECT topic.id AS topic, following - max(seq, first_seq) AS found,
-               max(seq, first_seq) AS first, following - 1 AS last,
-               bytes_from(first_seq, seq, size, parts) AS size
+        SELECT topic.id AS topic, sum(following - max(seq, first_seq)) AS found,
+               min(max(seq, first_seq)) AS first, max(following) - 1 AS last,
+               sum(bytes_from(first_seq, seq, size, parts)) AS size
         FROM (
             SELECT topic, seq, seq + messages_of(parts) AS following,
                    length(attributes) + coalesce(length(data), 0) AS size, parts
             FROM block) AS row
-        JOIN topic ON topic.id = row.topic AND row.following > topic.first_seq) AS held
+        JOIN topic ON topic.id = row.topic AND row.following > topic.first_seq
+        GROUP BY topic.id) AS held
         ON held.topic = topic.id
-    WHERE topic.name IS NOT NULL GROUP BY topic.id)
+    WHERE topic.name IS NOT NULL)
 WHERE found <> message_count OR size <> bytes OR found <> last_seq - first_seq + 1
     OR first <> first_seq OR last <> last_seq
 
@@ -61,6 +62,7 @@ SELECT fault.value FROM block AS m
 CROSS JOIN json_each(faults_of(m.topic, m.seq, m.key, m.attributes, m.data, m.parts)) AS fault
 
 -- name: message_unneeded
+-- From the two tables one after the other, because older SQLite joins a view of both as a whole.
 SELECT count(*) FROM (
     SELECT id, seq FROM topic JOIN small_block ON topic = id AND seq < first_seq WHERE parts IS NULL
     UNION ALL
@@ -80,8 +82,8 @@ SELECT 'the id ' || publish_key.id || ' of source ' || source || ' in topic ' ||
 FROM publish_key JOIN topic ON topic.id = publish_key.topic AND topic.name IS NOT NULL
 WHERE publish_key.seq > topic.last_seq OR (publish_key.seq >= topic.first_seq AND NOT coalesce((
     SELECT is_message(publish_key.id, publish_key.source, publish_key.seq, seq, attributes, parts)
-    FROM (
-        SELECT seq, attributes, parts FROM block
+    FROM block WHERE topic = publish_key.topic AND seq = (
+        SELECT seq FROM block
         WHERE topic = publish_key.topic AND seq <= publish_key.seq ORDER BY seq DESC LIMIT 1)), 0))
 
 -- name: run_topic
@@ -107,7 +109,7 @@ FROM (
 WHERE following <= last
 
 -- name: run_message
--- From the two tables one after the other, because older SQLite joins a view of both as a whole.
+-- Likewise.
 WITH run AS NOT MATERIALIZED (
     SELECT id_run.topic, source, seq, ids, name, first_seq,
            seq + iif(json_valid(ids), json_array_length(ids), 0) AS following,
@@ -178,8 +180,8 @@ FROM exception JOIN subscription ON subscription.id = exception.subscription
 JOIN topic ON topic.id = subscription.topic
 WHERE NOT coalesce((
     SELECT has_key(exception.key, exception.seq, seq, key, parts)
-    FROM (
-        SELECT seq, key, parts FROM block
+    FROM block WHERE topic = topic.id AND seq = (
+        SELECT seq FROM block
         WHERE topic = topic.id AND seq <= exception.seq ORDER BY seq DESC LIMIT 1)), 0)
 
 -- name: delivery_state

@@ -326,7 +326,8 @@ class Log:
         messages: list[Message] = []
         sizes: list[int] = []
         room = PAGE_BYTES
-        with closing(self._reader.execute(SQL["read_blocks"], (topic.id, after, limit))) as rows:
+        wanted = (topic.id, after, limit, max(after, topic.first_seq - 1) + limit)
+        with closing(self._reader.execute(SQL["read_blocks"], wanted)) as rows:
             for message in messages_in(rows, after):
                 messages.append(message)
                 sizes.append(size_of(message))

@@ -94,8 +94,9 @@ DELETE FROM publish_key WHERE topic = ? AND source = ? AND id = ?
 
 -- name: read_blocks
 -- From the row on that has the first message after a seq; one more, for the first may end before.
+-- Up to another seq, because the next row of each table is read whole, however far ahead it is.
 SELECT seq, key, attributes, data, stored_at, parts FROM block
-WHERE topic = ?1 AND seq >= coalesce((
+WHERE topic = ?1 AND seq <= ?4 AND seq >= coalesce((
         SELECT seq FROM block WHERE topic = ?1 AND seq <= ?2 + 1 ORDER BY seq DESC LIMIT 1), ?2)
 ORDER BY seq LIMIT ?3 + 1
 
@@ -437,7 +438,8 @@ WHERE topic = ?1 AND parts IS NOT NULL AND seq IN (
 ORDER BY seq
 
 -- name: delete_small_blocks
--- Of several messages, a row goes with the last, whichever are to stay. What ends before stays.
+-- Of several messages, a row goes with the last, whichever are to stay. What ends before ?2 is a dead
+-- letter that has been kept: in this table it may be the last row at or before it.
 DELETE FROM small_block
 WHERE topic = ?1 AND seq >= coalesce((
         SELECT max(seq) FROM small_block WHERE topic = ?1 AND seq <= ?2), ?2)

@@ -15,6 +15,7 @@ from broker.store.sqlite.block import messages_in
 from broker.store.sqlite.log import Log, TopicLog, Watcher
 from broker.store.sqlite.queries import SQL
 
+END = 2**62
 SCAN_ROWS = 10_000
 WATCH_PAGE = 256
 WATCH_BYTES = 256 * 1024  # what each of a thousand watchers that do not read may keep in memory
@@ -61,7 +62,8 @@ class Reading:
         look_at = SCAN_ROWS if filtered else limit + 1
         found: list[Message] = []
         looked = 0
-        parameters = (topic, after, look_at)
+        # To the end: the log may begin later than when this was asked for.
+        parameters = (topic, after, look_at, END)
         with closing(self._scanner.execute(SQL["read_blocks"], parameters)) as rows:
             for message in messages_in(rows, after):
                 if looked == look_at:

@@ -350,7 +350,7 @@ def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
 
 
 def _deletion(topic: int, first: int, end: int, spared: Sequence[int] = ()) -> list[Statement]:
-    """Have the rows go that end between these seqs, but for single messages that are spared."""
+    """Have the rows go that end at or behind `first` and before `end`, but for those spared."""
     wanted = (topic, first, end, json.dumps(spared))
     return [("delete_small_blocks", wanted), ("delete_large_blocks", wanted)]
 
