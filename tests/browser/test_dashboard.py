@@ -248,6 +248,7 @@ def test_key_opens_the_pages_and_the_tail(
             page.get_by_label("API key").fill(ADMIN_KEY)
             page.keyboard.press("Enter")
             expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+            page.wait_for_load_state("load")  # with the scripts that are to notice
             guarded.kill()
             expect(page.get_by_text("The broker cannot be reached.")).to_be_visible()
         finally:
