@@ -256,15 +256,16 @@ class LogMachine(RuleBasedStateMachine):
         connection = sqlite3.connect(self.path)
         try:
             messages: set[int] = set()
-            seqs = [seq for (seq,) in connection.execute("SELECT seq FROM block")]
-            assert len(seqs) == len(set(seqs))
-            for seq, parts in connection.execute("SELECT seq, parts FROM block"):
+            blocks = connection.execute("SELECT seq, parts FROM block").fetchall()
+            assert len({seq for seq, _ in blocks}) == len(blocks)
+            for seq, parts in blocks:
                 if parts is None:
                     messages.add(seq)
                 else:  # what is before the log's first goes with the rest of its row
                     end = seq + len(json.loads(parts))
                     assert end > self.first
-                    messages |= kept.intersection(range(seq, end))
+                    inside = range(seq, end)
+                    messages.update(each for each in inside if each >= self.first or each in kept)
             ((rows,),) = connection.execute("SELECT count(*) FROM exception")
             return messages, rows
         finally:
