@@ -15,8 +15,8 @@ from broker.store.port import LogEntry
 from broker.store.sqlite.block import (
     MOST_BYTES,
     MOST_MESSAGES,
-    by_size,
     entries_in,
+    insertions,
     message_in,
     messages_in,
     rows_of,
@@ -94,9 +94,8 @@ def test_entries_are_of_each_message(log: list[Message], data: st.DataObject) ->
 def test_sql_has_the_messages_one_by_one(file: sqlite3.Connection, log: list[Message]) -> None:
     file.execute("BEGIN")
     try:
-        small, large = by_size(rows_of(TOPIC, log, sizes_of(log)))
-        file.executemany(SQL["insert_small_block"], small)
-        file.executemany(SQL["insert_large_block"], large)
+        for statement, rows in insertions(rows_of(TOPIC, log, sizes_of(log))):
+            file.executemany(SQL[statement], rows)
         found = file.execute("SELECT * FROM each_message ORDER BY seq").fetchall()
     finally:
         file.rollback()
@@ -133,14 +132,15 @@ def test_small_rows_lie_within_a_page(
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         migrate(connection, newest_schema())
-        small, large = by_size(rows_of(TOPIC, log, sizes_of(log)))
+        rows = dict(insertions(rows_of(TOPIC, log, sizes_of(log))))
+        small = rows.get("insert_small_block", [])
         connection.executemany(SQL["insert_small_block"], small)
         kinds = connection.execute(
             "SELECT count(*) FROM dbstat WHERE name = 'small_block' AND pagetype = 'overflow'"
         ).fetchone()
 
     assert kinds == (0,)
-    assert len(small) + len(large) == len(list(rows_of(TOPIC, log, sizes_of(log))))
+    assert sum(map(len, rows.values())) == len(list(rows_of(TOPIC, log, sizes_of(log))))
 
 
 @settings(deadline=None)

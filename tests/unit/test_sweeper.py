@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.sweeper import GLANCES, PAGE, STRETCH, Sweeper
+from broker.dispatch.sweeper import PAGE, STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
 from broker.store.port import Changes
 from broker.store.sqlite import SqliteStore, retention
@@ -219,15 +219,44 @@ async def test_look_at_many_topics_lets_others_work_meanwhile(world: World) -> N
     assert await turns_of_others(world) >= 2
 
 
-async def test_others_work_while_many_subscriptions_rest(world: World) -> None:
-    for number in range(2 * STRETCH * GLANCES):
+async def test_others_work_while_many_subscriptions_are_looked_at(world: World) -> None:
+    for number in range(2 * STRETCH):
         name = ("t", f"s{number}")
         world.subscriptions[name] = Subscription(*name, "whsec_")
-    await world.sweeper.sweep()
-    assert world.looks("drop_dead") == len(world.subscriptions)
-
     assert await turns_of_others(world) >= 2
-    assert world.looks("drop_dead") == 0
+
+
+async def test_subscription_that_rests_is_looked_at_when_its_rest_is_over(world: World) -> None:
+    for number in range(3):
+        name = ("t", f"s{number}")
+        world.subscriptions[name] = Subscription(
+            *name, "whsec_", max_backlog_age_s=None, dead_letter_retention_s=(number + 1) * 200.0
+        )
+    await world.sweeper.sweep()
+    assert world.looks("drop_dead") == 3
+
+    looks = []
+    for _ in range(30):
+        world.clock.now += 1
+        await world.sweeper.sweep()
+        looks.append(world.looks("drop_dead"))
+
+    # Each every twentieth of its age: ten, twenty, thirty seconds.
+    assert [second for second, count in enumerate(looks, 1) if count] == [10, 20, 30]
+    assert (looks[9], looks[19], looks[29]) == (1, 2, 2)
+
+
+async def test_subscription_that_is_made_anew_is_looked_at_anew(world: World) -> None:
+    name = ("t", "s")
+    world.subscriptions[name] = Subscription(*name, "whsec_", created_at=1.0)
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert world.looks("drop_dead") == 1
+
+    del world.subscriptions[name]
+    world.subscriptions[name] = Subscription(*name, "whsec_", created_at=2.0)
+    await world.sweeper.sweep()
+    assert world.looks("drop_dead") == 1
 
 
 async def test_what_is_not_there_any_more_is_forgotten(world: World) -> None:

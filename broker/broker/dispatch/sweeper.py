@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from heapq import heapify, heappop, heappush
 from math import inf
+from operator import is_
 from typing import Protocol, TypeAlias
 
 from broker.dispatch import incidents
@@ -22,7 +24,7 @@ SWEEP_S = 1.0
 PAUSE_S = 0.005  # between two batches: time for what publishes and delivers
 PAGE = 1000
 STRETCH = 50  # looks without a pause for what publishes and delivers
-GLANCES = 20  # at what rests take as long as one look
+GLANCES = 20  # at logs that rest take as long as one look
 OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
 
 Chore: TypeAlias = Callable[[], Awaitable[bool]]
@@ -47,6 +49,10 @@ class Rest:
     subscription: Subscription
     backlog_until: float = 0.0
     dead_until: float = 0.0
+
+    def over_at(self) -> float:
+        """Say when the first of the two needs a look."""
+        return min(self.backlog_until, self.dead_until)
 
 
 class GivingUp(Protocol):
@@ -87,6 +93,8 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self._log_rests: dict[str, LogRest] = {}
         self._rests: dict[tuple[str, str], Rest] = {}
+        self._known: list[Subscription] = []  # those that have a rest, in the order of the mapping
+        self._due: list[tuple[float, tuple[str, str]]] = []  # a heap; some are over later than said
 
     def start(self) -> None:
         """Begin."""
@@ -118,7 +126,7 @@ class Sweeper:
     async def sweep(self) -> list[Chore]:
         """Look at everything once, and remove a batch of each; return where there may be more."""
         self._as_of = self._now()
-        self._forget_what_is_gone()
+        self._follow_subscriptions()
         more: list[Chore] = []
         glances = 0
         for chore in self._chores():
@@ -130,35 +138,42 @@ class Sweeper:
                 await asyncio.sleep(0)
         return more
 
-    def _forget_what_is_gone(self) -> None:
+    def _follow_subscriptions(self) -> None:
+        """Give a rest that is over to each that is new or changed, and forget those that are gone.
+
+        Between two changes each is only compared with itself, so that there can be many.
+        """
+        there = list(self._subscriptions.values())
+        if len(there) == len(self._known) and all(map(is_, there, self._known)):
+            return
+        before, self._rests, self._known = self._rests, {}, there
+        for name, subscription in self._subscriptions.items():
+            rest = before.get(name)
+            if rest is None or rest.subscription is not subscription:
+                rest = Rest(subscription)
+            self._rests[name] = rest
+        self._due = [(rest.over_at(), name) for name, rest in self._rests.items()]
+        heapify(self._due)
+
+    def _chores(self) -> Iterator[Chore | None]:
+        """Yield what there is to look at, and None for each log that rests: it costs a glance."""
         if len(self._log_rests) > len(self._topics):
             self._log_rests = {
                 name: rest for name, rest in self._log_rests.items() if name in self._topics
             }
-        if len(self._rests) > len(self._subscriptions):
-            self._rests = {
-                name: rest for name, rest in self._rests.items() if name in self._subscriptions
-            }
-
-    def _chores(self) -> Iterator[Chore | None]:
-        """Yield what there is to look at, and None for each topic or subscription that rests.
-
-        Most rest most of the time: they cost a glance, so that there can be many.
-        """
         for topic in list(self._topics):
             yield partial(self._trim, topic) if self._may_lose(topic) else None
         now = self._now()
-        for name, subscription in list(self._subscriptions.items()):
-            rest = self._rests.get(name)
-            if rest is None or rest.subscription is not subscription:
-                rest = self._rests[name] = Rest(subscription)
-            elif rest.backlog_until > now and rest.dead_until > now:
-                yield None
-                continue
+        due = []
+        while self._due and self._due[0][0] <= now:
+            due.append(heappop(self._due)[1])
+        for name in due:
+            rest = self._rests[name]
             if rest.backlog_until <= now:
                 yield partial(self._give_up, name, rest)
             if rest.dead_until <= now:
                 yield partial(self._drop_dead, name, rest)
+            heappush(self._due, (rest.over_at(), name))
 
     def _may_lose(self, name: str) -> bool:
         """Say whether a log has something, and does not rest; it must with another retention."""

@@ -67,15 +67,16 @@ def _row_of(topic: int, messages: Sequence[Message]) -> BlockRow:
     return topic, first.seq, None, *together, first.stored_at, _encode(parts).decode()
 
 
-def by_size(rows: Iterable[BlockRow]) -> tuple[list[BlockRow], list[BlockRow]]:
-    """Part rows into those of small_block, and those of large_block."""
+def insertions(rows: Iterable[BlockRow]) -> list[tuple[str, list[BlockRow]]]:
+    """Return which rows are put in with which statement: by size, into one table or the other."""
     small: list[BlockRow] = []
     large: list[BlockRow] = []
     for row in rows:
         _, _, key, attributes, data, _, parts = row
         size = len(attributes) + len(data or b"") + _bytes_of(key) + _bytes_of(parts)
         (small if size <= _SMALL_BYTES else large).append(row)
-    return small, large
+    both = ("insert_small_block", small), ("insert_large_block", large)
+    return [(statement, some) for statement, some in both if some]
 
 
 def _bytes_of(text: str | None) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from broker.model import Appended, Message, NewMessage, size_of, sizes_of
 from broker.new_batch import NewBatch
 from broker.store.port import PAGE_BYTES, Waiter
-from broker.store.sqlite.block import by_size, messages_in, rows_of
+from broker.store.sqlite.block import insertions, messages_in, rows_of
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.id_run import runs_of
 from broker.store.sqlite.journal import Executes
@@ -260,15 +260,13 @@ class Log:
     def write(self, connection: Executes) -> None:
         """Write what has been added, and the counts of the topics that have grown."""
         self._writing, self._open = self._open, {}
-        small, large = by_size(
+        blocks = (
             row
             for topic, stretch in self._writing.items()
             for row in rows_of(topic.id, stretch.messages, stretch.sizes)
         )
-        if small:
-            connection.executemany(SQL["insert_small_block"], small)
-        if large:
-            connection.executemany(SQL["insert_large_block"], large)
+        for statement, rows in insertions(blocks):
+            connection.executemany(SQL[statement], rows)
         connection.executemany(
             SQL["update_topic_counts"],
             [

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.store.port import LogEntry, Unavailable
-from broker.store.sqlite.block import MOST_MESSAGES, by_size, entries_in, taken_out
+from broker.store.sqlite.block import MOST_MESSAGES, entries_in, insertions, taken_out
 from broker.store.sqlite.group import GroupCommit
 from broker.store.sqlite.journal import Executes
 from broker.store.sqlite.log import TopicLog
@@ -89,11 +89,10 @@ class Trim:
             return first
         end = batch[-1].seq + 1
         spared = [seq for seq in kept if seq < end]
-        small, large = by_size(taken_out(topic.id, blocks, spared, end))
+        apart = insertions(taken_out(topic.id, blocks, spared, end))
         self._group.open.statements += [
             *_deletion(topic.id, first, end, spared),
-            *(("insert_small_block", row) for row in small),
-            *(("insert_large_block", row) for row in large),
+            *((statement, row) for statement, rows in apart for row in rows),
         ]
         topic.first_seq = end
         topic.message_count -= len(batch)
