@@ -1,6 +1,7 @@
 """Run the bench: `python -m bench`, from the root of the checkout."""
 
 import argparse
+import os
 import shutil
 import signal
 import subprocess
@@ -175,6 +176,7 @@ class Run:
 
     def _in_folder(self, name: str, measure: Callable[[Path], T]) -> T | None:
         """Measure in a folder of its own, which stays only if that fails."""
+        os.sync()  # what was measured before has its writes behind it
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=FOLDER))
         try:
             found = measure(folder)

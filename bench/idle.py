@@ -10,7 +10,7 @@ from bench.process_tree import Memory
 from bench.servers import ServerUnderTest, running_broker
 
 # What a start leaves to do in the background is not idleness.
-SETTLE_S = 1.5
+SETTLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

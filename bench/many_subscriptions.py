@@ -20,7 +20,7 @@ from bench.topic import Topic
 EACH = 10  # subscriptions a topic
 BUSY_PART = 10  # one topic in so many is published to
 CONNECTIONS = 64
-REST_S = 5
+REST_S = 10
 MB = 1e6
 
 
