@@ -145,6 +145,7 @@ class Purge:
         self._oldest_id: dict[int, float] = {}
         self._looked_at: dict[int, int] = {}
         self._attempts_below: dict[int, int] = {}
+        self._attempts_to_find = True  # what an earlier life has left
         self._attempts_counted_at = 0.0
         self._with_attempts: set[int] = set()
 
@@ -311,6 +312,8 @@ class Purge:
         counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
         if counting:
             self._attempts_counted_at = time.monotonic()
+        if not (counting or begun_at or self._attempts_to_find):
+            return False
         for shard in list(self._shards.values()):
             if not (shard.has_rows or shard.id in self._with_attempts):
                 continue
@@ -336,11 +339,13 @@ class Purge:
                 removed = True
                 await asyncio.sleep(PAUSE_S)
             self._attempts_below[shard.id] = min(done, first)
+        self._attempts_to_find = False
         return removed
 
     def _look_for_attempts_from(self, seq: int, shard: SqliteShard) -> None:
         """Look again where deliveries were not settled yet that may be by now."""
         self._attempts_below[shard.id] = min(seq, self._attempts_below.get(shard.id, 0))
+        self._attempts_to_find = True
 
 
 def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:
