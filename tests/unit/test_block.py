@@ -132,15 +132,15 @@ def test_small_rows_lie_within_a_page(
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         migrate(connection, newest_schema())
-        rows = dict(insertions(rows_of(TOPIC, log, sizes_of(log))))
-        small = rows.get("insert_small_block", [])
-        connection.executemany(SQL["insert_small_block"], small)
+        put_in = insertions(rows_of(TOPIC, log, sizes_of(log)))
+        for statement, rows in put_in:
+            connection.executemany(SQL[statement], rows)
         kinds = connection.execute(
             "SELECT count(*) FROM dbstat WHERE name = 'small_block' AND pagetype = 'overflow'"
         ).fetchone()
 
     assert kinds == (0,)
-    assert sum(map(len, rows.values())) == len(list(rows_of(TOPIC, log, sizes_of(log))))
+    assert sum(len(rows) for _, rows in put_in) == len(list(rows_of(TOPIC, log, sizes_of(log))))
 
 
 @settings(deadline=None)

@@ -76,6 +76,7 @@ async def test_dead_letter_is_taken_out_of_its_block_and_goes_alone(
     await shard.commit(Changes(drop=[DEAD]), soon=True)
     await purge(stores)
     assert in_file(stores, "SELECT seq FROM block") == []
+    assert in_file(stores, "SELECT seq FROM attempt") == []
 
 
 async def test_page_goes_on_where_it_begins_before_the_log(stores: Stores) -> None:

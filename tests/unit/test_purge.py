@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from broker.model import ExceptionRow, FailedAttempt, NewMessage
-from broker.store.port import Changes
+from broker.store.port import Changes, Shard
 from broker.store.sqlite import SqliteStore, retention
 
 pytestmark = pytest.mark.anyio
@@ -84,3 +84,58 @@ async def test_attempts_of_the_life_before_go_with_their_messages(
         while await store.trim("t", 31) < 31:
             pass
         await until(lambda: attempts(path) == list(range(31, 51)))
+
+
+async def with_one_settled_at(store: SqliteStore, count: int) -> Shard:
+    """Settle messages of which each was attempted at most once."""
+    await store.create_topic("t", {})
+    await store.append("t", [NewMessage("m", "/s", None, b"{}", b"x", None)] * count)
+    await store.create_subscription("t", "s", {}, 1)
+    shard = await anext(store.claim())
+    seqs = [message.seq for message in await shard.fetch(count)]
+    await shard.commit(Changes(done=seqs), soon=True)
+    return shard
+
+
+def failed_at(*seqs: int) -> Changes:
+    return Changes(failed=[FailedAttempt(seq, 1, 5.0, None, "refused", 3, "") for seq in seqs])
+
+
+async def test_attempts_without_a_row_go_with_their_messages(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MOST_ATTEMPTS", 100)
+    async with opened(path) as store:
+        shard = await with_one_settled_at(store, 50)
+        await shard.commit(failed_at(*range(1, 51)), soon=True)
+
+        while await store.trim("t", 31) < 31:
+            pass
+        await until(lambda: attempts(path) == list(range(31, 51)))
+
+
+async def test_attempt_that_fails_after_its_message_has_gone_goes_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ATTEMPTS_COUNTED_EVERY_S", 3600.0)
+    async with opened(path) as store:
+        shard = await with_one_settled_at(store, 500)
+        await shard.commit(failed_at(499), soon=True)
+        while await store.trim("t", 401) < 401:
+            pass
+        for _ in range(5):
+            await store._purge.turn()
+
+        await shard.commit(failed_at(5, 450), soon=True)
+        await until(lambda: attempts(path) == [450, 499])
+
+
+async def test_attempts_that_fail_while_others_are_removed_are_looked_at(path: Path) -> None:
+    async with opened(path) as store:
+        shard = await with_one_settled_at(store, 500)
+        await shard.commit(failed_at(*range(301, 400)), soon=True)
+        while await store.trim("t", 401) < 401:
+            pass
+        for seq in range(1, 40):
+            await shard.commit(failed_at(seq), soon=True)
+        await until(lambda: attempts(path) == [])

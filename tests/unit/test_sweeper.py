@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.sweeper import PAGE, STRETCH, Sweeper
+from broker.dispatch.sweeper import GLANCES, PAGE, STRETCH, Sweeper
 from broker.model import ExceptionRow, NewMessage
-from broker.store.port import Changes
+from broker.store.port import Changes, TopicStats
 from broker.store.sqlite import SqliteStore, retention
 from broker.subscription import Subscription
 from broker.topic import Retention, Topic
@@ -226,6 +226,14 @@ async def test_others_work_while_many_subscriptions_are_looked_at(world: World) 
     assert await turns_of_others(world) >= 2
 
 
+async def test_others_work_while_many_topics_rest(world: World) -> None:
+    world.topics.update(
+        {f"t{number}": Topic(f"t{number}") for number in range(2 * STRETCH * GLANCES)}
+    )
+    world.store.topic_stats = lambda _: TopicStats(0, 0, 1, 0, 0, 0)  # type: ignore[attr-defined]
+    assert await turns_of_others(world) >= 2
+
+
 async def test_subscription_that_rests_is_looked_at_when_its_rest_is_over(world: World) -> None:
     for number in range(3):
         name = ("t", f"s{number}")
@@ -244,6 +252,42 @@ async def test_subscription_that_rests_is_looked_at_when_its_rest_is_over(world:
     # Each every twentieth of its age: ten, twenty, thirty seconds.
     assert [second for second, count in enumerate(looks, 1) if count] == [10, 20, 30]
     assert (looks[9], looks[19], looks[29]) == (1, 2, 2)
+
+
+async def test_backlog_is_looked_at_when_only_its_rest_is_over(world: World) -> None:
+    await world.create("t", Retention(), 3)
+    await world.subscribe("t", max_backlog_age_s=20, dead_letter_retention_s=30 * DAY_S)
+    await world.sweeper.sweep()
+    assert (world.looks("first_owed"), world.looks("drop_dead")) == (1, 1)
+
+    for _ in range(59):
+        world.clock.now += 1
+        await world.sweeper.sweep()
+    assert (world.looks("first_owed"), world.looks("drop_dead")) == (59, 0)
+
+    world.clock.now += 1
+    await world.sweeper.sweep()
+    assert (world.looks("first_owed"), world.looks("drop_dead")) == (1, 1)
+
+
+async def test_subscription_that_changes_while_it_is_looked_at_is_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.create("t", Retention(), 3)
+    await world.subscribe("t", max_backlog_age_s=5)
+    world.clock.now += 10
+
+    async def change(topic: str, subscription: str, seq: int, since: float) -> int:
+        before = world.subscriptions[(topic, subscription)]
+        world.subscriptions[(topic, subscription)] = replace(before, max_backlog_age_s=7)
+        return 0
+
+    monkeypatch.setattr(world.owner, "give_up_before", change)
+    await world.sweeper.sweep()
+    monkeypatch.undo()
+    await world.sweeper.sweep()
+
+    assert world.owner.asked == [("t", "s", 4, world.clock.now - 7)]
 
 
 async def test_subscription_that_is_made_anew_is_looked_at_anew(world: World) -> None:
@@ -268,6 +312,9 @@ async def test_what_is_not_there_any_more_is_forgotten(world: World) -> None:
     await world.sweeper.sweep()
 
     assert (world.sweeper._log_rests, world.sweeper._rests) == ({}, {})
+    world.clock.now += 61
+    await world.sweeper.sweep()
+    assert (world.sweeper._known, world.sweeper._due) == ([], [])
 
 
 async def test_new_age_of_a_backlog_holds_at_once(world: World) -> None:

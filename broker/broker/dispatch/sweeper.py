@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
+from itertools import count
 from math import inf
 from operator import is_
 from typing import Protocol, TypeAlias
@@ -24,7 +25,7 @@ SWEEP_S = 1.0
 PAUSE_S = 0.005  # between two batches: time for what publishes and delivers
 PAGE = 1000
 STRETCH = 50  # looks without a pause for what publishes and delivers
-GLANCES = 20  # at logs that rest take as long as one look
+GLANCES = 20  # at what rests take as long as one look
 OWED_S = 5.0  # until a log is looked at again of which nothing can go before it is delivered
 
 Chore: TypeAlias = Callable[[], Awaitable[bool]]
@@ -49,10 +50,6 @@ class Rest:
     subscription: Subscription
     backlog_until: float = 0.0
     dead_until: float = 0.0
-
-    def over_at(self) -> float:
-        """Say when the first of the two needs a look."""
-        return min(self.backlog_until, self.dead_until)
 
 
 class GivingUp(Protocol):
@@ -94,7 +91,8 @@ class Sweeper:
         self._log_rests: dict[str, LogRest] = {}
         self._rests: dict[tuple[str, str], Rest] = {}
         self._known: list[Subscription] = []  # those that have a rest, in the order of the mapping
-        self._due: list[tuple[float, tuple[str, str]]] = []  # a heap; some are over later than said
+        self._numbers = count()  # of two that are over at once, one has to be less
+        self._due: list[tuple[float, int, Rest]] = []  # a heap; some are over later than said
 
     def start(self) -> None:
         """Begin."""
@@ -124,8 +122,9 @@ class Sweeper:
                 await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 
     async def sweep(self) -> list[Chore]:
-        """Look at everything once, and remove a batch of each; return where there may be more."""
+        """Look at all that does not rest, and remove a batch of each; return what may have more."""
         self._as_of = self._now()
+        self._follow_topics()
         self._follow_subscriptions()
         more: list[Chore] = []
         glances = 0
@@ -138,42 +137,53 @@ class Sweeper:
                 await asyncio.sleep(0)
         return more
 
+    def _follow_topics(self) -> None:
+        if len(self._log_rests) > len(self._topics):
+            self._log_rests = {
+                name: rest for name, rest in self._log_rests.items() if name in self._topics
+            }
+
     def _follow_subscriptions(self) -> None:
-        """Give a rest that is over to each that is new or changed, and forget those that are gone.
+        """Have each that is new or changed looked at now, and forget those that are gone.
 
         Between two changes each is only compared with itself, so that there can be many.
         """
         there = list(self._subscriptions.values())
         if len(there) == len(self._known) and all(map(is_, there, self._known)):
             return
-        before, self._rests, self._known = self._rests, {}, there
+        self._known = there
         for name, subscription in self._subscriptions.items():
-            rest = before.get(name)
+            rest = self._rests.get(name)
             if rest is None or rest.subscription is not subscription:
-                rest = Rest(subscription)
-            self._rests[name] = rest
-        self._due = [(rest.over_at(), name) for name, rest in self._rests.items()]
-        heapify(self._due)
+                self._rests[name] = Rest(subscription)
+                self._look_when_over(self._rests[name])
+        if len(self._rests) > len(self._subscriptions):
+            self._rests = {
+                name: rest for name, rest in self._rests.items() if name in self._subscriptions
+            }
+
+    def _look_when_over(self, rest: Rest) -> None:
+        over_at = min(rest.backlog_until, rest.dead_until)
+        heappush(self._due, (over_at, next(self._numbers), rest))
 
     def _chores(self) -> Iterator[Chore | None]:
-        """Yield what there is to look at, and None for each log that rests: it costs a glance."""
-        if len(self._log_rests) > len(self._topics):
-            self._log_rests = {
-                name: rest for name, rest in self._log_rests.items() if name in self._topics
-            }
+        """Yield what there is to look at, and None where a glance was all it took."""
         for topic in list(self._topics):
             yield partial(self._trim, topic) if self._may_lose(topic) else None
         now = self._now()
-        due = []
+        over = []
         while self._due and self._due[0][0] <= now:
-            due.append(heappop(self._due)[1])
-        for name in due:
-            rest = self._rests[name]
+            over.append(heappop(self._due)[2])
+            yield None
+        for rest in over:
+            name = (rest.subscription.topic, rest.subscription.name)
+            if self._rests.get(name) is not rest:
+                continue  # gone, or changed: then it has another
             if rest.backlog_until <= now:
                 yield partial(self._give_up, name, rest)
             if rest.dead_until <= now:
                 yield partial(self._drop_dead, name, rest)
-            heappush(self._due, (rest.over_at(), name))
+            self._look_when_over(rest)
 
     def _may_lose(self, name: str) -> bool:
         """Say whether a log has something, and does not rest; it must with another retention."""

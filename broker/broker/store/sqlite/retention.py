@@ -129,6 +129,7 @@ class Purge:
         topics: Mapping[str, TopicLog],
         shards: Mapping[tuple[str, str], SqliteShard],
         trim: Trim,
+        attempted: dict[SqliteShard, int],
         now: Callable[[], float],
     ) -> None:
         self._group = group
@@ -144,10 +145,8 @@ class Purge:
         self._expired_runs: list[tuple[int, str, str]] = []
         self._oldest_id: dict[int, float] = {}
         self._looked_at: dict[int, int] = {}
-        self._attempts_below: dict[int, int] = {}
-        self._attempts_to_find = True  # what an earlier life has left
+        self._attempted = attempted  # from which seq on attempts may have to go
         self._attempts_counted_at = 0.0
-        self._with_attempts: set[int] = set()
 
     def dropped_subscription(self, id_: int) -> None:
         """Have the rows of a subscription removed that is gone."""
@@ -161,8 +160,10 @@ class Purge:
                 self._trim.with_kept[topic] = found
         for (subscription,) in await self._query("rows_without_subscription", ()):
             self._dropped[subscription] = None
-        for (subscription,) in await self._query("subscriptions_with_attempts", ()):
-            self._with_attempts.add(subscription)
+        with_attempts = set(await self._query("subscriptions_with_attempts", ()))
+        for shard in self._shards.values():
+            if (shard.id,) in with_attempts:
+                self._attempted[shard] = 0
         # At once, because a query for each takes as long as a start with thousands of topics.
         now = self._now()
         for topic, oldest in await self._query("oldest_ids", ()):
@@ -299,7 +300,7 @@ class Purge:
                     ("delete_small_kept", (topic.id, seqs)), ("delete_large_kept", (topic.id, seqs))
                 )
                 removed = True
-                for shard in self._shards.values():
+                for shard in self._attempted:
                     if shard.topic_id == topic.id:
                         self._look_for_attempts_from(batch[0].seq, shard)
         return removed
@@ -312,10 +313,9 @@ class Purge:
         counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
         if counting:
             self._attempts_counted_at = time.monotonic()
-        if not (counting or begun_at or self._attempts_to_find):
-            return False
-        for shard in list(self._shards.values()):
-            if not (shard.has_rows or shard.id in self._with_attempts):
+        for shard in list(self._attempted):
+            if shard.lost:
+                del self._attempted[shard]
                 continue
             if (trimmed := begun_at.get(shard.topic_id)) is not None:
                 # The block that was removed may have begun before: what was a dead letter in it
@@ -328,7 +328,7 @@ class Purge:
                 for (seq,) in surplus:
                     below = max(below, seq + 1)
                     self._look_for_attempts_from(0, shard)
-            done = self._attempts_below.get(shard.id, 0)
+            done = self._attempted.pop(shard)  # what fails from now on is looked at next time
             while done < below:
                 rows = await self._query("settled_attempts", (shard.id, done, below, BATCH_ROWS))
                 if not rows:
@@ -338,14 +338,12 @@ class Purge:
                 done = rows[-1][1]
                 removed = True
                 await asyncio.sleep(PAUSE_S)
-            self._attempts_below[shard.id] = min(done, first)
-        self._attempts_to_find = False
+            self._look_for_attempts_from(min(done, first), shard)
         return removed
 
     def _look_for_attempts_from(self, seq: int, shard: SqliteShard) -> None:
-        """Look again where deliveries were not settled yet that may be by now."""
-        self._attempts_below[shard.id] = min(seq, self._attempts_below.get(shard.id, 0))
-        self._attempts_to_find = True
+        """Have the next look begin at a seq, where deliveries are settled by now, if not before."""
+        self._attempted[shard] = min(seq, self._attempted.get(shard, seq))
 
 
 def _state_of(topic: TopicLog, shards: Sequence[SqliteShard]) -> object:

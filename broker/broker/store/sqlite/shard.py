@@ -41,7 +41,11 @@ class Place:
 
 
 class SqliteShard:
-    """The one shard of a subscription. It adds what it has to write to the open group."""
+    """The one shard of a subscription. It adds what it has to write to the open group.
+
+    In `attempted` it notes the lowest seq at which an attempt has failed, once that is in the file:
+    from there on the purge looks for what nobody can ask for any more.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class SqliteShard:
         group: GroupCommit,
         reader: sqlite3.Connection,
         query: Query,
+        attempted: dict["SqliteShard", int],
     ) -> None:
         self.id = id_
         self.topic = topic.name
@@ -67,6 +72,7 @@ class SqliteShard:
         self._group = group
         self._reader = reader
         self._query = query
+        self._attempted = attempted
         self._batches = Batches(id_, group, reader, self._require_owned)
         self.generation = place.generation
         self.replay_until = place.replay_until
@@ -79,6 +85,7 @@ class SqliteShard:
         self.covered_until = max(self._covered, default=0)
         self._rows: dict[int, ExceptionRow | None] = {}
         self._failed: list[FailedAttempt] = []
+        self._failed_in_writing: list[FailedAttempt] = []
         self._arrived: set[int] = set()  # what was outstanding, of the rows not written yet
         self._given_up = 0  # how many were given up that had no row, likewise
         self._writing = False
@@ -375,6 +382,7 @@ class SqliteShard:
             return
         rows, self._rows = self._rows, {}
         failed, self._failed = self._failed, []
+        self._failed_in_writing = failed
         self._writing = bool(rows or failed or self._given_up)
         self._arrived.clear()
         self._given_up = 0
@@ -417,6 +425,10 @@ class SqliteShard:
     def written(self) -> None:
         """Hear that what was written is durable."""
         self._writing = False
+        failed, self._failed_in_writing = self._failed_in_writing, []
+        if failed:
+            first = min(attempt.seq for attempt in failed)
+            self._attempted[self] = min(first, self._attempted.get(self, first))
 
     def unsettled(self) -> int:
         """Count the messages above the position that are neither done nor have a row."""

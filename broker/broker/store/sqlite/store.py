@@ -75,6 +75,7 @@ class SqliteStore:
         self._lock = FolderLock(self._path)
         self._topics: dict[str, TopicLog] = {}
         self._shards: dict[tuple[str, str], SqliteShard] = {}
+        self._attempted: dict[SqliteShard, int] = {}
         self._documents: dict[str, tuple[Document, int]] = {}
         self._claimable: asyncio.Queue[SqliteShard] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(1, "read")
@@ -113,6 +114,7 @@ class SqliteStore:
                 self._topics,
                 self._shards,
                 self._trim,
+                self._attempted,
                 self._now,
             )
             self._load()
@@ -445,6 +447,7 @@ class SqliteStore:
             self._group,
             self._reader,
             self._query,
+            self._attempted,
         )
         self._shards[(topic.name, name)] = shard
         self._claimable.put_nowait(shard)
