@@ -20,7 +20,7 @@ from bench.topic import Topic
 EACH = 10  # subscriptions a topic
 BUSY_PART = 10  # one topic in so many is published to
 CONNECTIONS = 64
-REST_S = 10
+REST_S = 60  # at rest, the broker looks once a minute for what is too old
 MB = 1e6
 
 
