@@ -28,8 +28,8 @@ STUDIES = (
     Study(
         "subscriptions",
         "Many subscriptions",
-        "Ten subscriptions a topic. The broker is started with all of them and left alone for five"
-        " seconds; then a tenth of the topics is published to, so that a tenth of the subscriptions"
+        "Ten subscriptions a topic. The broker is started with all of them and left alone for a"
+        " minute; then a tenth of the topics is published to, so that a tenth of the subscriptions"
         " is busy. Every delivery counts.",
         measure_many_subscriptions,
     ),
