@@ -130,12 +130,34 @@ async def test_attempt_that_fails_after_its_message_has_gone_goes_too(
         await until(lambda: attempts(path) == [450, 499])
 
 
-async def test_attempts_that_fail_while_others_are_removed_are_looked_at(path: Path) -> None:
+async def test_attempts_that_fail_while_others_are_removed_are_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ATTEMPTS_COUNTED_EVERY_S", 3600.0)
     async with opened(path) as store:
         shard = await with_one_settled_at(store, 500)
-        await shard.commit(failed_at(*range(301, 400)), soon=True)
         while await store.trim("t", 401) < 401:
             pass
-        for seq in range(1, 40):
-            await shard.commit(failed_at(seq), soon=True)
+        await shard.commit(failed_at(*range(301, 400)), soon=True)
+        await until(lambda: len(attempts(path)) < 99)  # the first of many batches has gone
+        await shard.commit(failed_at(*range(1, 40)), soon=True)
+        await until(lambda: attempts(path) == [])
+
+
+async def test_attempts_of_a_subscription_go_with_it(path: Path) -> None:
+    async with opened(path) as store:
+        shard = await with_one_settled_at(store, 50)
+        await shard.commit(failed_at(*range(1, 9)), soon=True)
+        shard.commit(failed_at(9))  # on its way
+        await store.drop_subscription("t", "s")
+        await until(lambda: attempts(path) == [])
+
+        await until(lambda: not store._attempted)
+        await store.create_subscription("t", "s", {}, 1)
+        anew = await anext(store.claim())
+        seqs = [message.seq for message in await anew.fetch(50)]
+        await anew.commit(Changes(done=seqs), soon=True)
+        await anew.commit(failed_at(3), soon=True)
+        while await store.trim("t", 31) < 31:
+            pass
         await until(lambda: attempts(path) == [])

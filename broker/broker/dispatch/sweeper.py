@@ -167,7 +167,7 @@ class Sweeper:
         heappush(self._due, (over_at, next(self._numbers), rest))
 
     def _chores(self) -> Iterator[Chore | None]:
-        """Yield what there is to look at, and None where a glance was all it took."""
+        """Yield what there is to look at, and None for each glance at what may rest."""
         for topic in list(self._topics):
             yield partial(self._trim, topic) if self._may_lose(topic) else None
         now = self._now()

@@ -27,6 +27,7 @@ BATCH_ROWS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_IDS = 200  # ids that are no times lie all over their table
 BATCH_RUNS = 20  # of 128 ids each, which lie side by side
+SHARDS_AT_ONCE = 500  # looked at without a pause for what publishes and delivers
 PAUSE_S = 0.005
 IDLE_S = 1.0
 MOST_ATTEMPTS = 100_000
@@ -220,6 +221,7 @@ class Purge:
         if not self._dropped:
             return False
         subscription = next(iter(self._dropped))
+        await self._write()  # until what it had on its way is in the file
         rows = await self._query("rows_of_subscription", (subscription, BATCH_ROWS))
         attempts = await self._query("attempts_of_subscription", (subscription, BATCH_ROWS))
         if rows or attempts:
@@ -313,9 +315,11 @@ class Purge:
         counting = time.monotonic() - self._attempts_counted_at > ATTEMPTS_COUNTED_EVERY_S
         if counting:
             self._attempts_counted_at = time.monotonic()
-        for shard in list(self._attempted):
+        for place, shard in enumerate(list(self._attempted)):
+            if place % SHARDS_AT_ONCE == SHARDS_AT_ONCE - 1:
+                await asyncio.sleep(0)
             if shard.lost:
-                del self._attempted[shard]
+                self._attempted.pop(shard, None)
                 continue
             if (trimmed := begun_at.get(shard.topic_id)) is not None:
                 # The block that was removed may have begun before: what was a dead letter in it
@@ -328,7 +332,7 @@ class Purge:
                 for (seq,) in surplus:
                     below = max(below, seq + 1)
                     self._look_for_attempts_from(0, shard)
-            done = self._attempted.pop(shard)  # what fails from now on is looked at next time
+            done = self._attempted.pop(shard, first)  # what fails from now on is for the next look
             while done < below:
                 rows = await self._query("settled_attempts", (shard.id, done, below, BATCH_ROWS))
                 if not rows:
@@ -342,7 +346,7 @@ class Purge:
         return removed
 
     def _look_for_attempts_from(self, seq: int, shard: SqliteShard) -> None:
-        """Have the next look begin at a seq, where deliveries are settled by now, if not before."""
+        """Have the next look begin at a seq, if not before."""
         self._attempted[shard] = min(seq, self._attempted.get(shard, seq))
 
 

@@ -43,8 +43,8 @@ class Place:
 class SqliteShard:
     """The one shard of a subscription. It adds what it has to write to the open group.
 
-    In `attempted` it notes the lowest seq at which an attempt has failed, once that is in the file:
-    from there on the purge looks for what nobody can ask for any more.
+    In `attempted` it notes the lowest seq at which an attempt has failed since the purge looked,
+    once that is in the file: from there on the purge looks next for what nobody can ask for.
     """
 
     def __init__(
