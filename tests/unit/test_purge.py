@@ -51,13 +51,29 @@ async def until(condition: Callable[[], bool]) -> None:
             await anyio.sleep(0.01)
 
 
-async def fail(store: SqliteStore, unsettled: set[int]) -> None:
-    """Fail once at each of 50 messages, and settle all but some."""
-    await store.create_topic("t", {})
-    await store.append("t", [NewMessage("m", "/s", None, b"{}", b"x", None)] * 50)
+async def subscribed(store: SqliteStore) -> tuple[Shard, list[int]]:
+    """Subscribe to the topic from its beginning, and fetch what it has."""
     await store.create_subscription("t", "s", {}, 1)
     shard = await anext(store.claim())
-    seqs = [message.seq for message in await shard.fetch(50)]
+    return shard, [message.seq for message in await shard.fetch(1000)]
+
+
+async def published(store: SqliteStore, count: int) -> tuple[Shard, list[int]]:
+    """Publish so many messages, and fetch them all for a subscription."""
+    await store.create_topic("t", {})
+    await store.append("t", [NewMessage("m", "/s", None, b"{}", b"x", None)] * count)
+    return await subscribed(store)
+
+
+async def trim(store: SqliteStore, first: int) -> None:
+    """Remove what is before a sequence."""
+    while await store.trim("t", first) < first:
+        pass
+
+
+async def fail(store: SqliteStore, unsettled: set[int]) -> None:
+    """Fail once at each of 50 messages, and settle all but some."""
+    shard, seqs = await published(store, 50)
     failed = [FailedAttempt(seq, 1, 5.0, None, "refused", 3, "") for seq in seqs]
     rows = [ExceptionRow(seq, None, "retry", 1) for seq in seqs]
     await shard.commit(Changes(put=rows, failed=failed), soon=True)
@@ -81,18 +97,13 @@ async def test_attempts_of_the_life_before_go_with_their_messages(
         await fail(store, unsettled=set())
 
     async with opened(path) as store:
-        while await store.trim("t", 31) < 31:
-            pass
+        await trim(store, 31)
         await until(lambda: attempts(path) == list(range(31, 51)))
 
 
-async def with_one_settled_at(store: SqliteStore, count: int) -> Shard:
-    """Settle messages of which each was attempted at most once."""
-    await store.create_topic("t", {})
-    await store.append("t", [NewMessage("m", "/s", None, b"{}", b"x", None)] * count)
-    await store.create_subscription("t", "s", {}, 1)
-    shard = await anext(store.claim())
-    seqs = [message.seq for message in await shard.fetch(count)]
+async def settled(store: SqliteStore, count: int) -> Shard:
+    """Settle so many messages, as before an attempt that is the only one."""
+    shard, seqs = await published(store, count)
     await shard.commit(Changes(done=seqs), soon=True)
     return shard
 
@@ -106,11 +117,10 @@ async def test_attempts_without_a_row_go_with_their_messages(
 ) -> None:
     monkeypatch.setattr(retention, "MOST_ATTEMPTS", 100)
     async with opened(path) as store:
-        shard = await with_one_settled_at(store, 50)
+        shard = await settled(store, 50)
         await shard.commit(failed_at(*range(1, 51)), soon=True)
 
-        while await store.trim("t", 31) < 31:
-            pass
+        await trim(store, 31)
         await until(lambda: attempts(path) == list(range(31, 51)))
 
 
@@ -119,10 +129,9 @@ async def test_attempt_that_fails_after_its_message_has_gone_goes_too(
 ) -> None:
     monkeypatch.setattr(retention, "ATTEMPTS_COUNTED_EVERY_S", 3600.0)
     async with opened(path) as store:
-        shard = await with_one_settled_at(store, 500)
+        shard = await settled(store, 500)
         await shard.commit(failed_at(499), soon=True)
-        while await store.trim("t", 401) < 401:
-            pass
+        await trim(store, 401)
         for _ in range(5):
             await store._purge.turn()
 
@@ -135,9 +144,8 @@ async def test_attempts_that_fail_while_others_are_removed_are_looked_at(
 ) -> None:
     monkeypatch.setattr(retention, "ATTEMPTS_COUNTED_EVERY_S", 3600.0)
     async with opened(path) as store:
-        shard = await with_one_settled_at(store, 500)
-        while await store.trim("t", 401) < 401:
-            pass
+        shard = await settled(store, 500)
+        await trim(store, 401)
         await shard.commit(failed_at(*range(301, 400)), soon=True)
         await until(lambda: len(attempts(path)) < 99)  # the first of many batches has gone
         await shard.commit(failed_at(*range(1, 40)), soon=True)
@@ -146,18 +154,15 @@ async def test_attempts_that_fail_while_others_are_removed_are_looked_at(
 
 async def test_attempts_of_a_subscription_go_with_it(path: Path) -> None:
     async with opened(path) as store:
-        shard = await with_one_settled_at(store, 50)
+        shard = await settled(store, 50)
         await shard.commit(failed_at(*range(1, 9)), soon=True)
         shard.commit(failed_at(9))  # on its way
         await store.drop_subscription("t", "s")
         await until(lambda: attempts(path) == [])
 
         await until(lambda: not store._attempted)
-        await store.create_subscription("t", "s", {}, 1)
-        anew = await anext(store.claim())
-        seqs = [message.seq for message in await anew.fetch(50)]
+        anew, seqs = await subscribed(store)
         await anew.commit(Changes(done=seqs), soon=True)
         await anew.commit(failed_at(3), soon=True)
-        while await store.trim("t", 31) < 31:
-            pass
+        await trim(store, 31)
         await until(lambda: attempts(path) == [])
