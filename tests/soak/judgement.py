@@ -33,8 +33,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "pss": Tolerance(0.05, 8 * MIB),
     "rss": Tolerance(0.05, 8 * MIB),
     "descriptors": Tolerance(0.05, 4),
-    # One that is started when first needed, in the middle of the second half, counts as up to 1.3.
-    "threads": Tolerance(0.0, 1.5),
+    "threads": Tolerance(0.0, 1),
     "file": Tolerance(0.05, 4 * MIB),
     # It keeps the size that it once had, and is cut back to 64 MiB when it begins anew.
     "wal": Tolerance(0.05, 16 * MIB, bound=96 * MIB),

@@ -53,22 +53,6 @@ def test_slow_leak_is_found_and_named(measure: str, an_hour: float) -> None:
     assert growing(growths(samples(leak))) == {measure}
 
 
-@pytest.mark.parametrize(("more", "found"), [(1, set()), (2, {"threads"})])
-def test_one_thread_may_start_when_first_needed(more: int, found: set[str]) -> None:
-    count = len(list(samples(lambda _, sample: sample)))
-    for place in range(count // 2 + 5, count - 5):
-
-        def step(n: int, sample: Sample, place: int = place) -> Sample:
-            return replace(sample, threads=sample.threads + (more if n >= place else 0))
-
-        assert growing(growths(samples(step))) <= found
-    middle = count * 3 // 4
-    assert (
-        growing(growths(samples(lambda n, s: replace(s, threads=s.threads + more * (n >= middle)))))
-        == found
-    )
-
-
 def test_what_grows_in_the_first_half_only_is_a_start() -> None:
     def start(n: int, sample: Sample) -> Sample:
         return replace(sample, file=min(n, 85) * MIB, pss=min(n, 85) * 3 * MIB)
